@@ -1,0 +1,279 @@
+"""Child side: the fork server and the supervisor of one life. Self-contained but for `worker`; runs in fresh interpreters.
+
+    pytest process --(requests)--> server: imports TensorFlow once, runs no op, forks supervisors
+                   --(commands)--> supervisor: one a life; forks the training process, ends its whole tree
+                                   worker: the training process (`worker.py`)
+
+The supervisor is a child subreaper, so whatever the training leaves behind - a worker, a `setsid` child, a daemon -
+becomes its child and is killed and reaped before it reports the end of the life. Three chains end everything when
+somebody dies: the supervisor sees EOF when pytest is gone, the training process dies with its supervisor
+(`PR_SET_PDEATHSIG`), and the server, a subreaper too, ends what a killed supervisor leaves.
+
+Messages are JSON objects, one a packet (`SOCK_SEQPACKET` keeps the boundaries). In: `{"run": spec path}` with the
+control socket to the server; `{"signal": n, "until": k|null}`, `{"until": k|null}` and `{"end": true}` to the
+supervisor. Out: `started`, `held` (the worker waits at an element), `endless`, `ended`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_MESSAGE = 1 << 16
+OLDEST_TENSORFLOW = (2, 15)
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_LOOK_AROUND_MS = 1000  # how often a process looks whether its parent still lives; EOF normally tells at once
+
+
+def send(connection: socket.socket, **message: Any) -> None:
+    """Sends one message; a peer that is gone is not an error: its EOF is seen by whoever waits for it."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.send(json.dumps(message).encode())
+
+
+def receive(connection: socket.socket) -> dict[str, Any] | None:
+    """The next message, or None when the peer is gone."""
+    try:
+        data = connection.recv(MAX_MESSAGE)
+    except ConnectionResetError:
+        return None
+    return json.loads(data) if data else None
+
+
+def main(descriptor: int) -> None:
+    """Runs the server on the socket `descriptor` until its peer is gone."""
+    connection = socket.socket(fileno=descriptor)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    config = receive(connection)
+    if config is None:
+        return
+    send(connection, **_preload(config["preload"]))
+    try:
+        _serve(connection)
+    finally:
+        signal.set_wakeup_fd(-1)
+        end_descendants()
+
+
+def _preload(modules: Iterable[str]) -> dict[str, Any]:
+    """Imports `modules`; says which is missing, and which one started TensorFlow's runtime."""
+    for name in modules:
+        already = bool(runtime_signs())
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            return {"failed": name, "error": traceback.format_exc(limit=-3)}
+        if name == "tensorflow" and (complaint := too_old(sys.modules[name])):
+            return {"failed": name, "error": complaint}
+        if runtime_signs():
+            return {"initialised_by": _site_module() if already else name}
+    return {"initialised_by": None}
+
+
+def too_old(tensorflow: Any) -> str | None:
+    """What is wrong with the version of TensorFlow, None if nothing is."""
+    version = str(getattr(tensorflow, "__version__", "unknown"))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers >= OLDEST_TENSORFLOW:
+        return None
+    oldest = ".".join(map(str, OLDEST_TENSORFLOW))
+    return f"TensorFlow {version} is too old: {oldest} is the oldest that this plugin knows; install tensorflow>={oldest}"
+
+
+def runtime_signs() -> frozenset[str]:
+    """What shows that TensorFlow's runtime has run an op, after which forks of this process may hang.
+
+    Threads named `tf_*` (the runtime's pools), or an initialised eager context. The context alone misses a v1
+    session, the threads alone miss an eager context that has only made its devices.
+    """
+    names = set()
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/self/task/{task}/comm") as comm:
+            names.add(comm.read().strip())
+    signs = {name for name in names if name.startswith("tf_")}
+    context = sys.modules.get("tensorflow.python.eager.context")
+    if context is not None and getattr(context.context_safe(), "_initialized", False):
+        signs.add("eager context")
+    return frozenset(signs)
+
+
+def _site_module() -> str:
+    """What ran ops before anything was imported: only the interpreter's own start-up can have done that."""
+    loaded = (name for name in ("usercustomize", "sitecustomize") if name in sys.modules)
+    return next(loaded, "the interpreter's start-up (a .pth file)")
+
+
+def _serve(connection: socket.socket) -> None:
+    parent = os.getppid()
+    supervisors: set[int] = set()
+    wakeup = _wake_on_child()
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    poll.register(wakeup, select.POLLIN)
+    while os.getppid() == parent:
+        ready = {descriptor for descriptor, _ in poll.poll(_LOOK_AROUND_MS)}
+        if wakeup.fileno() in ready:
+            wakeup.recv(4096)
+        _reap_supervisors(supervisors)
+        if connection.fileno() not in ready:
+            continue
+        data, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 1)
+        if not data:
+            return
+        control = socket.socket(fileno=descriptors[0])
+        pid = os.fork()
+        if pid == 0:
+            connection.close()
+            _become_supervisor(control, json.loads(data)["run"])
+        control.close()
+        supervisors.add(pid)
+
+
+def _wake_on_child() -> socket.socket:
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
+        end.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    return reader
+
+
+def _reap_supervisors(supervisors: set[int]) -> None:
+    """Reaps what has ended. A supervisor that was killed leaves its tree to this process, which ends it."""
+    killed = False
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            pid, status = ended
+            killed |= pid in supervisors and os.WIFSIGNALED(status)
+            supervisors.discard(pid)
+    if killed:
+        end_descendants(spare=supervisors)
+
+
+def _become_supervisor(control: socket.socket, spec_path: str) -> NoReturn:
+    code = 70
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        Supervisor(control, spec_path).run()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            end_descendants()
+        os._exit(code)
+
+
+class Supervisor:
+    """Runs one life: forwards what the worker says, does what pytest says, ends the tree, reports."""
+
+    def __init__(self, control: socket.socket, spec_path: str) -> None:
+        self._control = control
+        self._worker, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._parent = os.getppid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            control.close()
+            self._worker.close()
+            _become_worker(theirs, spec_path)
+        theirs.close()
+        self._pidfd = os.pidfd_open(self._pid)
+
+    def run(self) -> None:
+        """Returns when no process of the life is left."""
+        send(self._control, event="started", pid=self._pid)
+        poll = select.poll()
+        for source in (self._control.fileno(), self._worker.fileno(), self._pidfd):
+            poll.register(source, select.POLLIN)
+        while os.getppid() == self._parent:
+            ready = {descriptor for descriptor, _ in poll.poll(_LOOK_AROUND_MS)}
+            if self._worker.fileno() in ready and not self._forward():
+                poll.unregister(self._worker)
+            if self._pidfd in ready:
+                break
+            if self._control.fileno() in ready and not self._obey():
+                break
+        status, peak, left = end_descendants(of_interest=self._pid)
+        send(self._control, event="ended", status=status, peak_kb=peak, left_behind=left)
+
+    def _forward(self) -> bool:
+        message = receive(self._worker)
+        if message is not None:
+            send(self._control, **message)
+        return message is not None
+
+    def _obey(self) -> bool:
+        """Carries out one command; False when the life is to be ended."""
+        command = receive(self._control)
+        if command is None or "end" in command:
+            return False
+        if "signal" in command:
+            # Only the root of the tree is told, as a platform does. The tap is released behind it: a main thread
+            # that waits in there would keep Python's own handler from running.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, command["signal"])
+        if "until" in command:
+            send(self._worker, until=command["until"])
+        return True
+
+
+def _become_worker(gate: socket.socket, spec_path: str) -> NoReturn:
+    supervisor = os.getppid()
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        os._exit(70)
+    os.setsid()
+    from . import worker
+
+    worker.main(gate, spec_path)
+
+
+def end_descendants(*, of_interest: int = 0, spare: Iterable[int] = ()) -> tuple[int | None, int, int]:
+    """Kills and reaps every process below this one until none is left, except `spare` and what is below it.
+
+    Returns the wait status and the peak resident memory (KiB) of the child `of_interest`, None and 0 if it was
+    reaped before, and how many other processes had to be ended.
+    """
+    spared = set(spare)
+    status, peak, left = None, 0, set()
+    while children := [child for child in psutil.Process().children() if child.pid not in spared]:
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                below = child.children(recursive=True)
+                child.kill()
+                for process in below:
+                    left.add(process.pid)
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+            if child.pid != of_interest:
+                left.add(child.pid)
+            # Blocking is right: it has been killed. Who loses its parent by this is found by the next round.
+            with contextlib.suppress(ChildProcessError):
+                _, code, usage = os.wait4(child.pid, 0)
+                if child.pid == of_interest:
+                    status, peak = code, usage.ru_maxrss
+    return status, peak, len(left)
+
+
+def prctl(option: int, value: int) -> None:
+    """`prctl(2)` with one argument; raises OSError."""
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -1,0 +1,180 @@
+"""The ledger: one append-only file of fixed-size records for each life.
+
+A record is written with one `os.write`, so what was written survives SIGKILL, and the file can be read while it
+grows; a last record that is torn (the disk was full) is dropped by the reader. Three files in a life's directory:
+
+- `ledger.bin`: records of dtype `RECORD`, nothing else;
+- `streams.jsonl`: one JSON object for each stream, written before its first record;
+- `previews.bin`: `PREVIEW_BYTES` raw bytes for each of the first `PREVIEW_LIMIT` elements.
+
+The writer runs in training processes and knows nothing of TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import struct
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .model import Flag, Kind, Ledger, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RECORD = np.dtype(
+    [
+        ("kind", "u1"),
+        ("flags", "u1"),
+        ("stream", "<u2"),
+        ("iterator", "<u4"),  # ordinal of the iterator within its stream, from 0
+        ("value", "<u8"),
+        ("rows_digest", "<u8"),  # sum of the row digests modulo 2**64: equal for equal multisets of rows
+        ("rows", "<u4"),
+        ("ms", "<u4"),  # milliseconds since the life began
+    ]
+)
+PREVIEW_BYTES = 64
+PREVIEW_LIMIT = 100_000
+LEDGER, STREAMS, PREVIEWS, OPAQUE = "ledger.bin", "streams.jsonl", "previews.bin", "opaque.txt"
+_PACK = struct.Struct("<BBHIQQII").pack
+_UINT64 = (1 << 64) - 1
+
+
+class LedgerWriter:
+    """Appends records; every method is one `os.write` and safe to call from any thread."""
+
+    def __init__(self, directory: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._directory = directory
+        self._records = os.open(directory / LEDGER, flags, 0o644)
+        self._streams = os.open(directory / STREAMS, flags, 0o644)
+        self._previews = os.open(directory / PREVIEWS, flags, 0o644)
+        self._previews_left = PREVIEW_LIMIT
+        self._start = time.monotonic()
+
+    def stream(self, stream: Stream) -> None:
+        """Announces a stream; must come before its first record."""
+        os.write(self._streams, json.dumps(dataclasses.asdict(stream)).encode() + b"\n")
+
+    def opaque(self, component: str) -> None:
+        """Names the component of an element that cannot be fingerprinted."""
+        (self._directory / OPAQUE).write_text(component)
+
+    def element(
+        self, stream: int, iterator: int, value: int, *, rows_digest: int, rows: int, preview: bytes, flags: int = 0
+    ) -> None:
+        """Appends an element; `preview` is cut to `PREVIEW_BYTES`."""
+        # The preview goes first: a preview without its record is harmless, a record without its preview is not.
+        if self._previews_left > 0:
+            self._previews_left -= 1
+            os.write(self._previews, preview[:PREVIEW_BYTES].ljust(PREVIEW_BYTES, b"\0"))
+        self._append(Kind.ELEMENT, flags, stream, iterator, value, rows_digest, rows)
+
+    def event(self, kind: Kind, value: int = 0, *, stream: int = 0, iterator: int = 0) -> None:
+        """Appends any other record; `value` may be negative (`UNKNOWN_STEP`)."""
+        self._append(kind, 0, stream, iterator, value & _UINT64, 0, 0)
+
+    def _append(self, kind: int, flags: int, stream: int, iterator: int, value: int, digest: int, rows: int) -> None:
+        ms = int((time.monotonic() - self._start) * 1000) & 0xFFFFFFFF
+        os.write(self._records, _PACK(kind, flags, stream, iterator, value, digest, rows, ms))
+
+
+def read(directory: Path) -> Ledger:
+    """Reads a life's ledger, finished or still growing; a life that never wrote gives an empty one.
+
+    A torn last record or a torn last line of `streams.jsonl` is dropped.
+    """
+    previews = _read_array(directory / PREVIEWS, np.dtype((np.void, PREVIEW_BYTES)))
+    opaque = directory / OPAQUE
+    return Ledger(
+        records=_read_array(directory / LEDGER, RECORD),
+        streams=_read_streams(directory / STREAMS),
+        previews=previews,
+        opaque=opaque.read_text() if opaque.exists() else None,
+    )
+
+
+def _read_array(path: Path, dtype: np.dtype[Any]) -> Any:
+    size = path.stat().st_size if path.exists() else 0
+    if size < dtype.itemsize:
+        return np.empty(0, dtype)
+    return np.fromfile(path, dtype, count=size // dtype.itemsize)
+
+
+def _read_streams(path: Path) -> tuple[Stream, ...]:
+    if not path.exists():
+        return ()
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return tuple(Stream(**{**row, "components": tuple(row["components"])}) for row in map(json.loads, lines))
+
+
+def preview(ledger: Ledger, element: int) -> str | None:
+    """The `element`-th ELEMENT record of the whole ledger in a few characters: `{'image': uint8[8,8] 0 0 5 …, 'label': 3}`.
+
+    None when no preview was kept (only the first `PREVIEW_LIMIT` have one).
+    """
+    if ledger.previews is None or element >= len(ledger.previews):
+        return None
+    elements = np.flatnonzero(ledger.records["kind"] == Kind.ELEMENT)
+    if element >= len(elements):
+        return None
+    record = ledger.records[elements[element]]
+    components = ledger.streams[int(record["stream"])].components
+    return _format(ledger.previews[element].tobytes(), components)
+
+
+def pack_preview(parts: Sequence[bytes]) -> bytes:
+    """The preview of an element: for each component its first bytes behind a length byte, as far as they fit."""
+    out = b""
+    share = max(8, PREVIEW_BYTES // max(1, len(parts)) - 1)
+    for part in parts:
+        piece = part[: min(share, 255)]
+        out += bytes((len(piece),)) + piece
+    return out[:PREVIEW_BYTES]
+
+
+def _format(raw: bytes, components: Sequence[Any]) -> str:
+    texts = []
+    for component in components:
+        if not raw:
+            texts.append("…")
+            break
+        size, raw = raw[0], raw[1:]
+        piece, raw = raw[:size], raw[size:]
+        text = _format_component(piece, component)
+        texts.append(f"{component['name']!r}: {text}" if component["name"] else text)
+    return texts[0] if len(components) == 1 and not components[0]["name"] else "{" + ", ".join(texts) + "}"
+
+
+def _format_component(piece: bytes, component: Any) -> str:
+    dtype, shape = component["dtype"], component["shape"]
+    if dtype == "string":
+        return repr(piece)
+    try:
+        item = np.dtype(dtype).itemsize
+    except TypeError:
+        return f"{dtype}[…]"
+    values = np.frombuffer(piece[: len(piece) // item * item], dtype)
+    numbers = " ".join(f"{value:.6g}" if values.dtype.kind == "f" else str(value) for value in values[:4])
+    if shape == []:
+        return numbers
+    size = "?" if shape is None else ",".join("?" if n is None else str(n) for n in shape)
+    return f"{dtype}[{size}] {numbers} …"
+
+
+__all__ = [
+    "PREVIEW_BYTES",
+    "PREVIEW_LIMIT",
+    "RECORD",
+    "Flag",
+    "LedgerWriter",
+    "pack_preview",
+    "preview",
+    "read",
+]

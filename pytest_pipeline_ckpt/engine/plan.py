@@ -1,0 +1,254 @@
+"""When to kill: the grammar of kill schedules, and schedules drawn from a seed. Pure: no I/O, no clock.
+
+The grammar (`parse_schedule` and `str()` of its results are each other's inverse):
+
+    random              drawn from the seed for each trial
+    never               nothing is killed: the tests are skipped
+    step:K[,K2...]      life 1 is killed at its K-th element, life 2 at its own K2-th, ...
+    step:40@SIGTERM     with that signal instead of the one that `--preempt-signal` names
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from signal import SIGKILL, Signals
+from typing import TYPE_CHECKING, TypeAlias
+
+from pytest_pipeline_ckpt.errors import PreemptUsageError
+
+from .model import Kill, KillSchedule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "SIGNALS",
+    "Kill",
+    "KillSchedule",
+    "Never",
+    "Random",
+    "Schedule",
+    "draw_schedule",
+    "ensure_reachable",
+    "parse_schedule",
+    "parse_signal",
+    "spell",
+]
+
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+"""The signals by which platforms and batch systems end a process or announce that they will."""
+
+_GRAMMAR = "random, never, or step:K[,K2...] with every K at least 1, as in step:40,3@SIGTERM"
+_KILL = re.compile(r"([0-9]{1,18})(?:@([A-Z0-9]+))?", re.ASCII)
+_DEFAULT_KILLS = 3
+_AFTER_FIRST_SAVE = 0.8
+_NEAR_BOUNDARY, _NEAR_SAVE = 0.25, 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Random:
+    """Every trial draws its own schedule from the seed."""
+
+    def __str__(self) -> str:
+        """The word that the grammar has for it."""
+        return "random"
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """Nothing is killed; the tests are skipped."""
+
+    def __str__(self) -> str:
+        """The word that the grammar has for it."""
+        return "never"
+
+
+Schedule: TypeAlias = Random | Never | KillSchedule
+
+
+def parse_signal(value: object, where: str) -> Signals:
+    """A signal of `SIGNALS` from its name or from `signal.Signals`.
+
+    Raises:
+        PreemptUsageError: it is none of these.
+    """
+    name = value.name if isinstance(value, Signals) else value
+    if not isinstance(name, str) or name not in SIGNALS:
+        raise PreemptUsageError(
+            f"{where}: {value!r} is not a signal to preempt with: give one of {', '.join(SIGNALS)}"
+        )
+    return Signals[name]
+
+
+def parse_schedule(
+    text: str, where: str, *, default_signal: Signals = SIGKILL
+) -> Random | Never | KillSchedule:
+    """Reads a schedule; a kill without `@SIGNAL` gets `default_signal`.
+
+    Raises:
+        PreemptUsageError: `text` is not in the grammar; the message starts with `where`.
+    """
+    text = text.strip()
+    if text == "random":
+        return Random()
+    if text == "never":
+        return Never()
+    _refuse_later_versions(text, where)
+    if not text.startswith("step:"):
+        raise PreemptUsageError(f"{where}: {text!r} is not a kill schedule: give {_GRAMMAR}")
+    parts = text.removeprefix("step:").split(",")
+    return KillSchedule(tuple(_parse_kill(part.strip(), text, where, default_signal) for part in parts))
+
+
+def _refuse_later_versions(text: str, where: str) -> None:
+    if text == "every" or text.startswith("every:"):
+        what, remedy = "every", "use random, or name the kill with step:K"
+    elif "/" in text:
+        what, remedy = "/op:N", "name only the element, as in step:40"
+    elif "#" in text:
+        what, remedy = "#WORKER", "leave it out; the training has one process to kill"
+    else:
+        return
+    raise PreemptUsageError(f"{where}: {text!r}: this version does not know {what} yet: {remedy}")
+
+
+def _parse_kill(part: str, text: str, where: str, default_signal: Signals) -> Kill:
+    match = _KILL.fullmatch(part)
+    if match is None:
+        raise PreemptUsageError(
+            f"{where}: {part!r} in {text!r} is not the number of an element: give {_GRAMMAR}"
+        )
+    element, name = int(match[1]), match[2]
+    if element < 1:
+        raise PreemptUsageError(
+            f"{where}: {part!r} in {text!r} is less than 1: elements are counted from 1 in each life, "
+            "so the earliest kill is step:1"
+        )
+    return Kill(element, default_signal if name is None else parse_signal(name, where))
+
+
+def spell(schedule: Schedule, *, explicit: bool = False) -> str:
+    """The schedule in the grammar, for a line that somebody pastes.
+
+    Args:
+        schedule: what to spell.
+        explicit: name SIGKILL too. Needed where the option `signal` is set anywhere: a bare number would be
+            read with that signal.
+    """
+    if not explicit or not isinstance(schedule, KillSchedule):
+        return str(schedule)
+    return "step:" + ",".join(f"{kill.element}@{kill.signal.name}" for kill in schedule.kills)
+
+
+def ensure_reachable(schedule: KillSchedule, where: str, *, elements: int) -> None:
+    """Refuses a schedule with a kill beyond the end of the run.
+
+    Args:
+        schedule: what the user named.
+        where: its source, for the message.
+        elements: how many training elements the reference run took; no life of a right training takes more.
+
+    Raises:
+        PreemptUsageError: a kill can't land.
+    """
+    for kill in schedule.kills:
+        if kill.element > elements:
+            raise PreemptUsageError(
+                f"{where}: element {kill.element} of {str(schedule)!r} is beyond the end of the run, "
+                f"which takes {_count(elements, 'training element')}: "
+                f"give a number from 1 to {elements}, or train longer"
+            )
+
+
+def draw_schedule(
+    seed: int,
+    key: str,
+    trial: int,
+    *,
+    elements: int,
+    boundaries: Sequence[int] = (),
+    saves: Sequence[int] = (),
+    times: int | None = None,
+    signal: Signals = SIGKILL,
+    where: str = "--preempt-times",
+) -> KillSchedule:
+    """Draws the schedule of one trial; the same arguments give the same schedule on every machine.
+
+    About a quarter of the kills land next to the boundary of a pass, a quarter next to a save, the rest
+    anywhere; most first kills land after the first save, because a restart from nothing proves little. Every
+    kill can land in a training that resumes rightly: life 1 killed at its K-th of N elements has trained at
+    most K - 1, so life 2 has at least N - K + 1 to take, and so on. A notice (any signal but SIGKILL) lets
+    the life train that element too, so that one less is left.
+
+    Args:
+        seed: the session's seed.
+        key: names the test; the same in every process.
+        trial: the number of the trial.
+        elements: how many training elements the reference run took.
+        boundaries: after how many elements a pass over the data ended, ascending.
+        saves: after how many elements a checkpoint was saved, ascending.
+        times: how many lives are killed; None: one to three.
+        signal: what kills them.
+        where: the source of `times`, for the message.
+
+    Raises:
+        PreemptUsageError: there are fewer elements than kills.
+    """
+    needed = 1 if times is None else times
+    if elements < needed:
+        raise PreemptUsageError(
+            f"{where}: {_count(needed, 'kill')} cannot land in a run that takes "
+            f"{_count(elements, 'training element')}: kill at most once for each element, or train longer"
+        )
+    dice = _Dice(f"{seed}:{key}:{trial}")
+    count = min(1 + dice.below(_DEFAULT_KILLS), elements) if times is None else times
+    left = max(elements - (signal is not SIGKILL), count)
+    kills: list[Kill] = []
+    start = 0  # where in the reference run this life begins, if it saves as the reference did
+    for later in reversed(range(count)):
+        first = saves[0] + 1 if saves and not kills and dice.chance(_AFTER_FIRST_SAVE) else 1
+        most = left - later
+        element = _draw_element(dice, min(first, most), most, start, boundaries, saves)
+        kills.append(Kill(element, signal))
+        left -= element
+        restored = bisect_right(saves, start + element - 1)
+        start = saves[restored - 1] if restored else 0
+    return KillSchedule(tuple(kills))
+
+
+def _draw_element(
+    dice: _Dice, least: int, most: int, start: int, boundaries: Sequence[int], saves: Sequence[int]
+) -> int:
+    """A number from `least` to `most`, counted from the life's `start` in the reference run."""
+    kind = dice.fraction()
+    if kind < _NEAR_BOUNDARY:
+        marks = boundaries
+    elif kind < _NEAR_BOUNDARY + _NEAR_SAVE:
+        marks = saves
+    else:
+        marks = ()
+    low, high = bisect_left(marks, start + least - 1), bisect_right(marks, start + most + 1)
+    if low == high:
+        return least + dice.below(most - least + 1)
+    mark = marks[low + dice.below(high - low)] - start
+    return min(max(mark - 1 + dice.below(3), least), most)
+
+
+class _Dice:
+    """Numbers from `random.Random.random` alone: the one sequence that Python promises to keep."""
+
+    def __init__(self, seed: str) -> None:
+        self.fraction = random.Random(seed).random
+
+    def below(self, limit: int) -> int:
+        return int(self.fraction() * limit)
+
+    def chance(self, probability: float) -> bool:
+        return self.fraction() < probability
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,195 @@
+"""Child side: what the tap does with an element, whichever way it came: identity, fingerprint, records, gate."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import tensorflow as tf
+
+from . import elements
+from .fingerprint import beginning, fingerprint
+from .ledger import PREVIEW_BYTES, PREVIEW_LIMIT, LedgerWriter, pack_preview
+from .model import Flag, Kind, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .fingerprint import Component
+    from .steps import Steps
+
+STEPS_FIRST = 64
+"""The first elements of a life each get a STEP record..."""
+STEPS_EVERY = 16
+"""...and of those after them every 16th of each iterator."""
+_FRAMES = 8
+_NO_USER_FRAME = "the dataset"
+_ROLES = ("evaluate", "predict")
+_FRAMEWORK = tuple(
+    os.path.join(os.path.dirname(path), "") for path in (os.__file__, tf.__file__, os.path.dirname(__file__))
+)
+
+
+class Gate(Protocol):
+    """What may hold the training at an element."""
+
+    def taken(self, stream: Stream) -> None:
+        """Called once for each element when it has been recorded and before the trainer gets it; may block."""
+
+
+@dataclass(frozen=False, slots=True)
+class Source:
+    """Code that makes iterators."""
+
+    key: str
+    label: str
+    components: tuple[dict[str, Any], ...]
+    opaque: str | None
+    stream: Stream | None = None
+    iterators: int = 0
+
+
+@dataclass(frozen=False, slots=True)
+class TappedIterator:
+    """One iterator, or one pass of a v1 iterator that is initialised again and again."""
+
+    source: Source
+    ordinal: int = -1
+    """Given with its first record: frameworks make iterators that nobody ever reads."""
+    taken: int = 0
+    ended: bool = False
+    restores: int = -1
+    """How many restores there had been at its last element."""
+
+    def due(self, restores: int, in_life: int) -> bool:
+        """Whether the next element gets a STEP."""
+        return self.taken % STEPS_EVERY == 0 or in_life < STEPS_FIRST or self.restores != restores or self.ended
+
+
+def where() -> tuple[str, str]:
+    """Key and label of the code that is running: the user's frames, without frameworks and the standard library."""
+    frames: list[Any] = []
+    role = ""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if _is_users(code.co_filename):
+            if len(frames) < _FRAMES:
+                frames.append((code.co_filename, frame.f_lineno, code.co_name))
+        elif code.co_name in _ROLES and not role:
+            # Keras and Estimator make training and validation iterators for one and the same user's line.
+            role = code.co_name
+        frame = frame.f_back  # type: ignore[assignment]
+    if not frames:
+        key = label = _NO_USER_FRAME
+    else:
+        key = " > ".join(f"{path}:{line}:{name}" for path, line, name in reversed(frames))
+        path, line, name = frames[0]
+        label = f"{os.path.basename(path)}:{line}, in {name}"
+    return (f"{key} ({role})", f"{label} ({role})") if role else (key, label)
+
+
+def _is_users(path: str) -> bool:
+    if path.startswith(("<frozen ", "__autograph_generated_file")) or path.startswith(_FRAMEWORK):
+        return False
+    name = os.path.basename(path)
+    return not (name.startswith("__autograph_generated_file") or "site-packages" in path or "dist-packages" in path)
+
+
+class Recorder:
+    """Writes the ledger: one lock for record and gate, so records are in the order in which elements got through."""
+
+    def __init__(self, writer: LedgerWriter, gate: Gate, steps: Steps) -> None:
+        self.steps = steps
+        self.in_life = 0
+        self._writer = writer
+        self._gate = gate
+        self._process = os.getpid()
+        # Reentrant: a signal handler may save, or take an element, while the gate holds the main thread.
+        self._lock = threading.RLock()
+        self._sources: dict[str, Source] = {}
+        self._streams = 0
+        self._opaque_named = False
+
+    def source(self, element_spec: Any) -> Source:
+        """The source for the user code that is running."""
+        key, label = where()
+        with self._lock:
+            known = self._sources.get(key)
+            if known is None:
+                known = self._sources[key] = Source(key, label, *elements.describe(element_spec))
+            return known
+
+    def due(self, iterator: TappedIterator) -> bool:
+        """Whether the next element of an iterator gets a STEP."""
+        return iterator.due(self.steps.restores, self.in_life)
+
+    def taken(self, iterator: TappedIterator, parts: Sequence[Component], step: Callable[[], int | None]) -> None:
+        """Records an element; returns when the trainer may have it."""
+        if os.getpid() != self._process:
+            return  # a process that the user's code forked: its elements are not this life's
+        digest = fingerprint(parts)
+        flags = Flag.OPAQUE if any(part is elements.OPAQUE for part in parts) else Flag(0)
+        preview = b""
+        if self.in_life < PREVIEW_LIMIT:
+            preview = pack_preview([beginning(part, PREVIEW_BYTES) for part in parts])
+        with self._lock:
+            if iterator.ended:
+                self._forget(iterator)
+            stream = self._begun(iterator)
+            if self.due(iterator):
+                value = step()
+                if value is not None:
+                    self._writer.event(Kind.STEP, value, stream=stream.index, iterator=iterator.ordinal)
+                    iterator.restores = self.steps.restores
+            if flags and not self._opaque_named:
+                self._opaque_named = True
+                self._writer.opaque(iterator.source.opaque or "an element")
+            self._writer.element(
+                stream.index,
+                iterator.ordinal,
+                digest.value,
+                rows_digest=digest.rows_digest,
+                rows=digest.rows,
+                preview=preview,
+                flags=flags,
+            )
+            iterator.taken += 1
+            self.in_life += 1
+            self._gate.taken(stream)
+
+    def end(self, iterator: TappedIterator) -> None:
+        """Records that an iterator is exhausted, once."""
+        with self._lock:
+            if iterator.ended or os.getpid() != self._process:
+                return
+            stream = self._begun(iterator)
+            iterator.ended = True
+            self._writer.event(Kind.END, stream=stream.index, iterator=iterator.ordinal)
+
+    def restart(self, iterator: TappedIterator) -> None:
+        """Notes that a v1 iterator is initialised: what it yields next is another pass."""
+        with self._lock:
+            self._forget(iterator)
+
+    @staticmethod
+    def _forget(iterator: TappedIterator) -> None:
+        iterator.ordinal, iterator.taken, iterator.ended = -1, 0, False
+
+    def _begun(self, iterator: TappedIterator) -> Stream:
+        """The stream of an iterator that is about to get a record."""
+        source = iterator.source
+        if source.stream is None:
+            source.stream = Stream(self._streams, source.key, source.label, source.components)
+            self._streams += 1
+            self._writer.stream(source.stream)
+        if iterator.ordinal < 0:
+            iterator.ordinal = source.iterators
+            source.iterators += 1
+        return source.stream
+
+
+__all__ = ["Gate", "Recorder", "Source", "TappedIterator"]

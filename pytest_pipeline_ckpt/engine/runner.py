@@ -1,0 +1,358 @@
+"""Reference -> killed -> resumed: carries a trial out and hands its ledgers to the checker. Imports no pytest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import WorkerError
+from . import checker, ledger, store, worker
+from .model import Ending, Kill, KillSchedule, Life, Outcome, Verdict
+from .process import Server, TrainingProcess, tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_RUNTIME_VARIABLES = ("TF_", "KERAS_", "XLA_", "CUDA_")
+_PRELOAD = ("tensorflow",)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is trained, however often it is started."""
+
+    task: Literal["training", "dataset", "script"]
+    payload: bytes
+    """Pickled `{"function": ..., "step": ...}`."""
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Of the task; strings in `argv` may hold `{model_dir}` and `{scratch_dir}`."""
+    elements_per_step: int | None = None
+    compare_weights: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """How lives are watched and judged."""
+
+    timeout: float
+    """Seconds without progress after which a life is hung."""
+    grace: float
+    """Seconds between a catchable signal and SIGKILL."""
+    max_elements: int
+    order: Literal["exact", "any"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A trial that was carried out."""
+
+    verdict: Verdict
+    schedule: KillSchedule | None
+    """None when the reference run already decided."""
+    directory: Path
+    tails: tuple[str, ...] = ()
+    """For each life that did not end as planned: its number, status and last output."""
+
+
+class Engine:
+    """Owns the fork servers of this pytest process; starts lives.
+
+    Args:
+        directory: for the servers' logs.
+        seed: of the session; the servers' string-hash seeds come from it, so that xdist workers agree.
+        isolation: `fork`, or `spawn` for a fresh interpreter a life.
+        say: takes a sentence that the user should read once.
+    """
+
+    def __init__(
+        self, directory: Path, *, seed: int, isolation: Literal["fork", "spawn"], say: Callable[[str], None]
+    ) -> None:
+        self._directory = directory
+        self._seed = seed
+        self._isolation = isolation
+        self._say = say
+        self._servers: dict[str | None, Server] = {}
+
+    def start(
+        self,
+        workload: Workload,
+        directory: Path,
+        model_dir: Path,
+        *,
+        slot: int,
+        until: int | None = None,
+        max_elements: int | None = None,
+        ignored: frozenset[str] = frozenset(),
+    ) -> TrainingProcess:
+        """Starts one life, in the server of `slot`: lives that must differ like real restarts get different slots."""
+        model_dir.mkdir(parents=True, exist_ok=True)
+        spec = worker.Spec(
+            directory=str(store.fresh(directory)),
+            model_dir=str(model_dir),
+            cwd=os.getcwd(),
+            sys_path=list(sys.path),
+            environ=dict(os.environ),
+            until=until,
+            max_elements=max_elements,
+            ignored=sorted(ignored),
+            task=workload.task,
+            arguments=_filled(workload.arguments, model_dir),
+        )
+        server = self._server(slot)
+        process = server.start(spec, workload.payload)
+        if server not in self._servers.values():
+            process.on_end = server.close
+        return process
+
+    def warm_up(self) -> None:
+        """Starts the servers, so that their imports overlap with whatever comes before the first life."""
+        if self._isolation == "fork":
+            for slot in (0, 1):
+                self._shared_server(slot)
+
+    def close(self) -> None:
+        """Ends all servers and what they still run."""
+        for server in self._servers.values():
+            server.close()
+        self._servers.clear()
+
+    def _server(self, slot: int) -> Server:
+        if self._isolation == "fork":
+            server = self._shared_server(slot)
+            culprit = server.initialised_by()
+            if culprit is None and not (changed := _changed_variables(server.environ)):
+                return server
+            if culprit is not None:
+                self._isolation = "spawn"
+                why = f"importing {culprit} runs TensorFlow ops, after which forks of the process may hang"
+            else:
+                why = f"{', '.join(changed)} changed since pytest started, and TensorFlow reads it at import"
+            self._say(f"{why}: each life starts a fresh interpreter, which takes seconds instead of tenths")
+        return self._own_server()
+
+    def _shared_server(self, slot: int) -> Server:
+        fixed = os.environ.get("PYTHONHASHSEED", "random")
+        hash_seed = None
+        if fixed in ("", "random"):
+            hash_seed = str(1 + (self._seed + slot) % (2**32 - 2))
+        else:
+            self._say(
+                f"PYTHONHASHSEED={fixed} is set, so a file order that comes from set() or hash() looks the same in all "
+                "lives; it is not after a real restart without the variable (tox sets it; PYTHONHASHSEED=random undoes "
+                "that)"
+            )
+        if hash_seed not in self._servers:
+            log = self._directory / f"server-{os.getpid()}-{len(self._servers)}.log"
+            self._servers[hash_seed] = Server(hash_seed=hash_seed, preload=_PRELOAD, log=log)
+        return self._servers[hash_seed]
+
+    def _own_server(self) -> Server:
+        return Server(hash_seed=None, preload=(), log=self._directory / f"server-{os.getpid()}-own.log")
+
+
+def _changed_variables(started: Mapping[str, str]) -> list[str]:
+    relevant = {name for name in (*started, *os.environ) if name.startswith(_RUNTIME_VARIABLES)}
+    return sorted(name for name in relevant if started.get(name) != os.environ.get(name))
+
+
+def _filled(arguments: Mapping[str, Any], model_dir: Path) -> dict[str, Any]:
+    filled = dict(arguments)
+    if "argv" in filled:
+        places = {"{model_dir}": str(model_dir), "{scratch_dir}": str(model_dir.parent / "scratch")}
+        filled["argv"] = [_replaced(word, places) for word in filled["argv"]]
+        Path(places["{scratch_dir}"]).mkdir(exist_ok=True)
+    return filled
+
+
+def _replaced(word: str, places: Mapping[str, str]) -> str:
+    for name, path in places.items():
+        word = word.replace(name, path)
+    return word
+
+
+def live(process: TrainingProcess, conditions: Conditions, *, kill: Kill | None = None) -> Life:
+    """Watches a started life until it has ended, kills it where planned, and returns it as the checker sees it."""
+    landed = False
+    ending: Ending | None = None
+    stacks = ""
+    try:
+        for event in process.events(timeout=conditions.timeout):
+            if event == "held" and kill is not None:
+                landed = True
+                if kill.signal == signal.SIGKILL:
+                    process.kill()
+                else:
+                    process.deadline = time.monotonic() + conditions.grace
+                    process.notify(kill.signal)
+            elif event == "hung":
+                ending, stacks = Ending.HUNG, process.dump_stacks()
+                process.kill()
+            elif event == "endless":
+                ending = Ending.ENDLESS
+                process.kill()
+            elif event == "late":
+                process.kill()
+    finally:
+        ended = process.kill()
+    if ending is None:
+        finished = Ending.FINISHED if ended.returncode == 0 else Ending.CRASHED
+        ending = Ending.KILLED if landed else finished
+    status = f"no progress for {conditions.timeout:g} s" if ending is Ending.HUNG else ended.words
+    return Life(
+        ledger=ledger.read(process.directory),
+        ending=ending,
+        kill=kill,
+        status=status,
+        stderr_tail=stacks or tail(process.directory / worker.STDERR),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a test: what is trained, under which conditions, and where its files are."""
+
+    engine: Engine
+    workload: Workload
+    conditions: Conditions
+    directory: Path
+
+    def reference(self, number: int = 0) -> tuple[Life, float]:
+        """The `number`-th reference run and its duration in seconds; shared between trials and workers."""
+
+        def run(directory: Path) -> tuple[Life, float]:
+            start = time.monotonic()
+            process = self.engine.start(
+                self.workload,
+                directory,
+                store.fresh(_reference_model_dir(directory)),
+                slot=number % 2,
+                max_elements=self.conditions.max_elements,
+            )
+            return live(process, self.conditions), time.monotonic() - start
+
+        return store.shared_life(self.directory / f"reference-{number}", run)
+
+    def trial(self, name: str, schedule: Callable[[checker.ReferenceFacts], KillSchedule]) -> Trial:
+        """Runs the lives that `schedule` asks for, and judges them.
+
+        Args:
+            name: of the trial's directory.
+            schedule: called with what the planner must know of the reference run.
+
+        Raises:
+            WorkerError: the machinery failed (no TensorFlow, no space, ...).
+        """
+        reference, _ = self.reference()
+        directory = store.fresh(self.directory / name)
+        alone = self._judge([reference], [reference])
+        if not alone.exact:
+            return Trial(alone, None, directory, _tails([("the reference run", reference)]))
+        facts = checker.reference_facts(reference, elements_per_step=self.workload.elements_per_step)
+        planned = schedule(facts)
+        lives = self._lives(directory, planned, ignored=facts.ignored)
+        verdict = self._judge([reference], lives)
+        if checker.needs_more_references(verdict):
+            verdict = self._judge([reference, self.reference(1)[0], self.reference(2)[0]], lives)
+        if verdict.exact and self.workload.compare_weights:
+            verdict = self._compare_weights(verdict, directory)
+        if verdict.exact:
+            shutil.rmtree(directory / "model", ignore_errors=True)
+        named = [(f"life {number}", life) for number, life in enumerate(lives, 1)]
+        return Trial(verdict, planned, directory, () if verdict.exact else _tails(named))
+
+    def _lives(self, directory: Path, schedule: KillSchedule, *, ignored: frozenset[str]) -> list[Life]:
+        lives: list[Life] = []
+        for number, kill in enumerate((*schedule.kills, None)):
+            process = self.engine.start(
+                self.workload,
+                directory / f"life-{number + 1}",
+                directory / "model",
+                slot=number % 2,
+                until=None if kill is None else kill.element,
+                max_elements=self.conditions.max_elements,
+                ignored=ignored,
+            )
+            lives.append(live(process, self.conditions, kill=kill))
+            if lives[-1].ending is not Ending.KILLED:
+                break
+        return lives
+
+    def _judge(self, references: list[Life], lives: list[Life]) -> Verdict:
+        return checker.judge(
+            references,
+            lives,
+            order=self.conditions.order,
+            elements_per_step=self.workload.elements_per_step,
+        )
+
+    def _compare_weights(self, verdict: Verdict, directory: Path) -> Verdict:
+        references = [_reference_model_dir(self.directory / f"reference-{number}") for number in (0, 1)]
+        found = self._weights(directory, directory / "model", references[0])
+        if found["missing"]:
+            return _worse(verdict, Outcome.UNKNOWN, _no_checkpoint(found["missing"]))
+        if not found["compared"]:
+            reason = "compare_weights=True, but the newest checkpoints have no floating point variable in common"
+            return _worse(verdict, Outcome.UNKNOWN, reason)
+        if not found["different"]:
+            return verdict
+        self.reference(1)
+        if self._weights(directory, references[1], references[0])["different"]:
+            reason = (
+                "every element is exact, but the final weights cannot be compared: two runs that nobody killed end "
+                "with different weights; seed the initial weights (tf.keras.utils.set_random_seed)"
+            )
+            return _worse(verdict, Outcome.FLAKY, reason)
+        name, largest = max(found["different"].items(), key=lambda item: item[1])
+        reason = (
+            f"every element is exact, but {len(found['different'])} of {found['compared']} final variables are not "
+            f"the reference run's (largest difference {largest:.3g}, in {name}): something besides the input is not "
+            "restored, often the optimizer"
+        )
+        return _worse(verdict, Outcome.DIVERGED, reason)
+
+    def _weights(self, directory: Path, left: Path, right: Path) -> dict[str, Any]:
+        result = directory / "weights.json"
+        result.unlink(missing_ok=True)
+        arguments = {"model_dir": str(left), "other_dir": str(right), "result": str(result)}
+        process = self.engine.start(
+            dataclasses.replace(self.workload, task="weights", arguments=arguments),
+            directory / "weights",
+            left,
+            slot=0,
+        )
+        life = live(process, self.conditions)
+        if life.ending is not Ending.FINISHED:
+            raise WorkerError(f"comparing the weights failed ({life.status}):\n{life.stderr_tail}")
+        found: dict[str, Any] = json.loads(result.read_text())
+        return found
+
+
+def _reference_model_dir(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}-model")
+
+
+def _no_checkpoint(missing: list[str]) -> str:
+    return f"compare_weights=True, but there is no TensorFlow checkpoint in {' and '.join(missing)}"
+
+
+def _worse(verdict: Verdict, outcome: Outcome, reason: str) -> Verdict:
+    return dataclasses.replace(verdict, outcome=outcome, reason=reason)
+
+
+def _tails(lives: list[tuple[str, Life]]) -> tuple[str, ...]:
+    return tuple(
+        f"{name} ({life.status}), end of its output:\n{life.stderr_tail}"
+        for name, life in lives
+        if life.ending in (Ending.CRASHED, Ending.HUNG) and life.stderr_tail
+    )
+
+
+__all__ = ["Check", "Conditions", "Engine", "Trial", "Workload", "live"]

@@ -1,0 +1,81 @@
+"""What a trial leaves on disk, and the reference run that trials share.
+
+    <session>/<check>/reference-0/   ledger, output, outcome.json, model/      shared by all trials of a check,
+                                                                               also across xdist workers
+    <session>/<check>/<trial>/life-1/ life-2/ ... model/ scratch/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import WorkerError
+from . import ledger, model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_OUTCOME = "outcome.json"
+
+
+def check_directory(session: Path, name: str) -> Path:
+    """The directory of one check; the same for the same name on every xdist worker."""
+    readable = re.sub(r"[^\w.-]+", "-", name.rsplit("/", 1)[-1]).strip("-")[:60]
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return session / f"{readable}-{digest}"
+
+
+def fresh(directory: Path) -> Path:
+    """Makes an empty directory at this path.
+
+    Raises:
+        WorkerError: no permission, or no space; names the directory and the remedy.
+    """
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise WorkerError(
+            f"{directory} can't be made: {error.strerror}; ledgers and checkpoints are written there - "
+            "point pytest elsewhere with --basetemp or TMPDIR"
+        ) from None
+    return directory
+
+
+def shared_life(directory: Path, live: Callable[[Path], tuple[model.Life, float]]) -> tuple[model.Life, float]:
+    """The life stored in `directory`, with its duration in seconds; whoever comes first lives it, under a file lock."""
+    with _locked(directory.with_suffix(".lock")):
+        if not (directory / _OUTCOME).exists():
+            life, seconds = live(fresh(directory))
+            outcome = {"ending": life.ending.value, "status": life.status, "stderr": life.stderr_tail, "s": seconds}
+            (directory / _OUTCOME).write_text(json.dumps(outcome))
+            return life, seconds
+    outcome = json.loads((directory / _OUTCOME).read_text())
+    life = model.Life(
+        ledger=ledger.read(directory),
+        ending=model.Ending(outcome["ending"]),
+        status=outcome["status"],
+        stderr_tail=outcome["stderr"],
+    )
+    return life, outcome["s"]
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise WorkerError(
+            f"{path} can't be written: {error.strerror}; point pytest elsewhere with --basetemp or TMPDIR"
+        ) from None
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released by the kernel, however this process ends
+        yield

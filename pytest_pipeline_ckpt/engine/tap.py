@@ -1,0 +1,395 @@
+"""Child side: sees every element that leaves an iterator, without touching the user's code. Imports TensorFlow.
+
+Self-contained: numpy, xxhash, TensorFlow, wrapt (which TensorFlow needs) and our records, nothing of pytest.
+
+Eagerly, an element is recorded when `OwnedIterator` has returned it, and the user gets the very same object. In a
+graph, an element's flat components go through a `tf.numpy_function`, and the element that the user's code continues
+with depends on it: so an element is recorded exactly when it is consumed, once, after any prefetching. Nothing is
+ever added to the *dataset's* graph: that would make it stateful, and a stateful pipeline cannot be checkpointed.
+
+Which iterator a `tf.function` is running over is known at run time only: the Python object in it is made from a spec.
+`IteratorToStringHandle` gives a name that is unique in the process, eagerly at the creation and again in the graph.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import resource_handle_pb2
+from tensorflow.python.client import session as session_lib
+from tensorflow.python.data.ops import iterator_ops
+from tensorflow.python.eager import context
+from tensorflow.python.eager.polymorphic_function import polymorphic_function
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import gen_dataset_ops
+from tensorflow.python.util import nest
+
+from . import elements
+from .model import UNKNOWN_STEP, Kind
+from .recorder import Gate, Recorder, Source, TappedIterator
+from .steps import Patches, Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .ledger import LedgerWriter
+
+_RECORDED = np.int64(0)
+_NODE = re.compile(r"\{\{node ([^}]+?)\}\}")
+_COUNTER = re.compile(r"^_\d+_")
+_CALLS = frozenset(
+    ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile", "If", "StatelessIf", "Case")
+)
+_PASSED_THROUGH = frozenset(("Enter", "RefEnter", "Identity", "Switch", "RefSwitch"))  # v1 control flow
+
+
+@dataclass(frozen=False, slots=True)
+class _Graph:
+    """What the tap knows of one v1 graph."""
+
+    iterators: dict[str, TappedIterator] = field(default_factory=dict)
+    """By the name of the resource tensor."""
+    names: dict[str, TappedIterator] = field(default_factory=dict)
+    """By the name in the resource's handle, for feedable iterators."""
+    taps: dict[str, TappedIterator | None] = field(default_factory=dict)
+    """By the name of the op that records; None: known at run time only."""
+    last_fed: dict[str, TappedIterator] = field(default_factory=dict)
+    """By the name of a feedable iterator's resource tensor: what was fed last."""
+    plans: dict[tuple[Any, ...], _Plan] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a `session.run` of certain fetches executes."""
+
+    taps: tuple[TappedIterator | None, ...]
+    initialised: tuple[TappedIterator, ...]
+    fetches: tuple[Any, ...]
+    """Held, because they are known by their `id`."""
+
+
+class Tap:
+    """The installed tap of one process."""
+
+    def __init__(self, writer: LedgerWriter, gate: Gate, *, step: Callable[[], int] | None = None) -> None:
+        self._writer = writer
+        self._steps = Steps(writer, step)
+        self._recorder = Recorder(writer, gate, self._steps)
+        self._patches = Patches()
+        self._handles: dict[bytes, TappedIterator] = {}
+        self._graphs: weakref.WeakKeyDictionary[Any, _Graph] = weakref.WeakKeyDictionary()
+        self._session_step: int | None = None
+        self._call_step: int | None = None
+        self._reads_before_calls = step is not None
+
+    def finish(self) -> None:
+        """Writes DONE: the training code has returned by itself."""
+        self._writer.event(Kind.DONE, self._steps.final())
+
+    def uninstall(self) -> None:
+        """Takes every wrap away; graphs that were built meanwhile keep their taps."""
+        self._patches.undo()
+
+    def install(self) -> None:
+        """Wraps the points where elements leave iterators."""
+        owned, v1 = iterator_ops.OwnedIterator, iterator_ops.Iterator
+        self._steps.install(self._patches)
+        self._patches.wrap(owned, "__init__", self._owned_init)
+        self._patches.wrap(owned, "_next_internal", self._owned_next)
+        self._patches.wrap(owned, "get_next_as_optional", self._owned_optional)
+        self._patches.wrap(v1, "__init__", self._v1_init)
+        self._patches.wrap(v1, "get_next", self._v1_next)
+        self._patches.wrap(v1, "get_next_as_optional", self._v1_next)
+        self._patches.wrap(session_lib.BaseSession, "run", self._session_run)
+        self._patches.wrap(polymorphic_function.Function, "__call__", self._function_call)
+
+    # Eager iterators, and those in tf.function.
+
+    def _owned_init(self, original: Any) -> Any:
+        def __init__(  # noqa: N807 - it replaces one
+            iterator: Any, dataset: Any = None, components: Any = None, element_spec: Any = None
+        ) -> None:
+            original(iterator, dataset, components, element_spec)
+            if dataset is not None:
+                source = self._recorder.source(iterator.element_spec)
+                iterator._preempt_source = source
+                if context.executing_eagerly():
+                    self._register(iterator, TappedIterator(source))
+
+        return __init__
+
+    def _register(self, iterator: Any, known: TappedIterator) -> None:
+        handle = gen_dataset_ops.iterator_to_string_handle(iterator._iterator_resource).numpy()
+        self._handles[handle] = iterator._preempt_iterator = known
+        weakref.finalize(iterator, self._handles.pop, handle, None).atexit = False
+
+    def _owned_next(self, original: Any) -> Any:
+        def _next_internal(iterator: Any) -> Any:
+            if not context.executing_eagerly():
+                return self._in_function(iterator, original(iterator))
+            try:
+                element = original(iterator)
+            except tf.errors.OutOfRangeError:
+                self._recorder.end(self._known(iterator))
+                raise
+            self._recorder.taken(self._known(iterator), elements.components(element), self._steps.eager)
+            return element
+
+        return _next_internal
+
+    def _owned_optional(self, original: Any) -> Any:
+        def get_next_as_optional(iterator: Any) -> Any:
+            optional = original(iterator)
+            if not context.executing_eagerly():
+                return self._in_function(iterator, optional)
+            if optional.has_value():
+                parts = elements.components(optional.get_value())
+                self._recorder.taken(self._known(iterator), parts, self._steps.eager)
+            else:
+                self._recorder.end(self._known(iterator))
+            return optional
+
+        return get_next_as_optional
+
+    def _known(self, iterator: Any) -> TappedIterator:
+        known: TappedIterator | None = getattr(iterator, "_preempt_iterator", None)
+        if known is None:  # made from the components of another Python object
+            handle = gen_dataset_ops.iterator_to_string_handle(iterator._iterator_resource).numpy()
+            known = self._handles.get(handle)
+            if known is None:
+                known = TappedIterator(self._recorder.source(iterator.element_spec))
+                self._handles[handle] = known
+            iterator._preempt_iterator = known
+        return known
+
+    def _in_function(self, iterator: Any, element: Any) -> Any:
+        source = getattr(iterator, "_preempt_source", None) or self._recorder.source(iterator.element_spec)
+        with ops.colocate_with(iterator._iterator_resource):
+            handle = gen_dataset_ops.iterator_to_string_handle(iterator._iterator_resource)
+        step_source = None if self._steps.given is not None else self._steps.source()
+        key = None if step_source is None else step_source.key
+        # Read in the graph, it is ordered before what the step of training does to it; read by us, it would race.
+        inputs: list[Any] = [handle, tf.constant(UNKNOWN_STEP, tf.int64) if step_source is None else step_source.tensor()]
+        layout = elements.flatten_in_graph(element, inputs)
+        optional = isinstance(element, tf.experimental.Optional)
+
+        def record(handle: bytes, step: Any, *arrays: Any) -> Any:
+            known = self._handles.get(handle)
+            if known is None:  # made within the function, for each call anew
+                known = self._handles[handle] = TappedIterator(source)
+            self._record(known, optional, layout, arrays, lambda: self._step_in_function(int(step), key))
+            return _RECORDED
+
+        return elements.after(element, _recording(record, inputs))
+
+    def _step_in_function(self, step: int, key: int | None) -> int:
+        source = self._steps.source()
+        if key is not None and source is not None and source.key == key:
+            return step
+        # The function was traced before its step's variable was known: from now on it is read before each call.
+        self._reads_before_calls = self._reads_before_calls or source is not None
+        return self._steps.eager() if self._call_step is None else self._call_step
+
+    def _function_call(self, original: Any) -> Any:
+        def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it replaces one
+            if self._reads_before_calls and context.executing_eagerly():
+                self._call_step = self._steps.eager()
+            return original(function, *args, **kwargs)
+
+        return __call__
+
+    def _record(
+        self, known: TappedIterator, optional: bool, layout: Any, arrays: Sequence[Any], step: Callable[[], int | None]
+    ) -> None:
+        parts = elements.regroup(layout, arrays)
+        if optional:
+            if not parts[0]:
+                self._recorder.end(known)
+                return
+            del parts[0]
+        self._recorder.taken(known, parts, step)
+
+    # v1 iterators and sessions.
+
+    def _v1_init(self, original: Any) -> Any:
+        def __init__(iterator: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it replaces one
+            original(iterator, *args, **kwargs)
+            source = iterator._preempt_source = self._recorder.source(iterator.element_spec)
+            resource = iterator._iterator_resource
+            if not _in_session() or "FromStringHandle" in resource.op.type:
+                return
+            known = iterator._preempt_iterator = TappedIterator(source)
+            graph = self._graphs.setdefault(resource.graph, _Graph())
+            graph.iterators[resource.name] = known
+            try:
+                shared_name = resource.op.get_attr("shared_name").decode()
+            except ValueError:
+                shared_name = ""
+            graph.names[shared_name or resource.op.name] = known
+
+        return __init__
+
+    def _v1_next(self, original: Any) -> Any:
+        def get_next(iterator: Any, *args: Any, **kwargs: Any) -> Any:
+            element = original(iterator, *args, **kwargs)
+            return self._in_session(iterator, element) if _in_session() else self._in_function(iterator, element)
+
+        return get_next
+
+    def _in_session(self, iterator: Any, element: Any) -> Any:
+        resource = iterator._iterator_resource
+        root = _outermost(ops.get_default_graph())
+        graph = self._graphs.setdefault(root, _Graph())
+        known: TappedIterator | None = getattr(iterator, "_preempt_iterator", None)
+        inputs: list[Any] = [] if known is not None else [iterator._string_handle]
+        layout = elements.flatten_in_graph(element, inputs)
+        optional = isinstance(element, tf.experimental.Optional)
+        source = iterator._preempt_source
+
+        def record(*arrays: Any) -> Any:
+            taken = known
+            if taken is None:
+                taken = graph.last_fed[resource.name] = self._fed(graph, arrays[0], source)
+                arrays = arrays[1:]
+            self._record(taken, optional, layout, arrays, lambda: self._session_step)
+            return _RECORDED
+
+        done = _recording(record, inputs)
+        # The tap of a function's body is None too: which calls run it is not worth knowing.
+        graph.taps[done.op.name if done.graph is root else ""] = known if done.graph is root else None
+        return elements.after(element, done)
+
+    def _fed(self, graph: _Graph, handle: bytes, source: Source) -> TappedIterator:
+        """The iterator whose handle was fed to a feedable one."""
+        # Without a shared name it is the op's name behind a counter: `_1_IteratorV2`.
+        name = _COUNTER.sub("", resource_handle_pb2.ResourceHandleProto.FromString(handle).name)
+        known = graph.names.get(name)
+        if known is None:
+            known = graph.names[name] = TappedIterator(source)
+        return known
+
+    def _session_run(self, original: Any) -> Any:
+        def run(session: Any, fetches: Any, *args: Any, **kwargs: Any) -> Any:
+            graph = self._graphs.get(session.graph)
+            if graph is None:
+                return original(session, fetches, *args, **kwargs)
+            plan = _plan(session.graph, graph, fetches)
+            for iterator in plan.initialised:
+                self._recorder.restart(iterator)
+            if plan.taps:
+                due = any(iterator is None or self._recorder.due(iterator) for iterator in plan.taps)
+                self._session_step = self._steps.of_session(session) if due else None
+            try:
+                return original(session, fetches, *args, **kwargs)
+            except tf.errors.OutOfRangeError as error:
+                ended = _ended(session.graph, graph, error)
+                if ended is not None:
+                    self._recorder.end(ended)
+                raise
+
+        return run
+
+
+def install(writer: LedgerWriter, gate: Gate, *, step: Callable[[], int] | None = None) -> Tap:
+    """Wraps TensorFlow's iterators, sessions and savers, and Keras's models, in this process.
+
+    Args:
+        writer: Gets the records.
+        gate: May hold the training at each element.
+        step: Tells the model's step, where nothing in the training code does; eager code only.
+    """
+    tap = Tap(writer, gate, step=step)
+    tap.install()
+    return tap
+
+
+def _recording(record: Callable[..., Any], inputs: Sequence[Any]) -> Any:
+    with tf.device("/device:CPU:0"):
+        return tf.numpy_function(record, inputs, tf.int64)
+
+
+def _in_session() -> bool:
+    """Whether the graph that is being built is run by a session; else by a tf.function."""
+    return not ops.executing_eagerly_outside_functions()
+
+
+def _outermost(graph: Any) -> Any:
+    while getattr(graph, "outer_graph", None) is not None:
+        graph = graph.outer_graph
+    return graph
+
+
+def _plan(graph: Any, known: _Graph, fetches: Any) -> _Plan:
+    leaves = tuple(_leaves(fetches))
+    key = tuple(leaf if isinstance(leaf, (str, bytes)) else id(leaf) for leaf in leaves)
+    plan = known.plans.get(key)
+    if plan is None:
+        plan = known.plans[key] = _make_plan(graph, known, leaves)
+    return plan
+
+
+def _leaves(fetches: Any) -> Iterator[Any]:
+    """The leaves of a fetch; not TensorFlow's flatten, which sorts keys: MonitoredSession has hooks as keys."""
+    if isinstance(fetches, dict):
+        for value in fetches.values():
+            yield from _leaves(value)
+    elif isinstance(fetches, (list, tuple)):
+        for value in fetches:
+            yield from _leaves(value)
+    else:
+        yield fetches
+
+
+def _make_plan(graph: Any, known: _Graph, leaves: tuple[Any, ...]) -> _Plan:
+    taps: list[TappedIterator | None] = []
+    initialised: list[TappedIterator] = []
+    pending = [op for leaf in leaves for op in _ops(graph, leaf)]
+    seen = set()
+    while pending:
+        op = pending.pop()
+        if op.name in seen:
+            continue
+        seen.add(op.name)
+        if op.name in known.taps:
+            taps.append(known.taps[op.name])
+        elif op.type in _CALLS and "" in known.taps:
+            taps.append(None)
+        elif op.type == "MakeIterator" and op.inputs[1].name in known.iterators:
+            initialised.append(known.iterators[op.inputs[1].name])
+        pending.extend(tensor.op for tensor in op.inputs)
+        pending.extend(op.control_inputs)
+    return _Plan(tuple(taps), tuple(initialised), leaves)
+
+
+def _ops(graph: Any, leaf: Any) -> Iterator[Any]:
+    for part in nest.flatten(leaf, expand_composites=True):
+        try:
+            element = graph.as_graph_element(part, allow_tensor=True, allow_operation=True)
+        except (TypeError, ValueError, KeyError):
+            continue  # not ours to judge: the run itself says what is wrong with it
+        yield getattr(element, "op", element)
+
+
+def _ended(graph: Any, known: _Graph, error: Any) -> TappedIterator | None:
+    """The iterator whose get_next failed with OutOfRangeError; None: something else ran out, say a queue."""
+    op = error.op
+    if op is None:
+        named = _NODE.search(str(error))
+        try:
+            op = graph.get_operation_by_name(named.group(1)) if named is not None else None
+        except (KeyError, ValueError):
+            op = None
+    if op is None or not op.type.startswith("IteratorGetNext"):
+        return None
+    resource = op.inputs[0]
+    while resource.op.type in _PASSED_THROUGH:
+        resource = resource.op.inputs[0]
+    return known.iterators.get(resource.name) or known.last_fed.get(resource.name)
+
+
+__all__ = ["Gate", "Tap", "install"]

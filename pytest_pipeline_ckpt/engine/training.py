@@ -1,0 +1,290 @@
+"""Which streams train: those whose consumption advances with the model's step in the run that nobody kills.
+
+The class belongs to a stream's key, the same code in every life. Where code makes iterators of both sorts (Keras `fit` with
+validation data), those during which the model made no step are set apart one by one (`training_rows`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .indexed import BoolArray, Indexed, IntArray
+from .model import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_MOST_CANDIDATES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The streams of a reference run."""
+
+    rates: Mapping[str, int]
+    """Key of each stream that trains -> elements per step."""
+    others: frozenset[str]
+    reason: str | None = None
+    """Why no stream is known to train, with the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sightings:
+    """The model's step as it was seen beside the elements of one key."""
+
+    taken: IntArray
+    """Elements taken before; of the iterator where `group` says which, else of the key."""
+    progress: IntArray
+    group: IntArray
+
+
+def classify(reference: Indexed, elements_per_step: int | None) -> Classes:
+    """Decides which keys train.
+
+    Args:
+        reference: a run that nobody killed.
+        elements_per_step: known from the user, or None: measured.
+    """
+    keys = range(len(reference.keys))
+    within = {key: _rate_within(reference, reference.rows_of(key), elements_per_step) for key in keys}
+    rates = {key: rate for key, rate in within.items() if rate}
+    for key in keys:
+        # Only short iterators, anew for each step or so: what counts is the sequence of all of them.
+        if within[key] is None and (rate := _rate_across(reference, reference.rows_of(key), elements_per_step)):
+            rates[key] = rate
+    if not rates and len(reference.elements):
+        rates = _rate_at_end(reference, elements_per_step)
+    named = {reference.keys[key]: rate for key, rate in rates.items()}
+    others = frozenset(reference.keys) - frozenset(named)
+    return Classes(named, others, None if named else _why_none(reference, elements_per_step))
+
+
+def _rate_within(life: Indexed, rows: IntArray, fixed: int | None) -> int | None:
+    """Elements per step while single iterators yielded; 0: the step advanced otherwise; None: it never did."""
+    seen = _seen_within(life, rows)
+    groups, group = np.unique(seen.group, return_inverse=True)
+    low_taken, high_taken = _extremes(seen.taken, group, len(groups))
+    low_progress, high_progress = _extremes(seen.progress, group, len(groups))
+    advancing = high_progress > low_progress
+    if not advancing.any():
+        return None
+    ratio = (high_taken - low_taken)[advancing].sum() / (high_progress - low_progress)[advancing].sum()
+    kept = advancing[group]
+    taken = (seen.taken - low_taken[group])[kept]
+    progress = (seen.progress - low_progress[group])[kept]
+    rate = best_rate(taken, progress, float(ratio), groups=np.cumsum(advancing)[group][kept] - 1, fixed=fixed)
+    return rate or 0
+
+
+def _rate_across(life: Indexed, rows: IntArray, fixed: int | None) -> int | None:
+    """Elements per step over all iterators of a key, none of which lasted for a whole step."""
+    seen = _seen_within(life, rows)
+    steps = _own_steps(life, rows)
+    if len(steps) < 2 or life.events.progress[steps[0]] > 0:
+        return None  # a training stream is used before the model's first step, validation after it
+    at = life.elements_of(rows)
+    taken = np.searchsorted(at, life.events.at[steps])
+    progress = life.events.progress[steps]
+    if not progress[-1]:
+        return None
+    groups, group = np.unique(seen.group, return_inverse=True)
+    low, high = _extremes(seen.taken, group, len(groups))
+    longest = int((high - low).max()) + 1 if len(groups) else 1
+    rate = best_rate(taken - taken[0], progress, float((taken[-1] - taken[0]) / progress[-1]), fixed=fixed)
+    return rate if rate is not None and rate >= longest else None
+
+
+def _rate_at_end(life: Indexed, fixed: int | None) -> dict[int, int]:
+    """For a run of a step or two: the stream that was used last, and the step at the saves and at the end."""
+    key = int(life.iterators.key[life.run_owner[-1]])
+    rows = life.rows_of(key)
+    mine = np.zeros(len(life.events.at), np.bool_)
+    mine[_own_steps(life, rows)] = True
+    mine |= np.isin(life.events.kind, (Kind.SAVED, Kind.DONE)) & (life.events.step >= 0)
+    taken = np.searchsorted(life.elements_of(rows), life.events.at[mine])
+    progress = life.events.progress[mine]
+    if not len(progress) or progress[-1] <= progress[0]:
+        return {}
+    ratio = float((taken[-1] - taken[0]) / (progress[-1] - progress[0]))
+    rate = best_rate(taken - taken[0], progress - progress[0], ratio, fixed=fixed)
+    return {} if rate is None else {key: rate}
+
+
+def best_rate(
+    taken: IntArray,
+    steps: IntArray,
+    ratio: float,
+    *,
+    groups: IntArray | None = None,
+    fixed: int | None = None,
+) -> int | None:
+    """The whole number r >= 1 for which `taken - r * steps` stays in a narrow band, or None.
+
+    The band is r wide, with a slack of r for loops that take an element ahead. Of several the one that needs no slack, and
+    then the smallest, is taken.
+
+    Args:
+        taken: elements before each sighting, from 0 in each group.
+        steps: the model's steps, from 0 in each group.
+        ratio: elements a step, roughly.
+        groups: the group (from 0) of each sighting; None: one group.
+        fixed: the only candidate, given by the user, who is believed if the ratio is not far off.
+    """
+    if fixed is not None:
+        return fixed if fixed / 2 <= ratio <= fixed * 2 + 1 else None
+    low, high = max(1, math.floor(ratio / 2)), max(1, math.ceil(ratio)) + 1
+    if high - low > _MOST_CANDIDATES:
+        low = max(1, high - _MOST_CANDIDATES)
+    found: list[tuple[int, int]] = []
+    for rate in range(low, high + 1):
+        least, most = _extremes(
+            taken - rate * steps,
+            np.zeros(len(taken), np.int64) if groups is None else groups,
+            1 if groups is None else int(groups.max()) + 1,
+        )
+        spread = int((most - least).max())
+        if least.min() >= 0 and most.max() < rate:
+            found.append((0, rate))
+        elif spread < rate:
+            found.append((1, rate))
+        elif spread < 2 * rate:
+            found.append((2, rate))
+    return min(found)[1] if found else None
+
+
+def training_rows(life: Indexed, classes: Classes, *, default: int) -> IntArray:
+    """The iterators of a life that train: of every key but those that the reference has seen not to.
+
+    Iterators during which the model did not make a step are left out: validation that the same code made, elements that
+    were passed over to get to a place further on.
+
+    Args:
+        life: any life of the trial.
+        classes: of the reference run.
+        default: elements per step for keys that the reference has not.
+    """
+    kept = np.zeros(len(life.iterators.first), np.bool_)
+    for key, name in enumerate(life.keys):
+        if name not in classes.others:
+            rows = life.rows_of(key)
+            kept[rows] = ~_idle(life, rows, classes.rates.get(name, default))
+    return np.flatnonzero(kept)
+
+
+def _idle(life: Indexed, rows: IntArray, rate: int) -> BoolArray:
+    """Which iterators yielded at least a step's elements without a step that could be due to them."""
+    at = life.elements_of(rows)
+    first, last = life.iterators.first[rows], life.iterators.last[rows]
+    begin, end = np.searchsorted(at, first), np.searchsorted(at, last, "right")
+    seen = np.zeros(len(life.events.at), np.bool_)
+    seen[_own_steps(life, rows)] = True
+    seen |= np.isin(life.events.kind, (Kind.SAVED, Kind.DONE)) & (life.events.step >= 0)
+    taken = np.searchsorted(at, life.events.at[seen])
+    progress = life.events.progress[seen]
+    before = np.searchsorted(taken, begin, "right") - 1
+    after = np.searchsorted(taken, end)
+    judged = (before >= 0) & (after < len(taken)) & (life.iterators.count[rows] >= rate)
+    idle = np.zeros(len(rows), np.bool_)
+    b, a = before[judged], after[judged]
+    steps = progress[a] - progress[b]
+    others = taken[a] - begin[judged] - life.iterators.count[rows][judged]
+    idle[judged] = steps * rate <= others
+    shared = idle & (end - begin > life.iterators.count[rows])
+    for row in np.flatnonzero(shared):  # iterators used side by side: both may train
+        idle[row] = not _advances(life, int(rows[row]), rate)
+    return idle
+
+
+def _advances(life: Indexed, row: int, rate: int) -> bool:
+    seen = _seen_within(life, np.array([row]))
+    if len(seen.taken) < 2:
+        return False
+    elements, steps = int(seen.taken[-1] - seen.taken[0]), int(seen.progress[-1] - seen.progress[0])
+    return 2 * rate * steps >= elements and rate * steps <= 2 * elements
+
+
+def _own_steps(life: Indexed, rows: IntArray) -> IntArray:
+    """The STEP records with a known step of some iterators, as indexes into the events."""
+    wanted = np.zeros(len(life.iterators.first) + 1, np.bool_)
+    wanted[rows] = True  # the last entry, for owner -1, stays False
+    events = life.events
+    return np.flatnonzero((events.kind == Kind.STEP) & (events.step >= 0) & wanted[events.owner])
+
+
+def _seen_within(life: Indexed, rows: IntArray) -> _Sightings:
+    """The sightings of some iterators, each with the elements of its own iterator."""
+    steps = _own_steps(life, rows)
+    owner, at = life.events.owner[steps], life.events.at[steps]
+    taken = np.zeros(len(steps), np.int64)
+    if _in_turn(life, rows):
+        all_at = life.elements_of(rows)
+        taken[:] = np.searchsorted(all_at, at) - np.searchsorted(all_at, life.iterators.first[owner])
+    else:
+        for row in np.unique(owner):
+            mine = owner == row
+            taken[mine] = np.searchsorted(life.elements_of(np.array([row])), at[mine])
+    return _Sightings(taken, life.events.progress[steps], owner)
+
+
+def _in_turn(life: Indexed, rows: IntArray) -> bool:
+    """Whether the iterators were used one after the other."""
+    return disjoint(life.iterators.first[rows], life.iterators.last[rows])
+
+
+def disjoint(first: IntArray, last: IntArray) -> bool:
+    """Whether no two of the intervals `first..last` have a record in common."""
+    order = np.argsort(first, kind="stable")
+    return bool((last[order][:-1] < first[order][1:]).all())
+
+
+def _extremes(values: IntArray, group: IntArray, groups: int) -> tuple[IntArray, IntArray]:
+    """The smallest and the largest value of each group; a group without values gives (0, 0)."""
+    if groups == 1 and len(values):
+        return np.array([values.min()]), np.array([values.max()])
+    least = np.full(groups, np.iinfo(np.int64).max)
+    most = np.full(groups, np.iinfo(np.int64).min)
+    np.minimum.at(least, group, values)
+    np.maximum.at(most, group, values)
+    empty = least > most
+    least[empty] = most[empty] = 0
+    return least, most
+
+
+def _why_none(life: Indexed, fixed: int | None) -> str:
+    known = life.events.step[life.events.step >= 0]
+    elements = _count(len(life.elements), "element")
+    if not len(life.elements):
+        return "the reference run took no element from any dataset iterator: there is nothing to compare"
+    if not len(known):
+        return (
+            f"the model's step could not be observed while the reference run took {elements}: "
+            "pass step=, a function that returns it"
+        )
+    steps = int(life.events.progress[-1])
+    if not steps:
+        return (
+            f"the model's step stayed at {int(known[0])} while the reference run took {elements}: "
+            "pass step=, a function that returns a step which advances with the training"
+        )
+    if fixed is not None:
+        return (
+            f"elements_per_step={fixed} was given, but no stream of the reference run gave about {fixed} for each of its "
+            f"{_count(steps, 'step')} ({elements} in all): pass the number that one step takes"
+        )
+    return (
+        f"the reference run took {elements} in {_count(steps, 'step')}, from no stream a constant whole number a step: "
+        "pass elements_per_step="
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def labels_of(life: Indexed, keys: Sequence[str]) -> tuple[str, ...]:
+    """The innermost user frames of some keys."""
+    return tuple(label for key, label in zip(life.keys, life.labels, strict=True) if key in keys)

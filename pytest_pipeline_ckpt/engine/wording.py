@@ -1,0 +1,103 @@
+"""How verdicts name elements: ranges, counts, previews."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import ledger
+from .model import Ledger, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .histories import Track
+    from .indexed import IntArray
+
+MOST_RANGES = 5
+MOST_PREVIEWS = 5
+
+
+def count(number: int, noun: str) -> str:
+    """`1 element`, `2 elements`, `2 passes`."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{'' if number == 1 else plural}"
+
+
+def ranges(positions: IntArray) -> list[tuple[int, int]]:
+    """The ranges, both ends included, that ascending positions make up."""
+    if not len(positions):
+        return []
+    breaks = np.flatnonzero(np.diff(positions) != 1)
+    firsts = positions[np.concatenate(([0], breaks + 1))]
+    lasts = positions[np.concatenate((breaks, [len(positions) - 1]))]
+    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
+
+
+def positions_text(found: Sequence[tuple[int, int]]) -> str:
+    """`element 96`, `elements 96..104, 120 and 7 more`."""
+    shown = ", ".join(f"{first}" if first == last else f"{first}..{last}" for first, last in found[:MOST_RANGES])
+    noun = "element" if len(found) == 1 and found[0][0] == found[0][1] else "elements"
+    more = f" and {len(found) - MOST_RANGES} more" if len(found) > MOST_RANGES else ""
+    return f"{noun} {shown}{more}"
+
+
+def were(found: Sequence[tuple[int, int]]) -> str:
+    """`was` for a single element."""
+    return "was" if len(found) == 1 and found[0][0] == found[0][1] else "were"
+
+
+def spans(what: str, found: Sequence[tuple[int, int]], track: Track, offset: int, *, budget: int) -> tuple[Span, ...]:
+    """The spans for some ranges, at most `MOST_RANGES`.
+
+    Args:
+        what: what became of them.
+        found: ranges of positions.
+        track: where the elements can be looked up.
+        offset: the position of the track's first element.
+        budget: how many previews there may be.
+    """
+    made = []
+    for first, last in found[:MOST_RANGES]:
+        shown = _previews(track, first - offset, last - offset, budget)
+        budget -= len(shown)
+        made.append(Span(what, first, last, shown))
+    return tuple(made)
+
+
+def _previews(track: Track, first: int, last: int, budget: int) -> tuple[str, ...]:
+    wanted = range(max(0, first), min(last + 1, len(track), max(0, first) + budget))
+    texts = (_preview(track, position) for position in wanted)
+    return tuple(text for text in texts if text is not None)
+
+
+def _preview(track: Track, position: int) -> str | None:
+    element = int(np.searchsorted(track.life.elements, track.at[position]))
+    kept = track.life.life.ledger
+    if kept.previews is None or element >= len(kept.previews):
+        return None
+    try:
+        # Only the records up to the element: what follows does not matter, and there may be millions.
+        return ledger.preview(_upto(kept, int(track.at[position])), element)
+    except Exception:  # a preview is a decoration: a damaged one must not decide the verdict
+        return None
+
+
+def _upto(kept: Ledger, at: int) -> Ledger:
+    return Ledger(records=kept.records[: at + 1], streams=kept.streams, previews=kept.previews)
+
+
+def last_line(text: str) -> str:
+    """The last line that is not empty."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def left_out(keys: Sequence[tuple[str, int]]) -> str | None:
+    """The note on streams that are listed, not judged."""
+    if not keys:
+        return None
+    shown = "; ".join(f"{label} ({count(number, 'element')})" for label, number in keys)
+    return f"not judged, because the model does not advance with it: {shown}"
+

@@ -1,0 +1,429 @@
+"""The fixtures `preemption` and `training_process`: request -> engine."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from . import reporting
+from .errors import PreemptionSafetyError, PreemptUsageError, WorkerError
+from .state import ROWS, State, settings_of, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .engine.checker import ReferenceFacts
+    from .engine.model import KillSchedule, Verdict
+    from .engine.runner import Check, Trial
+    from .options import Settings
+    from .scenario import Start
+
+Order = Literal["exact", "any"]
+
+
+def parametrise(metafunc: pytest.Metafunc) -> None:
+    """One item for each trial of a test that uses `preemption`."""
+    try:
+        settings = settings_of(metafunc.definition)
+    except PreemptUsageError as error:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from None
+    ids = trial_ids(settings)
+    metafunc.parametrize("preemption", range(len(ids)), ids=ids, indirect=True)
+
+
+def trial_ids(settings: Settings) -> list[str]:
+    """The ids of the trials; they do not depend on the seed, so that `--last-failed` finds them again."""
+    if settings.never:
+        return ["never"]
+    trials = settings.trials.value
+    if settings.schedule is not None and trials == 1:
+        return [str(settings.schedule)]
+    return [f"{settings.at.value}-{number}" for number in range(trials)]
+
+
+@pytest.fixture
+def preemption(request: pytest.FixtureRequest) -> Preemption:
+    """Kills and resumes a training in this test, and raises unless every element is seen exactly once.
+
+    `check_dataset(make_dataset)`, `check_training(train)` and `check_script(argv)` each carry out one trial; pytest
+    runs the test once for each trial (`--preempt-trials`).
+    """
+    state = state_of(request.config)
+    if not hasattr(request, "param"):
+        raise pytest.UsageError(f"{request.node.nodeid}: preemption must be an argument of the test function itself")
+    node = request.node
+    preemption = Preemption(state, node, trial=request.param, trial_id=trial_id_of(node))
+    if preemption.skipped:
+        pytest.skip(preemption.skipped)
+    return preemption
+
+
+def trial_id_of(node: Any) -> str:
+    """The trial's part of the node's id."""
+    return trial_ids(settings_of(node))[node.callspec.params["preemption"]]
+
+
+class Preemption:
+    """One trial of one test. Made by the fixture."""
+
+    def __init__(self, state: State, node: Any, *, trial: int, trial_id: str) -> None:
+        self._state = state
+        self._node = node
+        self._trial = trial
+        self._trial_id = trial_id
+        self._test = reporting.without_trial(node.nodeid, trial_id)
+        self._checks = 0
+
+    @property
+    def skipped(self) -> str | None:
+        """Why the trial is not started, if it is not."""
+        settings = settings_of(self._node)
+        if settings.never:
+            return f"{settings.at.where} says never"
+        budget = settings.budget.value
+        if budget is not None and self._state.seconds > budget:
+            return f"{settings.budget.where}: {budget:g} s are used up, no trial is started any more"
+        return None
+
+    def check_dataset(
+        self,
+        make_dataset: Callable[[], Any],
+        *,
+        steps: int | None = None,
+        save_every: int = 10,
+        order: Order | None = None,
+        runner: Literal["eager", "session"] = "eager",
+        at: str | None = None,
+        times: int | None = None,
+        signal: str | None = None,
+        grace: float | None = None,
+        timeout: float | None = None,
+        max_elements: int | None = None,
+    ) -> Verdict:
+        """Trains on a dataset with the plugin's own trainer, one element a step, kills it and resumes it.
+
+        Args:
+            make_dataset: returns the `tf.data.Dataset`; called anew in each life, in the training process.
+            steps: of the whole run; None: until the dataset ends. An endless dataset needs it.
+            save_every: steps between two checkpoints.
+            order: `exact`, or `any` for a pipeline whose order is not meant to be reproducible.
+            runner: `eager` saves step and iterator in one `tf.train.Checkpoint`, `session` saves both in one v1
+                `Saver` by `SAVEABLE_OBJECTS`.
+            at: a kill schedule, as in `--preempt-at`.
+            times: how many lives are killed.
+            signal: name of the signal that kills.
+            grace: seconds between a catchable signal and SIGKILL.
+            timeout: seconds without progress after which a life is hung.
+            max_elements: largest number of elements of the reference run.
+
+        Returns:
+            The verdict, which is exact.
+
+        Raises:
+            PreemptionSafetyError: the resumed pipeline did not yield exactly the unseen elements, or it is not known.
+            PreemptUsageError: a setting can't be used.
+        """
+        __tracebackhide__ = True
+        _require(save_every >= 1, f"save_every={save_every} is less than 1: give the steps between two checkpoints")
+        _require(steps is None or steps >= 1, f"steps={steps} is less than 1: give the steps of the whole run")
+        _require(runner in ("eager", "session"), f"runner={runner!r} is neither 'eager' nor 'session'")
+        arguments = {"steps": steps, "save_every": save_every, "runner": runner}
+        work = functools.partial(_workload, "dataset", make_dataset, arguments=arguments, elements_per_step=1)
+        given = _given(
+            at=at, times=times, order=order, signal=signal, grace=grace, timeout=timeout, max_elements=max_elements
+        )
+        return self._check(work, given)
+
+    def check_training(
+        self,
+        train: Callable[[str], Any],
+        *,
+        step: Callable[[], int] | None = None,
+        elements_per_step: int | None = None,
+        compare_weights: bool = False,
+        order: Order | None = None,
+        at: str | None = None,
+        times: int | None = None,
+        signal: str | None = None,
+        grace: float | None = None,
+        timeout: float | None = None,
+        max_elements: int | None = None,
+    ) -> Verdict:
+        """Runs a training function, kills it and resumes it.
+
+        Args:
+            train: `train(model_dir)` trains to its natural end whenever it is called, resuming from what it finds in
+                `model_dir`. May be local, a lambda or a closure; runs in the training process.
+            step: returns the model's step, in the training process; only where it can't be found (`global_step` of a
+                session, `optimizer.iterations`, `step` in a `tf.train.Checkpoint`).
+            elements_per_step: training elements a step; None: measured in the reference run.
+            compare_weights: also compare the variables of the last checkpoint with the reference run's, bit for bit.
+            order, at, times, signal, grace, timeout, max_elements: as for `check_dataset`.
+
+        Returns:
+            The verdict, which is exact.
+
+        Raises:
+            PreemptionSafetyError: as for `check_dataset`.
+            PreemptUsageError: a setting can't be used.
+        """
+        __tracebackhide__ = True
+        work = functools.partial(
+            _workload,
+            "training",
+            train,
+            step=step,
+            elements_per_step=elements_per_step,
+            compare_weights=compare_weights,
+        )
+        given = _given(
+            at=at, times=times, order=order, signal=signal, grace=grace, timeout=timeout, max_elements=max_elements
+        )
+        return self._check(work, given)
+
+    def check_script(
+        self,
+        argv: Sequence[str] | str,
+        *,
+        step: Callable[[], int] | None = None,
+        elements_per_step: int | None = None,
+        compare_weights: bool = False,
+        order: Order | None = None,
+        at: str | None = None,
+        times: int | None = None,
+        signal: str | None = None,
+        grace: float | None = None,
+        timeout: float | None = None,
+        max_elements: int | None = None,
+    ) -> Verdict:
+        """Runs a training script, kills it and resumes it. The script is not changed and imports nothing of ours.
+
+        Args:
+            argv: the script (or `-m`, a module) and its arguments, a list or one string; `{model_dir}` in it becomes
+                the trial's checkpoint directory, `{scratch_dir}` a directory for what the pipeline keeps besides.
+            step, elements_per_step, compare_weights: as for `check_training`.
+            order, at, times, signal, grace, timeout, max_elements: as for `check_dataset`.
+
+        Returns:
+            The verdict, which is exact.
+
+        Raises:
+            PreemptionSafetyError: as for `check_dataset`.
+            PreemptUsageError: no such script, no `{model_dir}`, or a setting that can't be used.
+        """
+        __tracebackhide__ = True
+        words = script_argv(argv, "check_script")
+        work = functools.partial(
+            _workload,
+            "script",
+            None,
+            arguments={"argv": words},
+            step=step,
+            elements_per_step=elements_per_step,
+            compare_weights=compare_weights,
+        )
+        given = _given(
+            at=at, times=times, order=order, signal=signal, grace=grace, timeout=timeout, max_elements=max_elements
+        )
+        return self._check(work, given)
+
+    def check_reference(self, reference: str) -> Verdict:
+        """`--preempt-dataset`: `check_dataset` over `module:function`."""
+        __tracebackhide__ = True
+        arguments = {"steps": None, "save_every": 10, "runner": "eager"}
+        work = functools.partial(_workload, "dataset", reference, arguments=arguments, elements_per_step=1)
+        return self._check(work, {})
+
+    def _check(self, work: Callable[[], Any], arguments: dict[str, object]) -> Verdict:
+        __tracebackhide__ = True
+        key = f"{self._node.nodeid}#{self._checks}"
+        earlier = self._state.failures.get(key)
+        if earlier is not None:
+            raise PreemptionSafetyError(
+                earlier.verdict, message=f"{earlier}\n  note:      this trial failed before; a rerun cannot undo that"
+            )
+        settings = settings_of(self._node, arguments=arguments)
+        self._skip_repetition(settings)
+        check = self._prepare(work(), settings)
+        self._checks += 1
+        trial = check.trial(self._name(), functools.partial(self._schedule, settings))
+        self._tell_cost(check, settings)
+        return self._conclude(trial, key, settings)
+
+    def _skip_repetition(self, settings: Settings) -> None:
+        if self._trial and settings.schedule is not None and settings.at.where == "the argument at=":
+            pytest.skip(f"{settings.at.where} fixes the kill: this trial would repeat the first")
+
+    def _prepare(self, workload: Any, settings: Settings) -> Check:
+        from .engine import store
+        from .engine.runner import Check, Conditions
+
+        return Check(
+            engine=self._state.engine,
+            workload=workload,
+            conditions=Conditions(
+                timeout=settings.timeout.value,
+                grace=settings.grace.value,
+                max_elements=settings.max_elements.value,
+                order=settings.order.value,
+            ),
+            directory=store.check_directory(self._state.directory, f"{self._test}#{self._checks}"),
+        )
+
+    def _name(self) -> str:
+        return f"trial-{self._trial}"
+
+    def _schedule(self, settings: Settings, facts: ReferenceFacts) -> KillSchedule:
+        from .engine.plan import draw_schedule, ensure_reachable
+
+        if settings.schedule is not None:
+            ensure_reachable(settings.schedule, settings.at.where, elements=facts.elements)
+            return settings.schedule
+        return draw_schedule(
+            self._state.seed,
+            self._test,
+            self._trial,
+            elements=facts.elements,
+            boundaries=facts.boundaries,
+            saves=facts.saves,
+            times=settings.times.value,
+            signal=settings.signal.value,
+            where=settings.times.where,
+        )
+
+    def _tell_cost(self, check: Check, settings: Settings) -> None:
+        _, seconds = check.reference()
+        # A trial trains once what the reference trains, plus what is replayed, plus a start for each life.
+        expected = 1.5 * seconds * len(trial_ids(settings))
+        if expected > 60:
+            self._state.say(
+                f"{self._test}: the reference run took {seconds:.0f} s, so its trials take about {expected / 60:.0f} "
+                "minutes; --preempt-trials and --preempt-budget limit that"
+            )
+
+    def _conclude(self, trial: Trial, key: str, settings: Settings) -> Verdict:
+        __tracebackhide__ = True
+        row = reporting.row_of(trial.verdict, reporting.trial_text(trial))
+        self._node.stash.setdefault(ROWS, []).append(row)
+        if trial.verdict.exact:
+            return trial.verdict
+        message = reporting.failure_message(
+            trial,
+            node=self._node.nodeid,
+            trial_id=self._trial_id,
+            explicit=settings.signal.where != "default",
+        )
+        error = PreemptionSafetyError(trial.verdict, message=message)
+        self._state.failures[key] = error
+        raise error
+
+
+def _given(**arguments: object) -> dict[str, object]:
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise PreemptUsageError(message)
+
+
+def script_argv(argv: Sequence[str] | str, where: str) -> list[str]:
+    """The words of a training script's command line, without the interpreter.
+
+    Raises:
+        PreemptUsageError: no such script, or no `{model_dir}`.
+    """
+    words = shlex.split(argv) if isinstance(argv, str) else [os.fspath(word) for word in argv]
+    if words and Path(words[0]).name.startswith("python") and not Path(words[0]).suffix:
+        words = words[1:]
+    _require(bool(words), f"{where}: there is no script in {argv!r}: give the script and its arguments")
+    _require(
+        any("{model_dir}" in word for word in words),
+        f"{where}: {shlex.join(words)!r} has no {{model_dir}}: write it where the script takes its checkpoint "
+        "directory, as in --model_dir={model_dir}; each trial gets a directory of its own",
+    )
+    _require(
+        words[0] == "-m" or Path(words[0]).is_file(),
+        f"{where}: there is no script {words[0]!r} in {Path.cwd()}",
+    )
+    return words
+
+
+def _workload(
+    task: Literal["training", "dataset", "script"],
+    function: Any,
+    *,
+    arguments: dict[str, Any] | None = None,
+    step: Callable[[], int] | None = None,
+    elements_per_step: int | None = None,
+    compare_weights: bool = False,
+) -> Any:
+    from .engine.runner import Workload
+
+    _require(
+        elements_per_step is None or elements_per_step >= 1,
+        f"elements_per_step={elements_per_step} is less than 1: give the training elements of one step",
+    )
+    return Workload(
+        task=task,
+        payload=pickled(function, step),
+        arguments=arguments or {},
+        elements_per_step=elements_per_step,
+        compare_weights=compare_weights,
+    )
+
+
+def pickled(function: Any, step: Callable[[], int] | None) -> bytes:
+    """What the worker loads: both functions by value where they come from a test module or a conftest.
+
+    Raises:
+        PreemptUsageError: something that the function refers to can't be sent to another process.
+    """
+    import cloudpickle
+
+    modules = {
+        module
+        for each in (function, step)
+        if (module := sys.modules.get(getattr(each, "__module__", None) or "")) is not None and _is_test(module)
+    }
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        payload: bytes = cloudpickle.dumps({"function": function, "step": step})
+    except Exception as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise PreemptUsageError(
+            f"{name} can't be sent to the training process: {type(error).__name__}: {error}; make what it needs inside "
+            "the function instead of taking it from outside"
+        ) from None
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+    return payload
+
+
+def _is_test(module: Any) -> bool:
+    """Whether pytest imported the module: its name need not be importable in another process."""
+    loader = getattr(getattr(module, "__spec__", None), "loader", None)
+    return type(loader).__module__.startswith("_pytest.") or module.__name__ == "__main__"
+
+
+@pytest.fixture
+def training_process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
+    """Starts lives of a training by hand: `training_process(train, model_dir)`; what still runs is ended."""
+    from .scenario import Start
+
+    start = Start(state_of(request.config), tmp_path)
+    try:
+        yield start
+    finally:
+        start.close()
+
+
+__all__ = ["Preemption", "WorkerError", "parametrise", "preemption", "training_process"]

@@ -1,0 +1,137 @@
+"""Verdict -> words: the line of a trial, the message of a failure, the section at the end. Pure but for `summarise`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .engine.plan import spell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .engine.model import KillSchedule, Verdict
+    from .engine.runner import Trial
+    from .options import Settings
+
+REPORT_ATTRIBUTE = "preempt"
+"""Of a `TestReport`: a JSON string, the only thing that crosses from an xdist worker to the controller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the end of the run says of one trial."""
+
+    outcome: str
+    text: str
+
+
+def trial_text(trial: Trial) -> str:
+    """Where the trial was killed and what came of it, on one line."""
+    verdict = trial.verdict
+    killed = "" if trial.schedule is None else f"killed at {kills(trial.schedule)}; "
+    if not verdict.exact:
+        return f"{killed}{verdict.reason}"
+    scope = verdict.scope
+    parts = [f"resumed exactly: {count(scope.elements_compared, 'element')} compared"]
+    parts.append(f"{count(scope.saves_crossed, 'save')} crossed")
+    if scope.elements_replayed:
+        parts.append(f"{count(scope.elements_replayed, 'element')} replayed legally")
+    return killed + ", ".join((*parts, *verdict.notes))
+
+
+def kills(schedule: KillSchedule) -> str:
+    """`element 40, then 3 (SIGTERM)`: counted in each life."""
+    words = [
+        f"{kill.element}" + ("" if kill.signal.name == "SIGKILL" else f" ({kill.signal.name})")
+        for kill in schedule.kills
+    ]
+    return "element " + ", then ".join(words)
+
+
+def failure_message(trial: Trial, *, node: str, trial_id: str, explicit: bool) -> str:
+    """What a failed check says: the verdict, the elements, how to see it again, where to look.
+
+    Args:
+        trial: the trial that was not exact.
+        node: the pytest id of the test.
+        trial_id: the trial's part of that id.
+        explicit: spell the signal of every kill, because a setting changes what a bare number means.
+    """
+    verdict = trial.verdict
+    lines = [f"{verdict.outcome.value}: {verdict.reason}"]
+    lines += [f"  {preview}" for span in verdict.spans for preview in span.previews]
+    if trial.schedule is not None:
+        lines.append(f"  killed:    {kills(trial.schedule)}")
+    lines += [f"  note:      {note}" for note in verdict.notes]
+    if trial.schedule is not None:
+        lines.append(f"  reproduce: pytest {repro(trial.schedule, node, trial_id, explicit=explicit)}")
+    lines.append(f"  files:     {trial.directory}")
+    lines += [f"  {tail}".replace("\n", "\n    ") for tail in trial.tails]
+    return "\n".join(lines)
+
+
+def repro(schedule: KillSchedule, node: str, trial_id: str, *, explicit: bool) -> str:
+    """The arguments of `pytest` that run this one schedule again."""
+    spelled = spell(schedule, explicit=explicit)
+    if node.startswith("--preempt-"):
+        return f"{_quoted(without_trial(node, trial_id))} --preempt-at={spelled}"
+    if node.endswith(f"[{trial_id}]"):
+        selected = without_trial(node, trial_id)
+    else:
+        selected = str(schedule).join(node.rsplit(trial_id, 1))
+    return f"{_quoted(selected)} --preempt-at={spelled}"
+
+
+def without_trial(node: str, trial_id: str) -> str:
+    """The id that all trials of a test have in common: `test_x[random-3]` gives `test_x`, `test_x[a-random-3]` `test_x[a]`."""
+    before, _, after = node.rpartition(trial_id)
+    return f"{before.rstrip('-')}{after}".removesuffix("[]")
+
+
+def _quoted(word: str) -> str:
+    return f"'{word}'" if set(word) & set(" []{}()*?&;|<>$") else word
+
+
+def count(number: int, noun: str) -> str:
+    """`1 element`, `2 elements`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def header(settings: Settings, seed: int) -> str:
+    """What is said once when tests that preempt were collected: enough to run them again."""
+    source = "" if settings.at.where == "default" else f" ({settings.at.where})"
+    return f"preempt: {settings.at.value}{source}, --preempt-seed={seed}"
+
+
+def to_json(rows: Iterable[Row], notes: Sequence[str]) -> str:
+    """What a report carries."""
+    return json.dumps({"rows": [dataclasses.asdict(row) for row in rows], "notes": list(notes)})
+
+
+def row_of(verdict: Verdict, text: str) -> Row:
+    """The row of a verdict."""
+    return Row(verdict.outcome.value, text)
+
+
+def summarise(terminal: Any, reports: Iterable[Any], *, head: str) -> None:
+    """Writes the section with one line for each trial, in the order in which they ended."""
+    carried = [
+        (report.nodeid, json.loads(getattr(report, REPORT_ATTRIBUTE)))
+        for report in reports
+        if hasattr(report, REPORT_ATTRIBUTE)
+    ]
+    if not carried:
+        return
+    terminal.write_sep("=", "preemption")
+    terminal.write_line(head)
+    for note in dict.fromkeys(note for _, content in carried for note in content["notes"]):
+        terminal.write_line(f"note: {note}")
+    width = max(len(row["outcome"]) for _, content in carried for row in content["rows"] or [{"outcome": ""}])
+    for node, content in carried:
+        for row in content["rows"]:
+            colour = {"green": True} if row["outcome"] == "exact" else {"red": True}
+            terminal.write(row["outcome"].ljust(width), **colour)
+            terminal.write_line(f"  {node}: {row['text']}")

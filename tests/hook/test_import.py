@@ -1,0 +1,27 @@
+"""What `import pipeline_ckpt` brings with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def _run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_imports_neither_pytest_nor_the_plugin() -> None:
+    """Importing the package imports neither pytest nor the verifier."""
+    unwanted = "{'pytest', '_pytest', 'pytest_pipeline_ckpt'}"
+    result = _run(f"import sys, pipeline_ckpt; print(sorted({unwanted} & set(sys.modules)))")
+    assert (result.returncode, result.stdout) == (0, "[]\n")
+
+
+def test_says_how_to_get_tensorflow() -> None:
+    """Without TensorFlow the import fails with one sentence that says what to install."""
+    result = _run("import sys; sys.modules['tensorflow'] = None\nimport pipeline_ckpt")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "ModuleNotFoundError: pipeline_ckpt needs TensorFlow 2.15 or later, which is not installed: "
+        "pip install 'pipeline-ckpt[tensorflow]'"
+    )
