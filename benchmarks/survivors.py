@@ -67,7 +67,9 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        ended = subprocess.run(pytest_command(directory, trials=trials), cwd=directory, stdout=subprocess.PIPE)
+        ended = subprocess.run(
+            pytest_command(directory, trials=trials), cwd=directory, stdout=subprocess.PIPE
+        )
         rows.append((f"{trials} trials ({ended.stdout.decode().splitlines()[-1]})", len(left_over())))
         process = start(directory)
         process.send_signal(signal.SIGINT)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from . import reporting
 from .errors import PreemptionSafetyError, PreemptUsageError, WorkerError
-from .state import ROWS, State, settings_of, state_of
+from .state import ROWS, State, settings_of, state_of, without_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +55,9 @@ def preemption(request: pytest.FixtureRequest) -> Preemption:
     """
     state = state_of(request.config)
     if not hasattr(request, "param"):
-        raise pytest.UsageError(f"{request.node.nodeid}: preemption must be an argument of the test function itself")
+        raise pytest.UsageError(
+            f"{request.node.nodeid}: preemption must be an argument of the test function itself"
+        )
     node = request.node
     preemption = Preemption(state, node, trial=request.param, trial_id=trial_id_of(node))
     if preemption.skipped:
@@ -77,7 +78,7 @@ class Preemption:
         self._node = node
         self._trial = trial
         self._trial_id = trial_id
-        self._test = reporting.without_trial(node.nodeid, trial_id)
+        self._test = without_trial(node.nodeid, trial_id)
         self._checks = 0
 
     @property
@@ -130,13 +131,23 @@ class Preemption:
             PreemptUsageError: a setting can't be used.
         """
         __tracebackhide__ = True
-        _require(save_every >= 1, f"save_every={save_every} is less than 1: give the steps between two checkpoints")
-        _require(steps is None or steps >= 1, f"steps={steps} is less than 1: give the steps of the whole run")
+        _require(
+            save_every >= 1, f"save_every={save_every} is less than 1: give the steps between two checkpoints"
+        )
+        _require(
+            steps is None or steps >= 1, f"steps={steps} is less than 1: give the steps of the whole run"
+        )
         _require(runner in ("eager", "session"), f"runner={runner!r} is neither 'eager' nor 'session'")
         arguments = {"steps": steps, "save_every": save_every, "runner": runner}
         work = functools.partial(_workload, "dataset", make_dataset, arguments=arguments, elements_per_step=1)
         given = _given(
-            at=at, times=times, order=order, signal=signal, grace=grace, timeout=timeout, max_elements=max_elements
+            at=at,
+            times=times,
+            order=order,
+            signal=signal,
+            grace=grace,
+            timeout=timeout,
+            max_elements=max_elements,
         )
         return self._check(work, given)
 
@@ -183,7 +194,13 @@ class Preemption:
             compare_weights=compare_weights,
         )
         given = _given(
-            at=at, times=times, order=order, signal=signal, grace=grace, timeout=timeout, max_elements=max_elements
+            at=at,
+            times=times,
+            order=order,
+            signal=signal,
+            grace=grace,
+            timeout=timeout,
+            max_elements=max_elements,
         )
         return self._check(work, given)
 
@@ -229,7 +246,13 @@ class Preemption:
             compare_weights=compare_weights,
         )
         given = _given(
-            at=at, times=times, order=order, signal=signal, grace=grace, timeout=timeout, max_elements=max_elements
+            at=at,
+            times=times,
+            order=order,
+            signal=signal,
+            grace=grace,
+            timeout=timeout,
+            max_elements=max_elements,
         )
         return self._check(work, given)
 
@@ -246,7 +269,8 @@ class Preemption:
         earlier = self._state.failures.get(key)
         if earlier is not None:
             raise PreemptionSafetyError(
-                earlier.verdict, message=f"{earlier}\n  note:      this trial failed before; a rerun cannot undo that"
+                earlier.verdict,
+                message=f"{earlier}\n  note:      this trial failed before; a rerun cannot undo that",
             )
         settings = settings_of(self._node, arguments=arguments)
         self._skip_repetition(settings)
@@ -308,6 +332,8 @@ class Preemption:
             )
 
     def _conclude(self, trial: Trial, key: str, settings: Settings) -> Verdict:
+        from . import reporting
+
         __tracebackhide__ = True
         row = reporting.row_of(trial.verdict, reporting.trial_text(trial))
         self._node.stash.setdefault(ROWS, []).append(row)
@@ -390,7 +416,8 @@ def pickled(function: Any, step: Callable[[], int] | None) -> bytes:
     modules = {
         module
         for each in (function, step)
-        if (module := sys.modules.get(getattr(each, "__module__", None) or "")) is not None and _is_test(module)
+        if (module := sys.modules.get(getattr(each, "__module__", None) or "")) is not None
+        and _is_test(module)
     }
     for module in modules:
         cloudpickle.register_pickle_by_value(module)

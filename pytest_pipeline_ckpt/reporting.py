@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .engine.plan import spell
+from .state import without_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -83,12 +84,6 @@ def repro(schedule: KillSchedule, node: str, trial_id: str, *, explicit: bool) -
     else:
         selected = str(schedule).join(node.rsplit(trial_id, 1))
     return f"{_quoted(selected)} --preempt-at={spelled}"
-
-
-def without_trial(node: str, trial_id: str) -> str:
-    """The id that all trials of a test have in common: `test_x[random-3]` gives `test_x`, `test_x[a-random-3]` `test_x[a]`."""
-    before, _, after = node.rpartition(trial_id)
-    return f"{before.rstrip('-')}{after}".removesuffix("[]")
 
 
 def _quoted(word: str) -> str:

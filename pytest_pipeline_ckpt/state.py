@@ -125,3 +125,9 @@ def settings_of(node: Any, *, arguments: Mapping[str, object] | None = None) -> 
     """The settings of a test; raises PreemptUsageError."""
     marker = options.marker_keywords(node.iter_markers(options.MARKER))
     return options.resolve(node.config, marker=marker, arguments=arguments)
+
+
+def without_trial(node: str, trial_id: str) -> str:
+    """The id that all trials of a test have in common: `test_x[random-3]` gives `test_x`, `test_x[a-random-3]` `test_x[a]`."""
+    before, _, after = node.rpartition(trial_id)
+    return f"{before.rstrip('-')}{after}".removesuffix("[]")

@@ -28,6 +28,8 @@ STEPS_EVERY = 16
 _FRAMES = 8
 _NO_USER_FRAME = "the dataset"
 _ROLES = ("evaluate", "predict")
+_NO_PIPELINE = "single_batch_iterator"
+"""Keras 2 puts the arrays given to `train_on_batch` through a dataset of one element: no pipeline of the user's."""
 _FRAMEWORK = tuple(
     os.path.join(os.path.dirname(path), "") for path in (os.__file__, tf.__file__, os.path.dirname(__file__))
 )
@@ -48,6 +50,7 @@ class Source:
     label: str
     components: tuple[dict[str, Any], ...]
     opaque: str | None
+    ignored: bool = False
     stream: Stream | None = None
     iterators: int = 0
 
@@ -79,6 +82,8 @@ def where() -> tuple[str, str]:
         if _is_users(code.co_filename):
             if len(frames) < _FRAMES:
                 frames.append((code.co_filename, frame.f_lineno, code.co_name))
+        elif code.co_name == _NO_PIPELINE:
+            return _NO_PIPELINE, _NO_PIPELINE
         elif code.co_name in _ROLES and not role:
             # Keras and Estimator make training and validation iterators for one and the same user's line.
             role = code.co_name
@@ -120,7 +125,9 @@ class Recorder:
         with self._lock:
             known = self._sources.get(key)
             if known is None:
-                known = self._sources[key] = Source(key, label, *elements.describe(element_spec))
+                ignored = key == _NO_PIPELINE
+                known = Source(key, label, *elements.describe(element_spec), ignored=ignored)
+                self._sources[key] = known
             return known
 
     def due(self, iterator: TappedIterator) -> bool:
@@ -129,8 +136,8 @@ class Recorder:
 
     def taken(self, iterator: TappedIterator, parts: Sequence[Component], step: Callable[[], int | None]) -> None:
         """Records an element; returns when the trainer may have it."""
-        if os.getpid() != self._process:
-            return  # a process that the user's code forked: its elements are not this life's
+        if self._skips(iterator):
+            return
         digest = fingerprint(parts)
         flags = Flag.OPAQUE if any(part is elements.OPAQUE for part in parts) else Flag(0)
         preview = b""
@@ -164,11 +171,15 @@ class Recorder:
     def end(self, iterator: TappedIterator) -> None:
         """Records that an iterator is exhausted, once."""
         with self._lock:
-            if iterator.ended or os.getpid() != self._process:
+            if iterator.ended or self._skips(iterator):
                 return
             stream = self._begun(iterator)
             iterator.ended = True
             self._writer.event(Kind.END, stream=stream.index, iterator=iterator.ordinal)
+
+    def _skips(self, iterator: TappedIterator) -> bool:
+        # A process that the user's code forked takes elements that are not this life's.
+        return iterator.source.ignored or os.getpid() != self._process
 
     def restart(self, iterator: TappedIterator) -> None:
         """Notes that a v1 iterator is initialised: what it yields next is another pass."""

@@ -299,7 +299,9 @@ class Check:
         if found["missing"]:
             return _worse(verdict, Outcome.UNKNOWN, _no_checkpoint(found["missing"]))
         if not found["compared"]:
-            reason = "compare_weights=True, but the newest checkpoints have no floating point variable in common"
+            reason = (
+                "compare_weights=True, but the newest checkpoints have no floating point variable in common"
+            )
             return _worse(verdict, Outcome.UNKNOWN, reason)
         if not found["different"]:
             return verdict

@@ -1,8 +1,8 @@
 """What a trial leaves on disk, and the reference run that trials share.
 
-    <session>/<check>/reference-0/   ledger, output, outcome.json, model/      shared by all trials of a check,
-                                                                               also across xdist workers
-    <session>/<check>/<trial>/life-1/ life-2/ ... model/ scratch/
+<session>/<check>/reference-0/   ledger, output, outcome.json, model/      shared by all trials of a check,
+                                                                           also across xdist workers
+<session>/<check>/<trial>/life-1/ life-2/ ... model/ scratch/
 """
 
 from __future__ import annotations
@@ -49,12 +49,19 @@ def fresh(directory: Path) -> Path:
     return directory
 
 
-def shared_life(directory: Path, live: Callable[[Path], tuple[model.Life, float]]) -> tuple[model.Life, float]:
+def shared_life(
+    directory: Path, live: Callable[[Path], tuple[model.Life, float]]
+) -> tuple[model.Life, float]:
     """The life stored in `directory`, with its duration in seconds; whoever comes first lives it, under a file lock."""
     with _locked(directory.with_suffix(".lock")):
         if not (directory / _OUTCOME).exists():
             life, seconds = live(fresh(directory))
-            outcome = {"ending": life.ending.value, "status": life.status, "stderr": life.stderr_tail, "s": seconds}
+            outcome = {
+                "ending": life.ending.value,
+                "status": life.status,
+                "stderr": life.stderr_tail,
+                "s": seconds,
+            }
             (directory / _OUTCOME).write_text(json.dumps(outcome))
             return life, seconds
     outcome = json.loads((directory / _OUTCOME).read_text())

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from .histories import Lane, Track
 
+_MOST_PLACES = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -182,7 +184,7 @@ def find_shift(right: UintArray, judged: UintArray, start: int, first_pass: int)
         for offset in range(1, min(reach, 64)):
             reached = np.minimum(places + offset, len(right) - 1)
             places = places[(places + offset >= len(right)) | (right[reached] == judged[offset])]
-        for place in places[np.argsort(np.abs(places - start), kind="stable")].tolist():
+        for place in places[np.argsort(np.abs(places - start), kind="stable")][:_MOST_PLACES].tolist():
             count = min(reach, len(right) - place)
             if np.array_equal(right[place : place + count], judged[:count]):
                 return int(place) - start

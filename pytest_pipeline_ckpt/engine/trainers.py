@@ -71,7 +71,9 @@ class SessionTrainer:
             latest = tf.train.latest_checkpoint(model_dir)
             if latest is not None:
                 saver.restore(session, latest)
-            self._loop(session, train, saver, at=int(session.run(global_step)), prefix=str(Path(model_dir, "model")))
+            self._loop(
+                session, train, saver, at=int(session.run(global_step)), prefix=str(Path(model_dir, "model"))
+            )
 
     def _loop(self, session: Any, train: Any, saver: Any, *, at: int, prefix: str) -> None:
         while self.steps is None or at < self.steps:
@@ -132,7 +134,9 @@ def compare_weights(model_dir: str, other_dir: str, result: str) -> None:
     import numpy as np
 
     newest = [_newest(directory) for directory in (model_dir, other_dir)]
-    missing = [directory for directory, path in zip((model_dir, other_dir), newest, strict=True) if path is None]
+    missing = [
+        directory for directory, path in zip((model_dir, other_dir), newest, strict=True) if path is None
+    ]
     compared, different = 0, {}
     if not missing:
         ours, theirs = (tf.train.load_checkpoint(path) for path in newest)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .indexed import BoolArray, Indexed, IntArray
 from .model import Kind
+from .wording import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+
+    from .indexed import BoolArray, Indexed, IntArray
 
 _MOST_CANDIDATES = 64
 
@@ -256,7 +258,7 @@ def _extremes(values: IntArray, group: IntArray, groups: int) -> tuple[IntArray,
 
 def _why_none(life: Indexed, fixed: int | None) -> str:
     known = life.events.step[life.events.step >= 0]
-    elements = _count(len(life.elements), "element")
+    elements = count(len(life.elements), "element")
     if not len(life.elements):
         return "the reference run took no element from any dataset iterator: there is nothing to compare"
     if not len(known):
@@ -273,18 +275,10 @@ def _why_none(life: Indexed, fixed: int | None) -> str:
     if fixed is not None:
         return (
             f"elements_per_step={fixed} was given, but no stream of the reference run gave about {fixed} for each of its "
-            f"{_count(steps, 'step')} ({elements} in all): pass the number that one step takes"
+            f"{count(steps, 'step')} ({elements} in all): pass the number that one step takes"
         )
     return (
-        f"the reference run took {elements} in {_count(steps, 'step')}, from no stream a constant whole number a step: "
+        f"the reference run took {elements} in {count(steps, 'step')}, from no stream a constant whole number a step: "
         "pass elements_per_step="
     )
 
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def labels_of(life: Indexed, keys: Sequence[str]) -> tuple[str, ...]:
-    """The innermost user frames of some keys."""
-    return tuple(label for key, label in zip(life.keys, life.labels, strict=True) if key in keys)

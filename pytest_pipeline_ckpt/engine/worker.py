@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 
 STACKS_SIGNAL = signal.SIGRTMAX - 3
 """Makes the training process write its stacks: a real-time signal that no framework uses."""
-STDOUT, STDERR, STACKS, SPEC, PAYLOAD = "stdout.txt", "stderr.txt", "stacks.txt", "spec.json", "payload.pickle"
+STDOUT, STDERR, STACKS, SPEC, PAYLOAD = (
+    "stdout.txt",
+    "stderr.txt",
+    "stacks.txt",
+    "spec.json",
+    "payload.pickle",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,9 @@ class Spec:
 class Gate:
     """Counts training elements and holds the worker at the planned one until it is released or killed."""
 
-    def __init__(self, connection: socket.socket, *, until: int | None, cap: int | None, ignored: list[str]) -> None:
+    def __init__(
+        self, connection: socket.socket, *, until: int | None, cap: int | None, ignored: list[str]
+    ) -> None:
         self._connection = connection
         self._until = until
         self._cap = cap
@@ -108,7 +116,9 @@ def _take_place(spec: Spec) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as every Python process has it
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    stacks = os.open(Path(spec.directory, STACKS), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    stacks = os.open(
+        Path(spec.directory, STACKS), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+    )
     faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True)
     os.environ.clear()
     os.environ.update(spec.environ)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 OURS = "pytest_pipeline_ckpt"
 needs_tensorflow = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow") is None, reason="runs trainings, and TensorFlow is not installed here"
+    importlib.util.find_spec("tensorflow") is None,
+    reason="runs trainings, and TensorFlow is not installed here",
 )
 
 
@@ -225,7 +226,11 @@ def test_ops_at_import_fall_back_to_fresh_interpreters(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(pytester.path), os.environ.get("PYTHONPATH", "")]))
     result = run(pytester, "--preempt-at=step:15", "--preempt-trials=2", "--preempt-dataset=inputs:make")
     result.assert_outcomes(passed=2)
-    said = [line for line in result.outlines if line.startswith("preempt: importing sitecustomize runs TensorFlow ops")]
+    said = [
+        line
+        for line in result.outlines
+        if line.startswith("preempt: importing sitecustomize runs TensorFlow ops")
+    ]
     assert len(said) == 1
 
 

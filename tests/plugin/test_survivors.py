@@ -37,7 +37,17 @@ def pytest_run(directory: Path, *options: str) -> subprocess.Popen[bytes]:
     """Starts trials of the training in a session of their own, as a terminal would."""
     (directory / "test_family.py").write_text(TEST)
     support = Path(__file__).parent.parent / "support"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-o", f"pythonpath={support}", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:randomly",
+        "-o",
+        f"pythonpath={support}",
+        *options,
+    ]
     return subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL, start_new_session=True)
 
 

@@ -69,7 +69,11 @@ def test_one_item_and_one_line_for_each_trial(pytester: Pytester) -> None:
     result = run(pytester, "--preempt-trials=3", "--preempt-seed=5")
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(
-        ["preempt: random, --preempt-seed=5", "*= preemption =*", "exact *test_good[[]random-0[]]: killed at element *"]
+        [
+            "preempt: random, --preempt-seed=5",
+            "*= preemption =*",
+            "exact *test_good[[]random-0[]]: killed at element *",
+        ]
     )
     assert len(trials(result)) == 3
     assert all(verdict == "exact" for verdict, _ in trials(result).values())

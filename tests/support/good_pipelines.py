@@ -36,7 +36,9 @@ def parallel_map_with_stateless_random() -> Any:
     import tensorflow as tf
 
     def augment(index: Any) -> Any:
-        return tf.random.stateless_normal([8], seed=[7, tf.cast(index, tf.int32)]) + tf.cast(index, tf.float32)
+        return tf.random.stateless_normal([8], seed=[7, tf.cast(index, tf.int32)]) + tf.cast(
+            index, tf.float32
+        )
 
     return tf.data.Dataset.range(120).map(augment, num_parallel_calls=4).batch(2).prefetch(1)
 

@@ -1,0 +1,362 @@
+"""Judges a trial: pure functions of ledgers, which answer valid, invalid or unknown. No I/O, no TensorFlow, no pytest.
+
+The law is `H == G`: what the final model has been trained on is what the run that nobody killed consumed (`survival`,
+`findings`). Pipelines that differ from run to run and `order="any"` are judged by whole passes (`passes`). A checker that
+fails says so (`UNKNOWN`), and never that something is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from .findings import judge_lane
+from .histories import Study, Track, homes_of, study, trace
+from .indexed import Indexed, index
+from .model import Ending, Kind, KillSchedule, Life, Outcome, Scope, Verdict
+from .passes import Differing, judge_any, judge_differing
+from .survival import Finding, Piece, first_difference, pieces_of
+from .training import classify
+from .wording import count, last_line, left_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DOUBTFUL = frozenset(
+    {
+        Outcome.LOST,
+        Outcome.DUPLICATED,
+        Outcome.REORDERED,
+        Outcome.CHANGED,
+        Outcome.MISALIGNED,
+        Outcome.RESTARTED,
+        Outcome.OVERRUN,
+        Outcome.INCOMPLETE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceFacts:
+    """What the planner of kills must know of a reference run; numbers of training elements count from 1."""
+
+    elements: int
+    """Training elements in all, as a kill counts them: those of every stream that trains."""
+    boundaries: tuple[int, ...] = ()
+    """After how many elements a pass over the data ended, ascending, without the end of the run."""
+    saves: tuple[int, ...] = ()
+    """After how many elements a checkpoint was saved, ascending."""
+    ignored: frozenset[str] = frozenset()
+    """Keys of the streams that do not train; every other key does, in every life."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """Everything about a trial, traced."""
+
+    references: tuple[Indexed, ...]
+    lives: tuple[Indexed, ...]
+    known: Study
+    right: tuple[tuple[Track, ...], ...]
+    """For each reference run its tracks, one a lane."""
+    tracks: tuple[tuple[Track, ...], ...]
+    """For each life."""
+    extra: tuple[int, ...]
+    """For each life the elements that it took outside of the reference run's lanes."""
+
+
+def judge(
+    references: Sequence[Life],
+    lives: Sequence[Life],
+    *,
+    order: Literal["exact", "any"] = "exact",
+    elements_per_step: int | None = None,
+) -> Verdict:
+    """Judges the lives of one trial.
+
+    Args:
+        references: one run that nobody killed; three when `needs_more_references` of a first verdict asked for them.
+        lives: in order, over one checkpoint directory, all but the last of them killed.
+        order: `any` compares whole passes as multisets of rows.
+        elements_per_step: how many elements one step takes of a stream; None: measured in the reference run.
+
+    Returns:
+        The verdict; `UNKNOWN` when this function itself fails, whatever the reason.
+    """
+    try:
+        return _judge(references, lives, order, elements_per_step)
+    except Exception as error:  # whatever it is, the answer is "unknown"
+        return Verdict(Outcome.UNKNOWN, f"the checker itself failed: {type(error).__name__}: {error}")
+
+
+def needs_more_references(verdict: Verdict) -> bool:
+    """Whether the verdict may be due to a pipeline that differs from run to run, which two more references can tell."""
+    return verdict.outcome in _DOUBTFUL
+
+
+def training_streams(reference: Life, *, elements_per_step: int | None = None) -> frozenset[str]:
+    """The keys of the streams that are judged; may be empty."""
+    return frozenset(classify(index(reference), elements_per_step).rates)
+
+
+def reference_facts(reference: Life, *, elements_per_step: int | None = None) -> ReferenceFacts:
+    """Where in a reference run a kill can land."""
+    run = index(reference)
+    classes = classify(run, elements_per_step)
+    names = np.array([name in classes.rates for name in run.keys], np.bool_)
+    rows = np.flatnonzero(names[run.iterators.key]) if len(names) else np.empty(0, np.int64)
+    at = run.elements_of(rows)
+    events = run.events
+    saves = np.searchsorted(at, events.at[events.kind == Kind.SAVED])
+    lanes = study(run, elements_per_step).lanes
+    found = [np.searchsorted(at, lane.track.at[lane.track.ends - 1], "right") for lane in lanes]
+    ends = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+    return ReferenceFacts(
+        elements=len(at),
+        boundaries=tuple(ends[(ends > 0) & (ends < len(at))].tolist()),
+        saves=tuple(np.unique(saves[saves > 0]).tolist()),
+        ignored=classes.others if classes.rates else frozenset(),
+    )
+
+
+def _judge(
+    references: Sequence[Life], lives: Sequence[Life], order: str, elements_per_step: int | None
+) -> Verdict:
+    if not references or not lives:
+        return Verdict(Outcome.UNKNOWN, f"{'no life' if references else 'no reference run'} was given: nothing to judge")
+    failed = _failed_reference(references)
+    if failed is not None:
+        return failed
+    first = index(references[0])
+    known = study(first, elements_per_step)
+    if known.reason is not None:
+        failures = [finding for number, life in enumerate(lives, 1) if (finding := _failed_life(number, life))]
+        if failures:
+            return _verdict(failures[0], Scope(kills_landed=_landed(lives)), ())
+        return Verdict(Outcome.UNKNOWN, known.reason, scope=Scope(kills_landed=_landed(lives)))
+    case = _trace(first, references, lives, known)
+    opaque = _opaque(case)
+    if opaque is not None:
+        return opaque
+    return _judge_case(case, lives, order)
+
+
+def _trace(first: Indexed, references: Sequence[Life], lives: Sequence[Life], known: Study) -> _Case:
+    homes = homes_of(known)
+    others = tuple(index(life) for life in references[1:])
+    right = [tuple(lane.track for lane in known.lanes)]
+    right += [trace(other, known, homes, fresh=True)[0] for other in others]
+    # The reference run itself is judged too, before anything is killed: one index serves both.
+    indexed = tuple(first if life is references[0] else index(life) for life in lives)
+    traced = [trace(life, known, homes, fresh=number == 0) for number, life in enumerate(indexed)]
+    return _Case(
+        references=(first, *others),
+        lives=indexed,
+        known=known,
+        right=tuple(right),
+        tracks=tuple(tracks for tracks, _ in traced),
+        extra=tuple(extra for _, extra in traced),
+    )
+
+
+def _judge_case(case: _Case, lives: Sequence[Life], order: str) -> Verdict:
+    last = lives[-1]
+    final = len(lives) if last.ending is Ending.FINISHED else 0
+    lanes = [
+        pieces_of(lane, [tracks[number] for tracks in case.tracks], final)
+        for number, lane in enumerate(case.known.lanes)
+    ]
+    pieces = [[] if isinstance(lane, Finding) else lane for lane in lanes]
+    scope = _scope(case, lives, pieces)
+    notes = _notes(case, lives, scope)
+    found: list[Finding] = [failed for number, life in enumerate(lives, 1) if (failed := _failed_life(number, life))]
+    found += [lane for lane in lanes if isinstance(lane, Finding)]
+    found += _strangers(case)
+    overlap, redrawn = 0, False
+    for number, lane in enumerate(lanes):
+        if isinstance(lane, Finding):
+            continue
+        judged = _judge_one(case, number, lane, order, final)
+        if judged.finding is not None:
+            found.append(_named(judged.finding, case, number))
+        overlap += judged.overlap
+        redrawn |= judged.redrawn
+    if _differ(case) and order == "exact":
+        notes += _differing_notes(overlap, redrawn)
+    if found:
+        worst = min(found, key=lambda finding: (finding.life or len(lives) + 1, _RANK[finding.outcome]))
+        return _verdict(worst, scope, notes)
+    if not final:
+        reason = f"life {len(lives)}, the last one, did not run to its end ({last.ending.value}): what follows is not known"
+        return Verdict(Outcome.UNKNOWN, reason, len(lives), scope=scope, notes=notes)
+    missed = _missed_kill(case, lives)
+    if missed is not None:
+        return Verdict(Outcome.UNKNOWN, missed[1], missed[0], scope=scope, notes=notes)
+    return Verdict(Outcome.EXACT, _exact_reason(scope, order), scope=scope, notes=notes)
+
+
+_RANK = {
+    outcome: rank
+    for rank, outcome in enumerate(
+        (
+            Outcome.CRASHED,
+            Outcome.HUNG,
+            Outcome.RESTARTED,
+            Outcome.MISALIGNED,
+            Outcome.LOST,
+            Outcome.DUPLICATED,
+            Outcome.CHANGED,
+            Outcome.REORDERED,
+            Outcome.INCOMPLETE,
+            Outcome.OVERRUN,
+            Outcome.DIVERGED,
+            Outcome.UNKNOWN,
+            Outcome.FLAKY,
+            Outcome.EXACT,
+        )
+    )
+}
+
+
+def _judge_one(case: _Case, number: int, pieces: Sequence[Piece], order: str, final: int) -> Differing:
+    lane = case.known.lanes[number]
+    right = [tracks[number] for tracks in case.right]
+    plain = judge_lane(lane, pieces, references=len(right), ended=bool(final))
+    if plain is None:
+        return Differing(None, sum(piece.kept for piece in pieces[1:]))
+    if not final and (order == "any" or _differ(case)):
+        return Differing(None)  # without an end there is nothing to compare by; the last life's failure is reported
+    if order == "any":
+        return Differing(judge_any(lane, right, pieces))
+    return judge_differing(lane, right, pieces) if _differ(case) else Differing(plain)
+
+
+def _differ(case: _Case) -> bool:
+    """Whether the reference runs differ among themselves, in any lane."""
+    return any(
+        len(track) != len(first) or first_difference(first, 0, track, len(first)) is not None
+        for tracks in case.right[1:]
+        for first, track in zip(case.right[0], tracks, strict=True)
+    )
+
+
+def _failed_reference(references: Sequence[Life]) -> Verdict | None:
+    for life in references:
+        if life.ending is Ending.ENDLESS:
+            taken = count(int(np.count_nonzero(life.ledger.records["kind"] == Kind.ELEMENT)), "element")
+            reason = f"the reference run, which nobody killed, had not ended after {taken}: pass steps="
+            return Verdict(Outcome.UNKNOWN, reason)
+        failed = _failed_life(0, life)
+        if failed is not None:
+            return Verdict(failed.outcome, failed.reason)
+    return None
+
+
+def _failed_life(number: int, life: Life) -> Finding | None:
+    name = f"life {number}" if number else "the reference run, which nobody killed,"
+    status = f" ({life.status})" if life.status else ""
+    line = last_line(life.stderr_tail)
+    words = f"{status}: {line}" if line else status
+    if life.ending is Ending.CRASHED:
+        return Finding(Outcome.CRASHED, number, f"{name} crashed{words}")
+    if life.ending is Ending.HUNG:
+        return Finding(Outcome.HUNG, number, f"{name} hung{words}")
+    return None
+
+
+def _opaque(case: _Case) -> Verdict | None:
+    runs = [(tracks, run) for tracks, run in zip(case.right, case.references, strict=True)]
+    runs += [(tracks, run) for tracks, run in zip(case.tracks, case.lives, strict=True)]
+    for tracks, run in runs:
+        if any(run.opaque(track.at) for track in tracks):
+            name = run.life.ledger.opaque or "a component"
+            reason = (
+                f"training elements have a component that cannot be fingerprinted, so they cannot be compared: {name}; flatten it "
+                "before the iterator, for example with flat_map(lambda window: window.batch(n))"
+            )
+            return Verdict(Outcome.UNKNOWN, reason)
+    return None
+
+
+def _strangers(case: _Case) -> list[Finding]:
+    """Elements from more iterators at a time than the reference run used."""
+    return [
+        Finding(
+            Outcome.CHANGED,
+            life,
+            f"life {life} took {count(extra, 'training element')} from an iterator that the reference run does not have",
+        )
+        for life, extra in enumerate(case.extra, 1)
+        if extra
+    ]
+
+
+def _named(finding: Finding, case: _Case, number: int) -> Finding:
+    """With several lanes the reason says which."""
+    if len(case.known.lanes) == 1:
+        return finding
+    return replace(finding, reason=f"{case.known.lanes[number].label}: {finding.reason}")
+
+
+def _verdict(finding: Finding, scope: Scope, notes: tuple[str, ...]) -> Verdict:
+    return Verdict(finding.outcome, finding.reason, finding.life, finding.spans, scope, notes)
+
+
+def _landed(lives: Sequence[Life]) -> int:
+    return sum(life.ending is Ending.KILLED for life in lives)
+
+
+def _saves(run: Indexed) -> int:
+    return int(np.count_nonzero(run.events.kind == Kind.SAVED))
+
+
+def _scope(case: _Case, lives: Sequence[Life], pieces: Sequence[Sequence[Piece]]) -> Scope:
+    killed = [run for run in case.lives if run.life.ending is Ending.KILLED]
+    later = [piece for lane in pieces for piece in lane if piece.life > 1]
+    return Scope(
+        kills_landed=_landed(lives),
+        saves_crossed=sum(_saves(run) for run in killed),
+        elements_compared=sum(piece.kept for piece in later),
+        elements_replayed=sum(max(0, piece.before - piece.start) for piece in later),
+    )
+
+
+def _notes(case: _Case, lives: Sequence[Life], scope: Scope) -> tuple[str, ...]:
+    first = case.references[0]
+    listed = []
+    for key, (name, label) in enumerate(zip(first.keys, first.labels, strict=True)):
+        if name in case.known.classes.others:
+            listed.append((label, int(first.iterators.count[first.iterators.key == key].sum())))
+    notes = [left_out(listed)] if listed else []
+    saved = 0
+    for number, (run, life) in enumerate(zip(case.lives, lives, strict=True), 1):
+        saved += _saves(run)
+        if life.ending is Ending.KILLED and not saved:
+            notes.append(f"life {number} was killed before the first save, which proves little")
+    if scope.elements_replayed:
+        notes.append(f"{count(scope.elements_replayed, 'element')} trained again after rollbacks (legal replay)")
+    return tuple(note for note in notes if note is not None)
+
+
+def _differing_notes(overlap: int, redrawn: bool) -> tuple[str, ...]:
+    notes = ["the pipeline differs from run to run", f"order judged on {count(overlap, 'overlapping element')}"]
+    if redrawn:
+        notes.append("after a resume an unseeded shuffle draws later passes anew, which loses nothing")
+    return tuple(notes)
+
+
+def _missed_kill(case: _Case, lives: Sequence[Life]) -> tuple[int, str] | None:
+    for number, (life, tracks) in enumerate(zip(lives, case.tracks, strict=True), 1):
+        if life.kill is not None and life.ending is Ending.FINISHED:
+            taken = count(sum(track.taken for track in tracks), "training element")
+            where = KillSchedule((life.kill,))
+            return number, f"the kill planned for life {number} ({where}) never landed: it ended by itself after {taken}"
+    return None
+
+
+def _exact_reason(scope: Scope, order: str) -> str:
+    how = "the reference run's rows" if order == "any" else "exactly the reference run's elements"
+    compared = count(scope.elements_compared, "element")
+    return f"the final model has been trained on {how}; {compared} compared after {count(scope.kills_landed, 'kill')}"

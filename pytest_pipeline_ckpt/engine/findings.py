@@ -1,0 +1,176 @@
+"""Names what went wrong in a lane whose order is known: the first life whose surviving elements are not the reference's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .model import Outcome
+from .survival import Difference, Finding, Piece, compare, find_shift, first_difference, joined
+from .wording import MOST_PREVIEWS, count, positions_text, ranges, spans, were
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .histories import Lane
+    from .indexed import UintArray
+
+
+def judge_lane(lane: Lane, pieces: Sequence[Piece], *, references: int, ended: bool) -> Finding | None:
+    """Compares `H` with `G`; None: they are equal.
+
+    Args:
+        lane: of the reference run.
+        pieces: of the lives.
+        references: how many reference runs there were, all equal.
+        ended: the last life came to its natural end, so that all of `G` should be there.
+    """
+    right = len(lane.track)
+    for number, piece in enumerate(pieces):
+        if piece.start > piece.before:
+            return _ahead_of_all(lane, piece)
+        common = max(0, min(piece.kept, right - piece.start))
+        wrong = first_difference(lane.track, piece.start, piece.track, common)
+        if wrong is not None:
+            if number == 0 and piece.start == 0:
+                return _first_life(lane, piece, references)
+            return _resumed_wrongly(lane, pieces[: number + 1], final=number == len(pieces) - 1)
+        if piece.start + piece.kept > right:
+            return _overrun(lane, piece)
+    total = pieces[-1].start + len(pieces[-1].track) if pieces else 0
+    if ended and total < right:
+        return _incomplete(lane, pieces, total)
+    return None
+
+
+def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:
+    """The pipeline resumed `shift` elements ahead of the model (behind: negative)."""
+    place = piece.start + shift
+    far = count(abs(shift), "element")
+    where = f"model at step {piece.track.step}, element {place}"
+    if place == 0:
+        found = ranges(np.arange(min(piece.start, len(piece.track))))
+        reason = (
+            f"{positions_text(found)} {were(found)} trained twice: life {piece.life} restarted the pipeline at element 0, and "
+            f"the model had resumed at step {piece.track.step}, element {piece.start}"
+        )
+        return Finding(
+            Outcome.RESTARTED, piece.life, reason, spans("twice", found, lane.track, 0, budget=MOST_PREVIEWS)
+        )
+    if shift < 0:
+        found = [(place, piece.start - 1)]
+        reason = f"{positions_text(found)} {were(found)} trained twice: the pipeline resumed {far} behind the model ({where})"
+        made = spans("twice", found, lane.track, 0, budget=MOST_PREVIEWS)
+    else:
+        found = [(piece.start, place - 1)]
+        reason = f"{positions_text(found)} {were(found)} never trained: the pipeline resumed {far} ahead of the model ({where})"
+        made = spans("lost", found, lane.track, 0, budget=MOST_PREVIEWS)
+    return Finding(Outcome.MISALIGNED, piece.life, reason, made)
+
+
+def _ahead_of_all(lane: Lane, piece: Piece) -> Finding:
+    """The model claims more steps than were ever made."""
+    where = f"the model resumed at step {piece.track.step}, which is element {piece.start}"
+    reason = f"{where}, but only {count(piece.before, 'element')} had been trained by then"
+    if not len(piece.track):
+        return Finding(Outcome.MISALIGNED, piece.life, reason)
+    right, ours = lane.track.values(0, len(lane.track)), piece.track.values(0, len(piece.track))
+    common = max(0, min(len(ours), len(right) - piece.start))
+    if common and np.array_equal(right[piece.start : piece.start + common], ours[:common]):
+        found = [(piece.before, piece.start - 1)]
+        made = spans("lost", found, lane.track, 0, budget=MOST_PREVIEWS)
+        return Finding(Outcome.MISALIGNED, piece.life, f"{reason}: {positions_text(found)} {were(found)} never trained", made)
+    shift = find_shift(right, ours, piece.start, _first_pass(piece))
+    if shift is None:
+        return Finding(Outcome.CHANGED, piece.life, f"{reason}, and what it took is no run of the reference's elements")
+    went_on = f"the pipeline resumed at element {piece.start + shift}"
+    return Finding(Outcome.MISALIGNED, piece.life, f"{reason}; {went_on}")
+
+
+def _first_life(lane: Lane, piece: Piece, references: int) -> Finding:
+    ours = piece.track.values(0, piece.kept)
+    right = lane.track.values(0, len(lane.track))
+    common = min(len(ours), len(right))
+    found = ranges(np.flatnonzero(ours[:common] != right[:common]))
+    if references > 1:
+        against = f"from {references} reference runs, which are equal"
+    else:
+        against = "from the reference run: the pipeline differs from run to run"
+    reason = f"life {piece.life}, which had nothing to resume from, differs at {positions_text(found)} {against}"
+    return Finding(
+        Outcome.CHANGED, piece.life, reason, spans("changed", found, piece.track, 0, budget=MOST_PREVIEWS)
+    )
+
+
+def _first_pass(piece: Piece) -> int:
+    ends = piece.track.ends
+    return int(ends[0]) if len(ends) else len(piece.track)
+
+
+def _resumed_wrongly(lane: Lane, pieces: Sequence[Piece], *, final: bool) -> Finding:
+    """The last of the pieces is the first that is not the reference's."""
+    piece = pieces[-1]
+    right, ours = lane.track.values(0, len(lane.track)), piece.track.values(0, len(piece.track))
+    restarted = min(len(ours), len(right), _first_pass(piece))
+    if piece.start > 0 and np.array_equal(right[:restarted], ours[:restarted]):
+        return misaligned(lane, piece, -piece.start)
+    shift = find_shift(right, ours, piece.start, _first_pass(piece))
+    if shift is not None:
+        return misaligned(lane, piece, shift)
+    history = joined(pieces)
+    if not final:
+        history = history[: piece.start + piece.kept]
+    return _as_multiset(lane, piece, history, right, upto=len(right) if final else min(len(right), len(history)))
+
+
+def _as_multiset(lane: Lane, piece: Piece, history: UintArray, right: UintArray, *, upto: int) -> Finding:
+    difference = compare(history, right, upto=upto)
+    life = f"life {piece.life}"
+    if len(difference.foreign):
+        found = ranges(difference.foreign)
+        reason = f"{positions_text(found)}, trained in {life}, {were(found)} not in the reference run: the content changed"
+        made = spans("changed", found, piece.track, piece.start, budget=MOST_PREVIEWS)
+        return Finding(Outcome.CHANGED, piece.life, reason, made)
+    if len(difference.lost) or len(difference.twice):
+        return _lost_or_twice(lane, piece, difference)
+    common = min(len(history), len(right))
+    found = ranges(np.flatnonzero(history[:common] != right[:common]))
+    reason = f"{positions_text(found)} came in another order in {life}"
+    made = spans("reordered", found, lane.track, 0, budget=MOST_PREVIEWS)
+    return Finding(Outcome.REORDERED, piece.life, reason, made)
+
+
+def _lost_or_twice(lane: Lane, piece: Piece, difference: Difference) -> Finding:
+    lost, twice = ranges(difference.lost), ranges(difference.twice)
+    words = [f"{positions_text(lost)} {were(lost)} never trained"] if lost else []
+    words += [f"{positions_text(twice)} {were(twice)} trained twice"] if twice else []
+    made = spans("lost", lost, lane.track, 0, budget=MOST_PREVIEWS)
+    left = MOST_PREVIEWS - sum(len(span.previews) for span in made)
+    made += spans("twice", twice, lane.track, 0, budget=left)
+    outcome = Outcome.LOST if lost else Outcome.DUPLICATED
+    return Finding(outcome, piece.life, f"{', and '.join(words)}, after life {piece.life} resumed", made)
+
+
+def _overrun(lane: Lane, piece: Piece) -> Finding:
+    right, last = len(lane.track), piece.start + piece.kept - 1
+    found = [(right, last)]
+    reason = (
+        f"life {piece.life} trained on after the end: {positions_text(found)} {were(found)} extra, because the reference run "
+        f"took {count(right, 'element')}"
+    )
+    made = spans("extra", found, piece.track, piece.start, budget=MOST_PREVIEWS)
+    return Finding(Outcome.OVERRUN, piece.life, reason, made)
+
+
+def _incomplete(lane: Lane, pieces: Sequence[Piece], total: int) -> Finding:
+    found = [(total, len(lane.track) - 1)]
+    life = pieces[-1].life if pieces else 0
+    if pieces and not len(pieces[-1].track):
+        reason = f"life {life} trained 0 elements although {positions_text(found)} {were(found)} left"
+    else:
+        reason = (
+            f"training ended after {count(total, 'element')} in life {life}: {positions_text(found)} {were(found)} never trained"
+        )
+    made = spans("missing", found, lane.track, 0, budget=MOST_PREVIEWS)
+    return Finding(Outcome.INCOMPLETE, life, reason, made)
