@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from .errors import PreemptionSafetyError, PreemptUsageError, WorkerError
+from .errors import PreemptError, PreemptionSafetyError, PreemptUsageError
 from .state import ROWS, State, settings_of, state_of, without_trial
 
 if TYPE_CHECKING:
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
     from .scenario import Start
 
 Order = Literal["exact", "any"]
+_UNUSABLE = "unusable"
+"""The id of the only item of a test whose marker can't be used."""
 
 
 def parametrise(metafunc: pytest.Metafunc) -> None:
     """One item for each trial of a test that uses `preemption`."""
     try:
-        settings = settings_of(metafunc.definition)
-    except PreemptUsageError as error:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from None
-    ids = trial_ids(settings)
+        ids = trial_ids(settings_of(metafunc.definition))
+    except PreemptUsageError:
+        ids = [_UNUSABLE]  # the fixture says why, and the other tests run
     metafunc.parametrize("preemption", range(len(ids)), ids=ids, indirect=True)
 
 
@@ -53,21 +54,17 @@ def preemption(request: pytest.FixtureRequest) -> Preemption:
     `check_dataset(make_dataset)`, `check_training(train)` and `check_script(argv)` each carry out one trial; pytest
     runs the test once for each trial (`--preempt-trials`).
     """
-    state = state_of(request.config)
-    if not hasattr(request, "param"):
-        raise pytest.UsageError(
-            f"{request.node.nodeid}: preemption must be an argument of the test function itself"
-        )
     node = request.node
-    preemption = Preemption(state, node, trial=request.param, trial_id=trial_id_of(node))
+    if not hasattr(request, "param"):
+        pytest.fail("preemption must be an argument of the test function itself, which runs once for each trial", pytrace=False)
+    try:
+        trial_id = trial_ids(settings_of(node))[request.param]
+    except PreemptUsageError as error:
+        pytest.fail(str(error), pytrace=False)
+    preemption = Preemption(state_of(request.config), node, trial=request.param, trial_id=trial_id)
     if preemption.skipped:
         pytest.skip(preemption.skipped)
     return preemption
-
-
-def trial_id_of(node: Any) -> str:
-    """The trial's part of the node's id."""
-    return trial_ids(settings_of(node))[node.callspec.params["preemption"]]
 
 
 class Preemption:
@@ -265,6 +262,13 @@ class Preemption:
 
     def _check(self, work: Callable[[], Any], arguments: dict[str, object]) -> Verdict:
         __tracebackhide__ = True
+        try:
+            return self._carry_out(work, arguments)
+        except PreemptError as error:
+            # Where in this package it was noticed is no help to the reader; the line of the test is.
+            raise error.with_traceback(None) from None
+
+    def _carry_out(self, work: Callable[[], Any], arguments: dict[str, object]) -> Verdict:
         key = f"{self._node.nodeid}#{self._checks}"
         earlier = self._state.failures.get(key)
         if earlier is not None:
@@ -334,7 +338,6 @@ class Preemption:
     def _conclude(self, trial: Trial, key: str, settings: Settings) -> Verdict:
         from . import reporting
 
-        __tracebackhide__ = True
         row = reporting.row_of(trial.verdict, reporting.trial_text(trial))
         self._node.stash.setdefault(ROWS, []).append(row)
         if trial.verdict.exact:
@@ -355,6 +358,7 @@ def _given(**arguments: object) -> dict[str, object]:
 
 
 def _require(condition: bool, message: str) -> None:
+    __tracebackhide__ = True
     if not condition:
         raise PreemptUsageError(message)
 
@@ -365,6 +369,7 @@ def script_argv(argv: Sequence[str] | str, where: str) -> list[str]:
     Raises:
         PreemptUsageError: no such script, or no `{model_dir}`.
     """
+    __tracebackhide__ = True
     words = shlex.split(argv) if isinstance(argv, str) else [os.fspath(word) for word in argv]
     if words and Path(words[0]).name.startswith("python") and not Path(words[0]).suffix:
         words = words[1:]
@@ -453,4 +458,4 @@ def training_process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
         start.close()
 
 
-__all__ = ["Preemption", "WorkerError", "parametrise", "preemption", "training_process"]
+__all__ = ["Preemption", "parametrise", "preemption", "training_process"]

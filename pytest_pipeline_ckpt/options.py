@@ -123,8 +123,7 @@ OPTIONS = (
         "timeout",
         "SECONDS",
         seconds(zero=False, remedy="give the seconds that a training may go without progress"),
-        "seconds without progress (no element, no save) after which a life is 'hung' and is killed "
-        "(default: 60)",
+        "seconds without progress (no element, no save) after which a life is 'hung' and is killed (default: 60)",
         60.0,
         in_marker=True,
         in_check=True,
@@ -155,8 +154,7 @@ OPTIONS = (
         "dataset",
         "MODULE:FUNCTION",
         parse_dataset,
-        "check the tf.data.Dataset that this function returns, without any test code; repeatable (default: "
-        "none)",
+        "check the tf.data.Dataset that this function returns, without any test code; repeatable (default: none)",
         (),
         repeatable=True,
     ),

@@ -38,8 +38,6 @@ def trial_text(trial: Trial) -> str:
     scope = verdict.scope
     parts = [f"resumed exactly: {count(scope.elements_compared, 'element')} compared"]
     parts.append(f"{count(scope.saves_crossed, 'save')} crossed")
-    if scope.elements_replayed:
-        parts.append(f"{count(scope.elements_replayed, 'element')} replayed legally")
     return killed + ", ".join((*parts, *verdict.notes))
 
 

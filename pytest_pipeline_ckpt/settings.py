@@ -131,23 +131,22 @@ def _decide_at(sources: list[Sourced[Any] | None], default_signal: signal.Signal
     return strongest
 
 
-def _fix_by_schedule(
-    decided: dict[str, Sourced[Any]], given: Mapping[str, list[Sourced[Any] | None]]
-) -> None:
+def _fix_by_schedule(decided: dict[str, Sourced[Any]], given: Mapping[str, list[Sourced[Any] | None]]) -> None:
     """A `step:` schedule fixes how many lives are killed, and one trial of it is enough.
 
-    It does so against weaker sources only: a pasted line must take effect whatever the marker or the ini
-    say. Against its own and stronger ones a differing number of kills is a contradiction.
+    More trials are repetitions of the same kill, which only the source of the schedule itself can ask for. The
+    number of kills it fixes against weaker sources: a pasted line must take effect whatever the marker or the ini
+    say. Against its own and stronger ones a differing number is a contradiction.
     """
     at = decided["at"]
     kills = getattr(at.value, "kills", None)
     if kills is None:
         return
     rank = [source and source.where for source in given["at"]].index(at.where)
-    for key, fixed in (("times", len(kills)), ("trials", 1)):
-        asked = decided[key]
-        if asked.where == _DEFAULT or all(source is None for source in given[key][: rank + 1]):
-            decided[key] = Sourced(fixed, at.where)
+    if given["trials"][rank] is None:
+        decided["trials"] = Sourced(1, at.where)
+    if decided["times"].where == _DEFAULT or all(source is None for source in given["times"][: rank + 1]):
+        decided["times"] = Sourced(len(kills), at.where)
     times = decided["times"]
     if times.value != len(kills):
         raise PreemptUsageError(

@@ -111,9 +111,7 @@ def parse_script(value: object, where: str) -> str:
     try:
         words = shlex.split(str(value))
     except ValueError:
-        raise refuse(
-            where, value, "has a quotation mark without its partner", "quote it as for a shell"
-        ) from None
+        raise refuse(where, value, "has a quotation mark without its partner", "quote it as for a shell") from None
     if not words:
         raise refuse(where, value, "names no script", "give one, as in 'train.py --model_dir={model_dir}'")
     if not any("{model_dir}" in word for word in words[1:]):

@@ -23,9 +23,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
-        if (
-            item.get_closest_marker("tensorflow")
-            or "preemption" in fixtures
-            or "training_process" in fixtures
-        ):
+        if item.get_closest_marker("tensorflow") or "preemption" in fixtures or "training_process" in fixtures:
             item.add_marker(pytest.mark.skip(reason="TensorFlow is not installed"))

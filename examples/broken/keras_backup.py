@@ -16,12 +16,16 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "digits"))
 
 from data import DEFAULT
-from input import make_dataset  # type: ignore[import-not-found]
+from input import make_dataset
+
+STEPS_PER_EPOCH = 1797 // 32
 
 
 def train(model_dir: str, *, data_dir: str = DEFAULT) -> None:
-    """Trains two epochs of 56 steps, backs up every 10 steps."""
+    """Trains two epochs, backs up every 10 steps."""
     dataset = make_dataset(data_dir, epochs=1).map(_image_and_label)
+    # Keras can only resume inside of an epoch whose length it knows.
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(STEPS_PER_EPOCH))
     model = tf.keras.Sequential(
         [
             tf.keras.layers.Flatten(),

@@ -15,8 +15,8 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "digits"))
 
 from data import DEFAULT
-from input import make_dataset  # type: ignore[import-not-found]
-from model import Classifier  # type: ignore[import-not-found]
+from input import make_dataset
+from model import Classifier
 
 
 def train(model_dir: str, *, data_dir: str = DEFAULT, steps: int = 60) -> None:

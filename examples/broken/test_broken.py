@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from pytest_pipeline_ckpt import Outcome, PreemptionSafetyError
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ def test_loop(preemption: Preemption, data_dir: str) -> None:
 
     def train(model_dir: str) -> None:
         sys.path.insert(0, here)
-        from train_loop import train  # type: ignore[import-not-found]
+        from train_loop import train
 
         train(model_dir, data_dir=data_dir)
 
@@ -51,7 +51,7 @@ def test_input(preemption: Preemption, data_dir: str) -> None:
 
     def make_dataset() -> Any:
         sys.path.insert(0, here)
-        from input import make_dataset  # type: ignore[import-not-found]
+        from input import make_dataset
 
         return make_dataset(data_dir)
 

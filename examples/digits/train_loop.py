@@ -11,8 +11,8 @@ import argparse
 
 import tensorflow as tf
 from data import DEFAULT
-from input import make_dataset  # type: ignore[import-not-found]
-from model import Classifier  # type: ignore[import-not-found]
+from input import make_dataset
+from model import Classifier
 
 
 def train(model_dir: str, *, data_dir: str = DEFAULT, steps: int = 150, save_steps: int = 10) -> None:

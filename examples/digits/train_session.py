@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 from data import DEFAULT
-from input import make_dataset  # type: ignore[import-not-found]
+from input import make_dataset
 from pipeline_ckpt import CheckpointInputPipelineHook
 
 v1 = tf.compat.v1
@@ -37,9 +37,7 @@ def train(model_dir: str, *, data_dir: str = DEFAULT, steps: int = 150, save_ste
 def _train_ops(batch: dict[str, Any]) -> tuple[Any, Any]:
     hidden = tf.nn.relu(_dense(tf.reshape(batch["image"], [-1, 64]), 32, "hidden"))
     logits = _dense(hidden, 10, "logits")
-    loss = tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch["label"], logits=logits)
-    )
+    loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch["label"], logits=logits))
     global_step = v1.train.get_or_create_global_step()
     train_op = v1.train.MomentumOptimizer(0.05, 0.9).minimize(loss, global_step=global_step)
     with tf.control_dependencies([train_op]):  # read in the same run without it, it may be the step before

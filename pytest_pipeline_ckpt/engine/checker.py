@@ -1,8 +1,8 @@
 """Judges a trial: pure functions of ledgers, which answer valid, invalid or unknown. No I/O, no TensorFlow, no pytest.
 
 The law is `H == G`: what the final model has been trained on is what the run that nobody killed consumed (`survival`,
-`findings`). Pipelines that differ from run to run and `order="any"` are judged by whole passes (`passes`). A checker that
-fails says so (`UNKNOWN`), and never that something is exact.
+`findings`). Pipelines that differ from run to run and `order="any"` are judged by whole passes (`passes`). A
+checker that fails says so (`UNKNOWN`), and never that something is exact.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from .findings import judge_lane
 from .histories import Study, Track, homes_of, study, trace
 from .indexed import Indexed, index
-from .model import Ending, Kind, KillSchedule, Life, Outcome, Scope, Verdict
+from .model import Ending, KillSchedule, Kind, Life, Outcome, Scope, Verdict
 from .passes import Differing, judge_any, judge_differing
 from .survival import Finding, Piece, first_difference, pieces_of
 from .training import classify
@@ -121,11 +121,11 @@ def reference_facts(reference: Life, *, elements_per_step: int | None = None) ->
     )
 
 
-def _judge(
-    references: Sequence[Life], lives: Sequence[Life], order: str, elements_per_step: int | None
-) -> Verdict:
+def _judge(references: Sequence[Life], lives: Sequence[Life], order: str, elements_per_step: int | None) -> Verdict:
     if not references or not lives:
-        return Verdict(Outcome.UNKNOWN, f"{'no life' if references else 'no reference run'} was given: nothing to judge")
+        return Verdict(
+            Outcome.UNKNOWN, f"{'no life' if references else 'no reference run'} was given: nothing to judge"
+        )
     failed = _failed_reference(references)
     if failed is not None:
         return failed
@@ -189,7 +189,9 @@ def _judge_case(case: _Case, lives: Sequence[Life], order: str) -> Verdict:
         worst = min(found, key=lambda finding: (finding.life or len(lives) + 1, _RANK[finding.outcome]))
         return _verdict(worst, scope, notes)
     if not final:
-        reason = f"life {len(lives)}, the last one, did not run to its end ({last.ending.value}): what follows is not known"
+        reason = (
+            f"life {len(lives)}, the last one, did not run to its end ({last.ending.value}): what follows is not known"
+        )
         return Verdict(Outcome.UNKNOWN, reason, len(lives), scope=scope, notes=notes)
     missed = _missed_kill(case, lives)
     if missed is not None:
@@ -229,7 +231,7 @@ def _judge_one(case: _Case, number: int, pieces: Sequence[Piece], order: str, fi
     if not final and (order == "any" or _differ(case)):
         return Differing(None)  # without an end there is nothing to compare by; the last life's failure is reported
     if order == "any":
-        return Differing(judge_any(lane, right, pieces))
+        return Differing(judge_any(right, pieces))
     return judge_differing(lane, right, pieces) if _differ(case) else Differing(plain)
 
 
@@ -273,7 +275,8 @@ def _opaque(case: _Case) -> Verdict | None:
         if any(run.opaque(track.at) for track in tracks):
             name = run.life.ledger.opaque or "a component"
             reason = (
-                f"training elements have a component that cannot be fingerprinted, so they cannot be compared: {name}; flatten it "
+                "training elements have a component that cannot be fingerprinted, so they cannot be "
+                f"compared: {name}; flatten it "
                 "before the iterator, for example with flat_map(lambda window: window.batch(n))"
             )
             return Verdict(Outcome.UNKNOWN, reason)
@@ -286,7 +289,8 @@ def _strangers(case: _Case) -> list[Finding]:
         Finding(
             Outcome.CHANGED,
             life,
-            f"life {life} took {count(extra, 'training element')} from an iterator that the reference run does not have",
+            f"life {life} took {count(extra, 'training element')} from an iterator that the reference "
+            "run does not have",
         )
         for life, extra in enumerate(case.extra, 1)
         if extra
@@ -352,7 +356,10 @@ def _missed_kill(case: _Case, lives: Sequence[Life]) -> tuple[int, str] | None:
         if life.kill is not None and life.ending is Ending.FINISHED:
             taken = count(sum(track.taken for track in tracks), "training element")
             where = KillSchedule((life.kill,))
-            return number, f"the kill planned for life {number} ({where}) never landed: it ended by itself after {taken}"
+            return (
+                number,
+                f"the kill planned for life {number} ({where}) never landed: it ended by itself after {taken}",
+            )
     return None
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import ops
 from tensorflow.python.framework.composite_tensor import CompositeTensor
 from tensorflow.python.util import nest
 
@@ -23,11 +24,18 @@ OPAQUE = Absent("opaque")
 NONE = Absent("none")
 NO_VALUE = Absent("no value")
 _UNREADABLE = (tf.variant, tf.resource)
+_UNREADABLE_ENUMS = (tf.variant.as_datatype_enum, tf.resource.as_datatype_enum)
+_EagerTensor = ops.EagerTensor  # for each element: attributes of modules are slow look-ups
 _EMPTY = ("none", "opaque", "resource", "variant")  # dtypes in `describe` that bring no tensor
 
 Layout = list[Any]
 """How `regroup` makes components of a graph's flat arrays: for each leaf `dense`, `opaque`, `none`, `sparse`,
 `(ragged, number of splits)` or `(optional, layout of the value)`."""
+
+
+def has_opaque(components: Sequence[Component]) -> bool:
+    """Whether a component could not be fingerprinted."""
+    return any(component is OPAQUE for component in components)  # `in` would compare arrays
 
 
 def describe(spec: Any) -> tuple[tuple[dict[str, Any], ...], str | None]:
@@ -72,8 +80,8 @@ def components(element: Any) -> list[Component]:
 
 
 def _add_leaf(leaf: Any, out: list[Component]) -> None:
-    if isinstance(leaf, tf.Tensor):
-        out.append(OPAQUE if leaf.dtype in _UNREADABLE else _array(leaf._numpy()))
+    if isinstance(leaf, _EagerTensor):
+        out.append(OPAQUE if leaf._datatype_enum() in _UNREADABLE_ENUMS else _array(leaf._numpy()))
     elif isinstance(leaf, tf.RaggedTensor):
         splits = tuple(split._numpy() for split in leaf.nested_row_splits)
         out.append(Ragged(_array(leaf.flat_values._numpy()), splits))

@@ -1,4 +1,4 @@
-"""Names what went wrong in a lane whose order is known: the first life whose surviving elements are not the reference's."""
+"""Names what went wrong in a lane of known order: the first life whose surviving elements are not right."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:
     if place == 0:
         found = ranges(np.arange(min(piece.start, len(piece.track))))
         reason = (
-            f"{positions_text(found)} {were(found)} trained twice: life {piece.life} restarted the pipeline at element 0, and "
+            f"{positions_text(found)} {were(found)} trained twice: life {piece.life} restarted the "
+            "pipeline at element 0, and "
             f"the model had resumed at step {piece.track.step}, element {piece.start}"
         )
         return Finding(
@@ -60,12 +61,13 @@ def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:
         )
     if shift < 0:
         found = [(place, piece.start - 1)]
-        reason = f"{positions_text(found)} {were(found)} trained twice: the pipeline resumed {far} behind the model ({where})"
+        fate, how = "trained twice", f"{far} behind"
         made = spans("twice", found, lane.track, 0, budget=MOST_PREVIEWS)
     else:
         found = [(piece.start, place - 1)]
-        reason = f"{positions_text(found)} {were(found)} never trained: the pipeline resumed {far} ahead of the model ({where})"
+        fate, how = "never trained", f"{far} ahead of"
         made = spans("lost", found, lane.track, 0, budget=MOST_PREVIEWS)
+    reason = f"{positions_text(found)} {were(found)} {fate}: the pipeline resumed {how} the model ({where})"
     return Finding(Outcome.MISALIGNED, piece.life, reason, made)
 
 
@@ -80,7 +82,9 @@ def _ahead_of_all(lane: Lane, piece: Piece) -> Finding:
     if common and np.array_equal(right[piece.start : piece.start + common], ours[:common]):
         found = [(piece.before, piece.start - 1)]
         made = spans("lost", found, lane.track, 0, budget=MOST_PREVIEWS)
-        return Finding(Outcome.MISALIGNED, piece.life, f"{reason}: {positions_text(found)} {were(found)} never trained", made)
+        return Finding(
+            Outcome.MISALIGNED, piece.life, f"{reason}: {positions_text(found)} {were(found)} never trained", made
+        )
     shift = find_shift(right, ours, piece.start, _first_pass(piece))
     if shift is None:
         return Finding(Outcome.CHANGED, piece.life, f"{reason}, and what it took is no run of the reference's elements")
@@ -98,9 +102,7 @@ def _first_life(lane: Lane, piece: Piece, references: int) -> Finding:
     else:
         against = "from the reference run: the pipeline differs from run to run"
     reason = f"life {piece.life}, which had nothing to resume from, differs at {positions_text(found)} {against}"
-    return Finding(
-        Outcome.CHANGED, piece.life, reason, spans("changed", found, piece.track, 0, budget=MOST_PREVIEWS)
-    )
+    return Finding(Outcome.CHANGED, piece.life, reason, spans("changed", found, piece.track, 0, budget=MOST_PREVIEWS))
 
 
 def _first_pass(piece: Piece) -> int:
@@ -129,7 +131,9 @@ def _as_multiset(lane: Lane, piece: Piece, history: UintArray, right: UintArray,
     life = f"life {piece.life}"
     if len(difference.foreign):
         found = ranges(difference.foreign)
-        reason = f"{positions_text(found)}, trained in {life}, {were(found)} not in the reference run: the content changed"
+        reason = (
+            f"{positions_text(found)}, trained in {life}, {were(found)} not in the reference run: the content changed"
+        )
         made = spans("changed", found, piece.track, piece.start, budget=MOST_PREVIEWS)
         return Finding(Outcome.CHANGED, piece.life, reason, made)
     if len(difference.lost) or len(difference.twice):
@@ -156,7 +160,8 @@ def _overrun(lane: Lane, piece: Piece) -> Finding:
     right, last = len(lane.track), piece.start + piece.kept - 1
     found = [(right, last)]
     reason = (
-        f"life {piece.life} trained on after the end: {positions_text(found)} {were(found)} extra, because the reference run "
+        f"life {piece.life} trained on after the end: {positions_text(found)} {were(found)} extra, "
+        "because the reference run "
         f"took {count(right, 'element')}"
     )
     made = spans("extra", found, piece.track, piece.start, budget=MOST_PREVIEWS)
@@ -169,8 +174,7 @@ def _incomplete(lane: Lane, pieces: Sequence[Piece], total: int) -> Finding:
     if pieces and not len(pieces[-1].track):
         reason = f"life {life} trained 0 elements although {positions_text(found)} {were(found)} left"
     else:
-        reason = (
-            f"training ended after {count(total, 'element')} in life {life}: {positions_text(found)} {were(found)} never trained"
-        )
+        fate = f"{positions_text(found)} {were(found)} never trained"
+        reason = f"training ended after {count(total, 'element')} in life {life}: {fate}"
     made = spans("missing", found, lane.track, 0, budget=MOST_PREVIEWS)
     return Finding(Outcome.INCOMPLETE, life, reason, made)

@@ -5,8 +5,8 @@ on the dtype, the shape and the bytes of each: bytes decide, so -0.0 is not 0.0,
 
 *Rows.* Where all components share a leading dimension, row i is the i-th part of each of them. The digest of a row
 depends on dtypes, row shapes and bytes, never on how many rows there are, so equal multisets of rows give equal
-sums, however they were batched. Small rows are mixed by vectorised numpy, large ones are hashed one by one: which of
-the two depends on dtype and row shape alone.
+sums, however they were batched. Small rows are mixed by vectorised numpy, large and ragged ones are hashed one by
+one: which of the two depends on dtypes and row shapes alone.
 """
 
 from __future__ import annotations
@@ -76,13 +76,15 @@ def fingerprint(components: Sequence[Component]) -> Digest:
         value = _whole(components)
         return Digest(value, value, 1)
     headers = 0
-    columns = []
+    hashed = False
+    rows_of = []
     for component in components:
-        header, words = _row_words(component, rows)
+        header, data, by_hash = _rows(component, rows)
         headers = (headers * _GOLDEN + header) & _MASK
-        columns.append(words)
-    digests = _row_digests(columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1), headers)
-    value = xxhash.xxh3_64_intdigest(digests, seed=headers ^ rows)
+        hashed = hashed or by_hash
+        rows_of.append(data)
+    digests = _hashed_rows(rows_of, rows, headers) if hashed else _mixed_rows(rows_of, headers)
+    value = xxhash.xxh3_64_intdigest(digests.data, seed=headers ^ rows)
     return Digest(value, int(np.add.reduce(digests)), rows)
 
 
@@ -132,12 +134,12 @@ def _whole(components: Sequence[Component]) -> int:
             array = _digested_strings(part) if part.dtype.hasobject else np.ascontiguousarray(part)
             state.update(_header(part.dtype, part.shape).to_bytes(8, "little"))
             # A 0-d array and most extension dtypes have no buffer that xxhash takes: bytes have.
-            state.update(array.reshape(-1).view(np.uint8) if array.size and array.ndim else array.tobytes())
+            state.update(array.reshape(-1).view(np.uint8).data if array.size and array.ndim else array.tobytes())
     return int(state.intdigest())
 
 
-def _row_words(component: Component, rows: int) -> tuple[int, Words]:
-    """The header of a component's rows, and the words `[rows, width]` that stand for their contents."""
+def _rows(component: Component, rows: int) -> tuple[int, npt.NDArray[Any], bool]:
+    """The header of a component's rows, their contents `[rows, size]`, and whether they are to be hashed, not mixed."""
     if isinstance(component, Ragged):
         return _ragged_rows(component, rows)
     assert isinstance(component, np.ndarray)
@@ -146,23 +148,27 @@ def _row_words(component: Component, rows: int) -> tuple[int, Words]:
         component = _digested_strings(component)
     size = component.size // rows * component.dtype.itemsize if rows else 0
     if size == 0:
-        return header, np.empty((rows, 0), np.uint64)
+        return header, np.empty((rows, 0), np.uint8), False
     data = np.ascontiguousarray(component).reshape(rows, -1).view(np.uint8)
-    if size > LARGE_ROW_BYTES:
-        return header, np.fromiter(map(xxhash.xxh3_64_intdigest, data), np.uint64, rows)[:, np.newaxis]
-    if size % 8:
-        padded = np.zeros((rows, -(-size // 8) * 8), np.uint8)
-        padded[:, :size] = data
-        data = padded
-    return header, data.view(np.uint64)
+    return header, data, size > LARGE_ROW_BYTES
 
 
-def _row_digests(words: Words, headers: int) -> Words:
+def _hashed_rows(rows_of: Sequence[npt.NDArray[Any]], rows: int, headers: int) -> Words:
+    """The digest of each row: the hashes of its components, each seeded with the one before."""
+    digests = [headers] * rows
+    for data in rows_of:
+        digests = list(map(xxhash.xxh3_64_intdigest, data, digests))
+    return np.array(digests, np.uint64)
+
+
+def _mixed_rows(rows_of: Sequence[npt.NDArray[np.uint8]], headers: int) -> Words:
     """The digest of each row: the sum of its words, each mixed with its position, mixed once more.
 
     The last mix is what ties the components of a row together: without it, swapping the labels of two rows would
     not change the sum over the rows.
     """
+    columns = [_words(data) for data in rows_of]
+    words = columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
     rows, width = words.shape
     salt = _salt(width)
     out = np.empty(rows, np.uint64)
@@ -174,7 +180,17 @@ def _row_digests(words: Words, headers: int) -> Words:
     return _mix(out)
 
 
-def _ragged_rows(component: Ragged, rows: int) -> tuple[int, Words]:
+def _words(data: npt.NDArray[np.uint8]) -> Words:
+    """Rows of bytes as rows of 64-bit words, filled up with zeros."""
+    rows, size = data.shape
+    if size % 8:
+        padded = np.zeros((rows, -(-size // 8) * 8), np.uint8)
+        padded[:, :size] = data
+        data = padded
+    return data.view(np.uint64) if size else np.empty((rows, 0), np.uint64)
+
+
+def _ragged_rows(component: Ragged, rows: int) -> tuple[int, npt.NDArray[Any], bool]:
     values, splits = component
     header = _header(values.dtype, ("ragged", len(splits), *values.shape[1:]))
     if values.dtype.hasobject:
@@ -189,10 +205,10 @@ def _ragged_rows(component: Ragged, rows: int) -> tuple[int, Words]:
         digest = stop - start
         for inner in bounds[1:]:
             lengths = np.diff(inner[start : stop + 1])
-            digest = xxhash.xxh3_64_intdigest(lengths, seed=digest & _MASK)
+            digest = xxhash.xxh3_64_intdigest(lengths.data, seed=digest & _MASK)
             start, stop = int(inner[start]), int(inner[stop])
-        digests[row] = xxhash.xxh3_64_intdigest(data[start * size : stop * size], seed=(digest ^ header) & _MASK)
-    return header, digests[:, np.newaxis]
+        digests[row] = xxhash.xxh3_64_intdigest(data[start * size : stop * size].data, seed=(digest ^ header) & _MASK)
+    return header, digests[:, np.newaxis], True
 
 
 def _digested_strings(strings: npt.NDArray[Any]) -> Words:

@@ -1,11 +1,13 @@
 """Ledgers -> histories: which elements a life trained on, lane by lane, and at which step of the model it began.
 
-A *lane* is a place where training elements come from: iterators that are used one after the other (an iterator for each epoch)
-are one lane, iterators that are used side by side are several. Lanes are judged apart.
+A *lane* is a place where training elements come from: iterators that are used one after the other (an
+iterator for each epoch) are one lane, iterators that are used side by side are several. Lanes are judged
+apart.
 
-Counting rests on four offsets (`Lags`): how many more elements were taken than the model's steps explain, when the step is
-seen before an element, at a save and at the end. In a life they are what was pulled before training began, to fast-forward
-or to peek; what they are in the reference run, where a loop may take one element ahead, is deducted.
+Counting rests on four offsets (`Lags`): how many more elements were taken than the model's steps explain,
+when the step is seen before an element, at a save and at the end. In a life they are what was pulled before
+training began, to fast-forward or to peek; what they are in the reference run, where a loop may take one
+element ahead, is deducted.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .indexed import Indexed, IntArray
 from .model import Ending, Kind
 from .training import Classes, best_rate, classify, disjoint, training_rows
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
+
+    from .indexed import Indexed, IntArray
 
 _VOTES = 4096
 """So many sightings decide how many elements were pulled: an offset does not change after training has begun."""
@@ -236,7 +239,8 @@ def _study_lane(life: Indexed, members: IntArray, fixed: int | None) -> Lane | s
     rate = fixed or best_rate(taken, steps, float(taken[last] / steps[last]))
     if rate is None:
         return (
-            f"the reference run took {int(taken[last])} elements in {int(steps[last])} steps in {label}, not a constant "
+            f"the reference run took {int(taken[last])} elements in {int(steps[last])} steps in "
+            f"{label}, not a constant "
             "whole number a step: pass elements_per_step="
         )
     lags = _reference_lags(life, at, members, window, rate)
@@ -334,9 +338,7 @@ def _reference_lags(life: Indexed, at: IntArray, members: IntArray, window: _Win
     return Lags(own, saved, done, other)
 
 
-def _pulled(
-    life: Indexed, at: IntArray, members: IntArray, window: _Window, rate: int, lags: Lags
-) -> int | None:
+def _pulled(life: Indexed, at: IntArray, members: IntArray, window: _Window, rate: int, lags: Lags) -> int | None:
     """How many elements were taken before training began; None: the model was not seen to make a step."""
     own, saved, done, other = _surplus(life, at, members, window, rate)
     vote = _vote(np.concatenate((own - lags.own, saved - lags.saved, done - lags.done)), rate)

@@ -1,12 +1,12 @@
 """One life's ledger, indexed once: where its elements are, who took them, what was seen of the model's step.
 
-Positions are record indexes; "taken" counts are numbers of elements before a record. Everything is a view or one pass over
-the records in pieces of `CHUNK`, because a ledger may hold ten million of them.
+Positions are record indexes; "taken" counts are numbers of elements before a record. Everything is a view or
+one pass over the records in pieces of `CHUNK`, because a ledger may hold ten million of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 IntArray = npt.NDArray[np.int64]
+SmallArray = npt.NDArray[np.int32]
+"""Of indexes into the elements: half the memory where two iterators take turns, and a ledger is far below 2**31."""
 UintArray = npt.NDArray[np.uint64]
 BoolArray = npt.NDArray[np.bool_]
 
 CHUNK = 1 << 20
 STEPPED = (Kind.STEP, Kind.SAVED, Kind.RESTORED, Kind.DONE)
-_NONE: IntArray = np.empty(0, np.int64)
+_REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Events:
     step: IntArray
     """The model's step; negative where it is not known, or where the kind has none."""
     owner: IntArray
-    """For STEP and END the row of the iterator in `Iterators`; -1 for other kinds and for iterators without elements."""
+    """For STEP and END the row of the iterator in `Iterators`, if it yielded any element; else -1."""
     progress: IntArray
     """Steps that the model was seen to make in this life up to here; what a restore changes does not count."""
 
@@ -60,27 +62,35 @@ class Indexed:
     life: Life
     elements: IntArray
     """Record index of every element."""
-    run_start: IntArray
+    run_start: SmallArray
     """Elements that one iterator yielded without another between them are a run; this is the first of each, as an index
     into `elements`."""
-    run_owner: IntArray
+    run_owner: SmallArray
     iterators: Iterators
     events: Events
     keys: tuple[str, ...]
     labels: tuple[str, ...]
     """For each key the innermost user frame, for messages."""
+    _found: dict[bytes, IntArray] = field(default_factory=dict, repr=False, compare=False)
+    """What `elements_of` has found; the tracks hold the same arrays."""
 
     def elements_of(self, rows: IntArray) -> IntArray:
         """The record indexes of the elements of some iterators, ascending; no copy when those are all."""
         if len(rows) == len(self.iterators.first):
             return self.elements
+        name = rows.tobytes() if len(rows) <= _REMEMBERED else None
+        if name is not None and name in self._found:
+            return self._found[name]
         wanted = np.zeros(len(self.iterators.first), np.bool_)
         wanted[rows] = True
-        runs = np.flatnonzero(wanted[self.run_owner])
-        starts = self.run_start[runs]
-        lengths = np.append(self.run_start, len(self.elements))[runs + 1] - starts
-        ends = np.cumsum(lengths)
-        return self.elements[np.repeat(starts - (ends - lengths), lengths) + np.arange(lengths.sum())]
+        mine = wanted[self.run_owner]
+        if len(mine) < len(self.elements):
+            lengths = np.diff(self.run_start, append=self.run_start.dtype.type(len(self.elements)))
+            mine = np.repeat(mine, lengths)
+        found: IntArray = self.elements[mine]
+        if name is not None:
+            self._found[name] = found
+        return found
 
     def rows_of(self, key: int) -> IntArray:
         """The iterators of one key, in the order in which they were made."""
@@ -110,12 +120,15 @@ def chunks(size: int) -> Iterator[tuple[int, int]]:
 def index(life: Life) -> Indexed:
     """Indexes a life's ledger."""
     records = np.ascontiguousarray(life.ledger.records)
-    heads = records.view(np.uint64).reshape(-1, records.dtype.itemsize // 8)[:, 0] if len(records) else np.empty(0, "u8")
+    heads = (
+        records.view(np.uint64).reshape(-1, records.dtype.itemsize // 8)[:, 0] if len(records) else np.empty(0, "u8")
+    )
     kinds = records["kind"]
     elements = np.flatnonzero(kinds == Kind.ELEMENT)
     run_start, run_id = _runs(heads, elements)
     identities = np.unique(run_id)
-    owner = np.searchsorted(identities, run_id)
+    owner = np.searchsorted(identities, run_id).astype(np.int32)
+    del run_id
     labels = {stream.index: (stream.key, stream.label) for stream in life.ledger.streams}
     streams = (identities & np.uint64(0xFFFF)).astype(np.int64)
     named = {int(s): labels.get(int(s), (f"stream {s}", f"stream {s}")) for s in np.unique(streams)}
@@ -123,7 +136,7 @@ def index(life: Life) -> Indexed:
     code = np.zeros(0x10000, np.int64)
     for stream, (key, _) in named.items():
         code[stream] = keys.index(key)
-    by_key = {key: label for key, label in reversed(list(named.values()))}
+    by_key = dict(reversed(list(named.values())))
     return Indexed(
         life=life,
         elements=elements,
@@ -136,31 +149,40 @@ def index(life: Life) -> Indexed:
     )
 
 
-def _runs(heads: UintArray, elements: IntArray) -> tuple[IntArray, UintArray]:
+def _runs(heads: UintArray, elements: IntArray) -> tuple[SmallArray, UintArray]:
     """Where the iterator changes, and the identity (`iterator << 16 | stream`) of each run."""
-    starts, found = [_NONE], [np.empty(0, np.uint64)]
+    starts, found = [np.empty(0, np.int32)], [np.empty(0, np.uint64)]
     previous: np.uint64 | None = None
     for a, b in chunks(len(elements)):
         ids = heads[elements[a:b]] >> np.uint64(16)
         new = np.flatnonzero(ids[1:] != ids[:-1]) + 1
         if previous is None or ids[0] != previous:
             new = np.concatenate(([0], new))
-        starts.append(new + a)
+        starts.append((new + a).astype(np.int32))
         found.append(ids[new])
         previous = ids[-1]
     return np.concatenate(starts), np.concatenate(found)
 
 
 def _iterators(
-    elements: IntArray, run_start: IntArray, owner: IntArray, identities: UintArray, streams: IntArray, key: IntArray
+    elements: IntArray,
+    run_start: SmallArray,
+    owner: SmallArray,
+    identities: UintArray,
+    streams: IntArray,
+    key: IntArray,
 ) -> Iterators:
     size = len(identities)
-    run_end = np.append(run_start[1:], len(elements))[: len(run_start)]
     first, last = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    # With an index that occurs twice the last assignment stays (NumPy user guide, "Assigning values to indexed arrays").
-    first[owner[::-1]] = elements[run_start[::-1]]
-    last[owner] = elements[run_end - 1]
-    count = np.bincount(owner, weights=run_end - run_start, minlength=size).astype(np.int64)
+    count = np.zeros(size, np.int64)
+    run_end = np.append(run_start[1:], np.int32(len(elements)))[: len(run_start)]
+    # Of an index that occurs twice the last assignment stays (NumPy user guide, "Assigning values to indexed
+    # arrays"), so the pieces go forward for the last element and backward for the first.
+    for a, b in chunks(len(owner)):
+        last[owner[a:b]] = elements[run_end[a:b] - 1]
+        count += np.bincount(owner[a:b], run_end[a:b] - run_start[a:b], minlength=size).astype(np.int64)
+    for a, b in reversed(list(chunks(len(owner)))):
+        first[owner[a:b][::-1]] = elements[run_start[a:b][::-1]]
     return Iterators(first, last, count, (identities >> np.uint64(16)).astype(np.int64), streams, key)
 
 

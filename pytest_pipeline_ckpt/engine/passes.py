@@ -1,7 +1,7 @@
 """Judging whole passes over the data, for pipelines whose order is not the same in every run.
 
-The rows of a pass are compared as a multiset, by the sum of their digests modulo 2**64 and their number, so that neither
-their order nor how they were batched matters.
+The rows of a pass are compared as a multiset, by the sum of their digests modulo 2**64 and their number, so
+that neither their order nor how they were batched matters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .findings import misaligned
-from .indexed import UintArray
 from .model import Outcome
 from .survival import Finding, Piece, compare, find_shift, joined
 from .wording import MOST_PREVIEWS, count, positions_text, ranges, spans, were
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .histories import Lane, Track
+    from .indexed import UintArray
 
 SEED_IT = 'seed it (tf.random.set_seed, shuffle(seed=...), sorted file names), or check with order="any"'
 _Ends = tuple[int, ...]
@@ -69,11 +69,10 @@ class _Contents:
     """There are completed passes, but the references do not agree on their content."""
 
 
-def judge_any(lane: Lane, references: Sequence[Track], pieces: Sequence[Piece]) -> Finding | None:
+def judge_any(references: Sequence[Track], pieces: Sequence[Piece]) -> Finding | None:
     """Judges one lane without regard to order.
 
     Args:
-        lane: of the first reference run.
         references: the tracks of all reference runs in this lane.
         pieces: of the lives.
     """
@@ -118,7 +117,8 @@ def judge_differing(lane: Lane, references: Sequence[Track], pieces: Sequence[Pi
         return Differing(Finding(Outcome.FLAKY, 0, reason), overlap)
     if not overlap:
         reason = (
-            "the pipeline differs from run to run, and no resumed life did again what an earlier one had done, so its order "
+            "the pipeline differs from run to run, and no resumed life did again what an earlier one "
+            "had done, so its order "
             f"could not be judged: {SEED_IT}"
         )
         return Differing(Finding(Outcome.FLAKY, 0, reason))
@@ -157,7 +157,7 @@ def _replace(one: Course, ends: _Ends) -> Course:
 
 
 def _with_ends(right: Sequence[Course], judged: Course) -> Course:
-    """Passes end where they do in the references, when those agree on it: a resumed life may begin a new iterator anywhere."""
+    """Passes end where they do in the references that agree on it: a resumed life may begin an iterator anywhere."""
     if len({one.ends for one in right}) > 1 or not right[0].ends:
         return judged
     return _replace(judged, tuple(end for end in right[0].ends if end <= len(judged.values)))
@@ -179,9 +179,7 @@ def _period(one: Course) -> int:
     return 0
 
 
-def _judge_contents(
-    right: Sequence[Course], judged: Course, pieces: Sequence[Piece], *, alone: bool
-) -> _Contents:
+def _judge_contents(right: Sequence[Course], judged: Course, pieces: Sequence[Piece], *, alone: bool) -> _Contents:
     """Compares the passes of `judged` with the references'; `alone`: one reference, whose open end counts as a pass."""
     number, undecided = 0, False
     for order, bounds in enumerate(judged.passes()):
@@ -204,7 +202,7 @@ def _judge_contents(
 
 
 def _expected(right: Sequence[Course], order: int) -> tuple[int, int] | None:
-    """The content of the pass with this number, when the references agree on it; else of any pass, when all are equal."""
+    """The content of the pass with this number, if the references agree on it; else of any, if all are equal."""
     contents = [[one.content(*bounds) for bounds in one.passes()] for one in right]
     if all(len(one) > order for one in contents):
         found = {one[order] for one in contents}
@@ -213,9 +211,7 @@ def _expected(right: Sequence[Course], order: int) -> tuple[int, int] | None:
     return everything.pop() if len(everything) == 1 else None
 
 
-def _violation(
-    right: Course, judged: Course, pieces: Sequence[Piece], order: int, bounds: tuple[int, int]
-) -> Finding:
+def _violation(right: Course, judged: Course, pieces: Sequence[Piece], order: int, bounds: tuple[int, int]) -> Finding:
     begin, end = bounds
     theirs = [*right.passes(), right.tail()]
     first, last = theirs[min(order, len(theirs) - 1)]

@@ -77,15 +77,11 @@ def parse_signal(value: object, where: str) -> Signals:
     """
     name = value.name if isinstance(value, Signals) else value
     if not isinstance(name, str) or name not in SIGNALS:
-        raise PreemptUsageError(
-            f"{where}: {value!r} is not a signal to preempt with: give one of {', '.join(SIGNALS)}"
-        )
+        raise PreemptUsageError(f"{where}: {value!r} is not a signal to preempt with: give one of {', '.join(SIGNALS)}")
     return Signals[name]
 
 
-def parse_schedule(
-    text: str, where: str, *, default_signal: Signals = SIGKILL
-) -> Random | Never | KillSchedule:
+def parse_schedule(text: str, where: str, *, default_signal: Signals = SIGKILL) -> Random | Never | KillSchedule:
     """Reads a schedule; a kill without `@SIGNAL` gets `default_signal`.
 
     Raises:
@@ -118,9 +114,7 @@ def _refuse_later_versions(text: str, where: str) -> None:
 def _parse_kill(part: str, text: str, where: str, default_signal: Signals) -> Kill:
     match = _KILL.fullmatch(part)
     if match is None:
-        raise PreemptUsageError(
-            f"{where}: {part!r} in {text!r} is not the number of an element: give {_GRAMMAR}"
-        )
+        raise PreemptUsageError(f"{where}: {part!r} in {text!r} is not the number of an element: give {_GRAMMAR}")
     element, name = int(match[1]), match[2]
     if element < 1:
         raise PreemptUsageError(

@@ -17,6 +17,7 @@ from .model import Flag, Kind, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
     from .fingerprint import Component
     from .steps import Steps
@@ -76,7 +77,7 @@ def where() -> tuple[str, str]:
     """Key and label of the code that is running: the user's frames, without frameworks and the standard library."""
     frames: list[Any] = []
     role = ""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if _is_users(code.co_filename):
@@ -87,7 +88,7 @@ def where() -> tuple[str, str]:
         elif code.co_name in _ROLES and not role:
             # Keras and Estimator make training and validation iterators for one and the same user's line.
             role = code.co_name
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     if not frames:
         key = label = _NO_USER_FRAME
     else:
@@ -139,7 +140,7 @@ class Recorder:
         if self._skips(iterator):
             return
         digest = fingerprint(parts)
-        flags = Flag.OPAQUE if any(part is elements.OPAQUE for part in parts) else Flag(0)
+        flags = int(Flag.OPAQUE) if elements.has_opaque(parts) else 0
         preview = b""
         if self.in_life < PREVIEW_LIMIT:
             preview = pack_preview([beginning(part, PREVIEW_BYTES) for part in parts])

@@ -228,7 +228,6 @@ class Check:
         """The `number`-th reference run and its duration in seconds; shared between trials and workers."""
 
         def run(directory: Path) -> tuple[Life, float]:
-            start = time.monotonic()
             process = self.engine.start(
                 self.workload,
                 directory,
@@ -236,6 +235,7 @@ class Check:
                 slot=number % 2,
                 max_elements=self.conditions.max_elements,
             )
+            start = time.monotonic()  # not before: the server may have had to import TensorFlow first
             return live(process, self.conditions), time.monotonic() - start
 
         return store.shared_life(self.directory / f"reference-{number}", run)

@@ -29,6 +29,8 @@ from tensorflow.python.checkpoint import checkpoint as checkpoint_lib
 from tensorflow.python.client import session as session_lib
 from tensorflow.python.eager import context
 from tensorflow.python.framework import ops
+from tensorflow.python.ops.gen_resource_variable_ops import read_variable_op
+from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow.python.training import saver as saver_lib
 from tensorflow.python.training import training_util
 
@@ -72,6 +74,16 @@ class Patches:
         self._undo.clear()
 
 
+def _read_eagerly(variable: Any) -> int:
+    """The value of a variable of TensorFlow or Keras, or of an eager tensor."""
+    if not isinstance(variable, BaseResourceVariable):
+        variable = getattr(variable, "value", variable)  # Keras 3 has variables of its own
+    if isinstance(variable, BaseResourceVariable):
+        # `numpy()` runs two operations through the Python dispatcher; this is one, and half of the time.
+        return int(read_variable_op(variable.handle, variable.dtype)._numpy())
+    return int(variable.numpy())
+
+
 @dataclass(frozen=True, slots=True)
 class VariableStep:
     """The step is a variable."""
@@ -85,7 +97,7 @@ class VariableStep:
 
     def value(self) -> int:
         """The step now; eager code only."""
-        return int(self.variable.numpy())
+        return _read_eagerly(self.variable)
 
     def tensor(self) -> Any:
         """A read of the step in the graph that is being built, as an int64 scalar."""
@@ -105,7 +117,7 @@ class OptimizerStep:
 
     def value(self) -> int:
         """The step now; eager code only."""
-        return int(self.optimizer.iterations.numpy())
+        return _read_eagerly(self.optimizer.iterations)
 
     def tensor(self) -> Any:
         """A read of the step in the graph that is being built, as an int64 scalar."""
@@ -345,10 +357,8 @@ class Steps:
 
 def _optimizer(model: Any) -> Any:
     """The optimizer of a compiled Keras model, if it counts steps already."""
-    optimizer = getattr(model, "optimizer", None)
-    # The property of a legacy optimizer of Keras 2 creates the variable: that is the user's to do.
-    legacy = hasattr(optimizer, "_iterations") and optimizer._iterations is None
-    return None if legacy or not hasattr(optimizer, "iterations") else optimizer
+    optimizer: Any = getattr(model, "optimizer", None)
+    return optimizer if optimizer is not None and _counts_steps(optimizer) else None
 
 
 def _step_of(checkpoint: Any) -> StepSource | None:
@@ -382,6 +392,7 @@ def _children(parents: Iterable[Any]) -> Iterable[tuple[str, Any]]:
 def _counts_steps(candidate: Any) -> bool:
     if not (hasattr(candidate, "apply_gradients") or hasattr(candidate, "apply")):
         return False
+    # The `iterations` of a legacy optimizer of Keras 2 creates the variable when it is read: that is the user's to do.
     if hasattr(candidate, "_iterations"):
         return candidate._iterations is not None
     return hasattr(type(candidate), "iterations")

@@ -1,7 +1,8 @@
 """What of the lives' histories the final model has been trained on: `H` of DESIGN 3.3, piece by piece.
 
-`H := C_1`, and for each later life `H := H[:p] + T` with `p = rate * (its step - first step)`: what a life did beyond the
-checkpoint from which the next one went on was rolled back in the model too, and counts no more.
+`H := C_1`, and for each later life `H := H[:p] + T` with `p = rate * (its step - first step)`: what a life
+did beyond the checkpoint from which the next one went on was rolled back in the model too, and counts no
+more.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def pieces_of(lane: Lane, tracks: Sequence[Track], final: int) -> list[Piece] | 
 def _unknown_step(life: int, track: Track) -> Finding:
     took = f"took {len(track)} training elements" if len(track) else "took no training element"
     reason = (
-        f"life {life} {took}, and the model's step when it began could not be observed, so where it should have gone on is "
+        f"life {life} {took}, and the model's step when it began could not be observed, so where it "
+        "should have gone on is "
         "not known: pass step=, a function that returns it"
     )
     return Finding(Outcome.UNKNOWN, life, reason)

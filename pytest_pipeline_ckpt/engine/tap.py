@@ -174,7 +174,10 @@ class Tap:
         step_source = None if self._steps.given is not None else self._steps.source()
         key = None if step_source is None else step_source.key
         # Read in the graph, it is ordered before what the step of training does to it; read by us, it would race.
-        inputs: list[Any] = [handle, tf.constant(UNKNOWN_STEP, tf.int64) if step_source is None else step_source.tensor()]
+        inputs: list[Any] = [
+            handle,
+            tf.constant(UNKNOWN_STEP, tf.int64) if step_source is None else step_source.tensor(),
+        ]
         layout = elements.flatten_in_graph(element, inputs)
         optional = isinstance(element, tf.experimental.Optional)
 

@@ -1,7 +1,8 @@
 """Which streams train: those whose consumption advances with the model's step in the run that nobody kills.
 
-The class belongs to a stream's key, the same code in every life. Where code makes iterators of both sorts (Keras `fit` with
-validation data), those during which the model made no step are set apart one by one (`training_rows`).
+The class belongs to a stream's key, the same code in every life. Where code makes iterators of both sorts
+(Keras `fit` with validation data), those during which the model made no step are set apart one by one
+(`training_rows`).
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def best_rate(
 ) -> int | None:
     """The whole number r >= 1 for which `taken - r * steps` stays in a narrow band, or None.
 
-    The band is r wide, with a slack of r for loops that take an element ahead. Of several the one that needs no slack, and
-    then the smallest, is taken.
+    The band is r wide, with a slack of r for loops that take an element ahead. Of several the one that needs
+    no slack, and then the smallest, is taken.
 
     Args:
         taken: elements before each sighting, from 0 in each group.
@@ -274,11 +275,11 @@ def _why_none(life: Indexed, fixed: int | None) -> str:
         )
     if fixed is not None:
         return (
-            f"elements_per_step={fixed} was given, but no stream of the reference run gave about {fixed} for each of its "
+            f"elements_per_step={fixed} was given, but no stream of the reference run gave about "
+            f"{fixed} for each of its "
             f"{count(steps, 'step')} ({elements} in all): pass the number that one step takes"
         )
     return (
         f"the reference run took {elements} in {count(steps, 'step')}, from no stream a constant whole number a step: "
         "pass elements_per_step="
     )
-

@@ -100,4 +100,3 @@ def left_out(keys: Sequence[tuple[str, int]]) -> str | None:
         return None
     shown = "; ".join(f"{label} ({count(number, 'element')})" for label, number in keys)
     return f"not judged, because the model does not advance with it: {shown}"
-

@@ -94,7 +94,7 @@ def eager_restore(_: Gate, path: Path) -> Any:
 def eager_optional(_: Gate, __: Path) -> Any:
     """Asks for optionals until there is none."""
     iterator = iter(numbers(3))
-    seen = []
+    seen: list[int] = []
     while True:
         optional = iterator.get_next_as_optional()
         if not optional.has_value():
@@ -209,7 +209,7 @@ def mirrored(_: Gate, __: Path) -> Any:
 def _zoo() -> dict[str, Any]:
     """Datasets of every kind of element."""
     base = tf.data.Dataset.range(3)
-    lengths = base.map(lambda i: tf.range(i))
+    lengths = base.map(tf.range)
     ragged = lengths.apply(tf.data.experimental.dense_to_ragged_batch(2))
 
     def optional(i: Any) -> Any:
@@ -249,8 +249,27 @@ def window_function(_: Gate, __: Path) -> Any:
     return [int(total(iterator)) for _ in range(2)]
 
 
+ZOO = (
+    "scalar",
+    "nested",
+    "strings",
+    "ragged",
+    "ragged2",
+    "ragged_strings",
+    "sparse",
+    "optional",
+    "bfloat16",
+    "bool",
+    "empty",
+)
+
+
+def _spec_of(leaf: Any) -> str:
+    return str(tf.type_spec_from_value(leaf))
+
+
 def _shape_of(element: Any) -> str:
-    specs = tf.nest.map_structure(lambda leaf: str(tf.type_spec_from_value(leaf)), element)
+    specs = tf.nest.map_structure(_spec_of, element)
     return f"{tf.nest.map_structure(lambda leaf: type(leaf).__name__, element)} {specs}"
 
 
@@ -286,8 +305,7 @@ def zoo_function(_: Gate, __: Path) -> Any:
 
 def zoo_session(_: Gate, __: Path) -> Any:
     """All kinds of elements in sessions; only their numeric or string parts are fetched."""
-    names = list(_zoo())
-    for name in names:
+    for name in ZOO:
         with tf.Graph().as_default(), v1.Session() as session:
             iterator = v1.data.make_initializable_iterator(_zoo()[name])
             element = iterator.get_next()
@@ -298,7 +316,6 @@ def zoo_session(_: Gate, __: Path) -> Any:
                     session.run(leaf.op)
             except tf.errors.OutOfRangeError:
                 pass
-    return names
 
 
 def _session_training(count: int) -> tuple[Any, Any, Any]:
@@ -312,7 +329,7 @@ def _session_training(count: int) -> tuple[Any, Any, Any]:
 
 def session_loop(_: Gate, __: Path) -> Any:
     """Two full passes and one broken off, with a validation iterator, in a finalized graph."""
-    seen = []
+    seen: list[int] = []
     with tf.Graph().as_default() as graph, v1.Session() as session:
         iterator, element, train = _session_training(5)
         validation = v1.data.make_initializable_iterator(numbers(2, start=100))
@@ -464,7 +481,7 @@ def keras_backup(_: Gate, path: Path) -> Any:
     """`BackupAndRestore`: a fit that is interrupted, then one that resumes."""
     keras = tf.keras
 
-    class Stop(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
+    class Stop(tf.keras.callbacks.Callback):  # type: ignore[misc]
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             del logs
             if epoch == 2:
@@ -553,7 +570,7 @@ def gate_keras(gate: Gate, _: Path) -> Any:
     """The gate in `fit`: the weights' updates are what the trainer has seen."""
     model = _model()
 
-    class Count(tf.keras.callbacks.Callback):  # type: ignore[misc, name-defined]
+    class Count(tf.keras.callbacks.Callback):  # type: ignore[misc]
         def __init__(self, seen: list[int]) -> None:
             super().__init__()
             self.seen = seen

@@ -81,8 +81,7 @@ def test_grammar(text: str, meaning: object) -> None:
         ("every:10", f"here: 'every:10': {EVERY}"),
         (
             "step:40/op:3",
-            "here: 'step:40/op:3': this version does not know /op:N yet: "
-            "name only the element, as in step:40",
+            "here: 'step:40/op:3': this version does not know /op:N yet: name only the element, as in step:40",
         ),
         (
             "step:12#1",
@@ -113,11 +112,7 @@ def test_explicit_round_trip(schedule: KillSchedule, default: Signals) -> None:
 @pytest.mark.parametrize("schedule", [Random(), Never()])
 def test_words_round_trip(schedule: Random | Never) -> None:
     """The two words are spelled as they are read."""
-    assert (
-        parse_schedule(spell(schedule, explicit=True), "here")
-        == schedule
-        == parse_schedule(str(schedule), "here")
-    )
+    assert parse_schedule(spell(schedule, explicit=True), "here") == schedule == parse_schedule(str(schedule), "here")
 
 
 @given(st.text() | st.from_regex(r"step:[0-9,@#/:A-Z ]*", fullmatch=True))

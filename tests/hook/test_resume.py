@@ -108,11 +108,7 @@ def _not_a_mark(training: Training, name: str) -> None:
 
 
 DAMAGES = [
-    *(
-        (damage, part)
-        for damage in (_truncate, _remove, _garbage)
-        for part in ("index", "data-00000-of-00001")
-    ),
+    *((damage, part) for damage in (_truncate, _remove, _garbage) for part in ("index", "data-00000-of-00001")),
     (_flip, "data-00000-of-00001"),
     (_truncate, "commit"),
     (_garbage, "commit"),
@@ -167,9 +163,7 @@ def test_model_rolled_back(training: Training, reference: Training) -> None:
 
 def test_unseeded_pipeline(training: Training) -> None:
     """A pipeline that has another order in each run goes on in the order of the killed one."""
-    lives = [
-        training.live(pipeline="unseeded", steps=30, kill=kill) for kill in ("between:10", "after:25", "")
-    ]
+    lives = [training.live(pipeline="unseeded", steps=30, kill=kill) for kill in ("between:10", "after:25", "")]
     history = {step: element for life in lives for step, element in life.elements.items()}
     assert sorted(history.values()) == [3 * n for n in range(30)]
     assert _differing(history, lives) == []

@@ -55,8 +55,8 @@ def test_options_are_refused_before_anything_runs(pytester: Pytester, option: st
     assert_says(result, [sentence])
 
 
-def test_marker_is_refused_at_collection(pytester: Pytester) -> None:
-    """A marker's value that can't be used ends the run with exit code 4 and names the test."""
+def test_marker_is_refused(pytester: Pytester) -> None:
+    """A marker that can't be used fails its own test with a sentence, and no other."""
     pytester.makepyfile(
         """
         import pytest
@@ -64,11 +64,14 @@ def test_marker_is_refused_at_collection(pytester: Pytester) -> None:
         @pytest.mark.preempt(at="step:40", times=2)
         def test_it(preemption):
             pass
+
+        def test_other():
+            pass
         """
     )
     result = run(pytester)
-    assert result.ret != 0
-    assert_says(result, ["test_it", "@pytest.mark.preempt(times=...)", "step:40"])
+    result.assert_outcomes(errors=1, passed=1)
+    assert_says(result, ["@pytest.mark.preempt(times=...): 2 contradicts 'step:40' (@pytest.mark.preempt(at=...))"])
 
 
 DATASETS = """
@@ -175,7 +178,7 @@ def test_checks_that_cannot_be_carried_out(pytester: Pytester) -> None:
     assert_says(
         result,
         [
-            "step 31 of 'step:31' is beyond the end of the run, which takes 30 training elements",
+            "element 31 of 'step:31' is beyond the end of the run, which takes 30 training elements",
             "can't be sent to the training process",
             "save_every=0 is less than 1",
             "the argument at=: '' in 'step:' is not the number of an element",

@@ -225,8 +225,9 @@ def test_step_fixes_times(
 
 
 def test_trials_of_a_step(make_config: MakeConfig) -> None:
-    """Whoever asks for trials as strongly as for the schedule gets them."""
-    assert resolve(make_config("--preempt-trials=3"), marker={"at": "step:4"}, env={}).trials.value == 3
+    """Trials of a fixed kill are repetitions, which only the source of the schedule can ask for."""
+    assert resolve(make_config("--preempt-trials=3"), marker={"at": "step:4"}, env={}).trials.value == 1
+    assert resolve(make_config("--preempt-trials=3", "--preempt-at=step:4"), env={}).trials.value == 3
     assert resolve(make_config(), marker={"at": "step:4", "trials": 2}, env={}).trials.value == 2
 
 
@@ -338,8 +339,7 @@ def test_bad_values(make_config: MakeConfig, flag: str, value: str, message: str
         ),
         (
             {"at": 40},
-            "@pytest.mark.preempt(at=...): 40 is not a kill schedule: "
-            "give a string such as 'random' or 'step:40'",
+            "@pytest.mark.preempt(at=...): 40 is not a kill schedule: give a string such as 'random' or 'step:40'",
         ),
         (
             {"tims": 2},
@@ -365,8 +365,7 @@ def test_bad_argument(make_config: MakeConfig) -> None:
     with pytest.raises(PreemptUsageError) as caught:
         resolve(make_config(), arguments={"trials": 2}, env={})
     assert str(caught.value) == (
-        "the check: 'trials' is not a keyword of it: "
-        "give one of at, times, signal, grace, order, timeout, max_elements"
+        "the check: 'trials' is not a keyword of it: give one of at, times, signal, grace, order, timeout, max_elements"
     )
 
 
@@ -394,8 +393,7 @@ def test_positional_marker() -> None:
     with pytest.raises(PreemptUsageError) as caught:
         options.marker_keywords([pytest.mark.preempt("step:4").mark])
     assert str(caught.value) == (
-        "@pytest.mark.preempt: 'step:4' has no keyword: "
-        "give it one of at, trials, times, signal, grace, order, timeout"
+        "@pytest.mark.preempt: 'step:4' has no keyword: give it one of at, trials, times, signal, grace, order, timeout"
     )
 
 
@@ -423,8 +421,7 @@ def test_table() -> None:
 def test_help(pytester: pytest.Pytester) -> None:
     """`pytest --help` shows each option with its value's name."""
     pytester.makeconftest(
-        "from pytest_pipeline_ckpt import options\n"
-        "def pytest_addoption(parser):\n    options.add_options(parser)\n"
+        "from pytest_pipeline_ckpt import options\ndef pytest_addoption(parser):\n    options.add_options(parser)\n"
     )
     result = pytester.runpytest_inprocess("-p", "no:preempt", "--help")
     lines = [f"*{option.flag}={option.metavar}*" for option in OPTIONS]

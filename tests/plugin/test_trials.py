@@ -50,7 +50,7 @@ BROKEN = """
     def test_broken(preemption):
         preemption.check_training(train)
     """
-LINE = re.compile(r"^(exact|restarted) +(\S+): killed at element (.*?);", re.MULTILINE)
+LINE = re.compile(r"^(exact|restarted) +(\S.*?): killed at element (.*?);", re.MULTILINE)
 
 
 def run(pytester: Pytester, *options: str) -> RunResult:

@@ -31,7 +31,9 @@ class Book:
     def element(self, value: int, *, key: str = TRAIN, iterator: int = 0, flags: int = 0, rows: int = 1) -> Book:
         """An element; its rows' digest is its value, so that a batch is the sum of its rows."""
         self._append(Kind.ELEMENT, value, key, iterator, flags=flags, digest=value, rows=rows)
-        self.previews.append(ledger.pack_preview([np.int64(value & 0xFFFF).tobytes()]).ljust(ledger.PREVIEW_BYTES, b"\0"))
+        self.previews.append(
+            ledger.pack_preview([np.int64(value & 0xFFFF).tobytes()]).ljust(ledger.PREVIEW_BYTES, b"\0")
+        )
         return self
 
     def step(self, value: int, *, key: str = TRAIN, iterator: int = 0) -> Book:
@@ -54,7 +56,9 @@ class Book:
         """The training code returned."""
         return self._append(Kind.DONE, step, None, 0)
 
-    def train(self, values: range | list[int], *, step: int, rate: int = 1, key: str = TRAIN, iterator: int = 0) -> Book:
+    def train(
+        self, values: range | list[int], *, step: int, rate: int = 1, key: str = TRAIN, iterator: int = 0
+    ) -> Book:
         """Elements with the step seen before each, from `step` on."""
         for number, value in enumerate(values):
             self.step(step + number // rate, key=key, iterator=iterator)
@@ -145,13 +149,12 @@ class Trainer:
     swapped: bool = False
     """Two iterators of one step are recorded in the other order."""
     book: Book = field(default_factory=Book)
-    trained: list[int] = field(default_factory=list)
-    """The elements of lane 0 that this life's model has been trained on, with what it restored."""
     _count: int = 0
     _seen: int = 0
     _fresh: bool = False
     _iterators: dict[tuple[str, int], bool] = field(default_factory=dict)
     _step: int = 0
+    _resumed: bool = False
 
     def live(self) -> Life:
         """Lives until its end or its kill."""
@@ -167,9 +170,9 @@ class Trainer:
         plan = self.plan
         position = self._resume()
         end = plan.total
-        if self.fault == "stop" and self.disk.exists:
+        if self.fault == "stop" and self._resumed:
             end = max(position, end - plan.rate * self.amount)
-        if self.fault == "overrun" and self.disk.exists:
+        if self.fault == "overrun" and self._resumed:
             end += plan.rate * self.amount
         while self._step * plan.rate < end:
             for offset in range(plan.rate):
@@ -187,6 +190,7 @@ class Trainer:
             self._take("peek.py:1:main", 0, 10**6)
         position = 0
         if self.disk.exists:
+            self._resumed = True
             self._step = self.disk.step
             self.book.restored(self._visible())
             self._fresh = True
@@ -207,7 +211,7 @@ class Trainer:
 
     def _take_all(self, position: int) -> None:
         value = position
-        if self.disk.exists and self._step > self.disk.step:
+        if self._resumed:
             value = self._faulty(position)
         lanes = range(self.plan.lanes)
         for lane in reversed(lanes) if self.swapped else lanes:
@@ -262,7 +266,7 @@ def reference(plan: Plan) -> Life:
 def trial(
     plan: Plan, kills: list[int], *, fault: Fault | None = None, amount: int = 1, swapped: bool = False
 ) -> list[Life]:
-    """The lives of a trainer that is killed at the `kills[i]`-th element of each life; ends with one that was not killed."""
+    """The lives of a trainer that is killed at the `kills[i]`-th element of life i + 1; the last is not killed."""
     disk, lives = Disk(), []
     for kill in (*kills, None):
         life = Trainer(plan, disk, kill, fault, amount, swapped).live()
