@@ -1,8 +1,8 @@
 """How long the checker takes, and how much memory it adds, for two ledgers of many records.
 
 Ten million records are 320 MB a ledger, so the ledgers are files mapped into memory, as large as they may be; what is
-measured is what `judge` adds to that (`tracemalloc`, which sees NumPy's arrays) and the process's peak. Each case runs in
-a process of its own.
+measured is what `judge` adds to that (`tracemalloc`, which sees NumPy's arrays) and the process's peak. Each
+case runs in a process of its own.
 
     python benchmarks/checker.py --records 10000000
 """
@@ -133,7 +133,9 @@ def main() -> None:
     records = parser.parse_args().records
     spawn = multiprocessing.get_context("spawn")
     print(f"{records:,} records a ledger\n")
-    print(f"{'case':<12} {'trial':<8} {'verdict':<8} {'seconds':>8} {'of CPU':>7} {'added MB':>9} {'process peak MB':>16}")
+    print(
+        f"{'case':<12} {'trial':<8} {'verdict':<8} {'seconds':>8} {'of CPU':>7} {'added MB':>9} {'process peak MB':>16}"
+    )
     for name in CASES:
         with tempfile.TemporaryDirectory() as directory:
             preparing = spawn.Process(target=_prepare, args=(name, records, Path(directory)))

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 v1 = tf.compat.v1
 ROUNDS, ELEMENTS = 30, 200
-SMALL = {"features": np.random.default_rng(1).random((10, 256)).astype(np.float32), "label": np.arange(10)}
+SMALL: dict[str, Any] = {
+    "features": np.random.default_rng(1).random((10, 256)).astype(np.float32),
+    "label": np.arange(10),
+}
 WARM_UP = 400
 """Elements before the first timing: the first 64 of a life all get a STEP."""
 

@@ -86,7 +86,7 @@ def pytest_runtest_makereport(
     if STATE in item.config.stash and call.when == "call" and ROWS in item.stash:
         from . import reporting
 
-        content = reporting.to_json(item.stash[ROWS], item.config.stash[STATE].take_notes())
+        content = reporting.to_json(item.stash[ROWS], item.config.stash[STATE].take_notes(), passed=report.passed)
         setattr(report, reporting.REPORT_ATTRIBUTE, content)
         del item.stash[ROWS]
     return report

@@ -36,9 +36,8 @@ def trial_text(trial: Trial) -> str:
     if not verdict.exact:
         return f"{killed}{verdict.reason}"
     scope = verdict.scope
-    parts = [f"resumed exactly: {count(scope.elements_compared, 'element')} compared"]
-    parts.append(f"{count(scope.saves_crossed, 'save')} crossed")
-    return killed + ", ".join((*parts, *verdict.notes))
+    compared, crossed = count(scope.elements_compared, "element"), count(scope.saves_crossed, "save")
+    return killed + "; ".join((f"resumed exactly: {compared} compared, {crossed} crossed", *verdict.notes))
 
 
 def kills(schedule: KillSchedule) -> str:
@@ -61,7 +60,9 @@ def failure_message(trial: Trial, *, node: str, trial_id: str, explicit: bool) -
     """
     verdict = trial.verdict
     lines = [f"{verdict.outcome.value}: {verdict.reason}"]
-    lines += [f"  {preview}" for span in verdict.spans for preview in span.previews]
+    lines += [
+        f"  #{number} {preview}" for span in verdict.spans for number, preview in enumerate(span.previews, span.first)
+    ]
     if trial.schedule is not None:
         lines.append(f"  killed:    {kills(trial.schedule)}")
     lines += [f"  note:      {note}" for note in verdict.notes]
@@ -99,9 +100,9 @@ def header(settings: Settings, seed: int) -> str:
     return f"preempt: {settings.at.value}{source}, --preempt-seed={seed}"
 
 
-def to_json(rows: Iterable[Row], notes: Sequence[str]) -> str:
-    """What a report carries."""
-    return json.dumps({"rows": [dataclasses.asdict(row) for row in rows], "notes": list(notes)})
+def to_json(rows: Iterable[Row], notes: Sequence[str], *, passed: bool) -> str:
+    """What a report carries; `passed`: whether the test did, which also a trial that is not exact can be meant to."""
+    return json.dumps({"rows": [dataclasses.asdict(row) for row in rows], "notes": list(notes), "passed": passed})
 
 
 def row_of(verdict: Verdict, text: str) -> Row:
@@ -125,6 +126,6 @@ def summarise(terminal: Any, reports: Iterable[Any], *, head: str) -> None:
     width = max(len(row["outcome"]) for _, content in carried for row in content["rows"] or [{"outcome": ""}])
     for node, content in carried:
         for row in content["rows"]:
-            colour = {"green": True} if row["outcome"] == "exact" else {"red": True}
-            terminal.write(row["outcome"].ljust(width), **colour)
-            terminal.write_line(f"  {node}: {row['text']}")
+            expected = content["passed"] and row["outcome"] != "exact"
+            terminal.write(row["outcome"].ljust(width), green=content["passed"], red=not content["passed"])
+            terminal.write_line(f"  {node}: {row['text']}{' (the test expects this)' if expected else ''}")

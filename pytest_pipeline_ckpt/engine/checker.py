@@ -162,38 +162,27 @@ def _trace(first: Indexed, references: Sequence[Life], lives: Sequence[Life], kn
 
 
 def _judge_case(case: _Case, lives: Sequence[Life], order: str) -> Verdict:
-    last = lives[-1]
-    final = len(lives) if last.ending is Ending.FINISHED else 0
+    final = len(lives) if lives[-1].ending is Ending.FINISHED else 0
     lanes = [
         pieces_of(lane, [tracks[number] for tracks in case.tracks], final)
         for number, lane in enumerate(case.known.lanes)
     ]
-    pieces = [[] if isinstance(lane, Finding) else lane for lane in lanes]
-    scope = _scope(case, lives, pieces)
+    scope = _scope(case, lives, [[] if isinstance(lane, Finding) else lane for lane in lanes])
     notes = _notes(case, lives, scope)
-    found: list[Finding] = [failed for number, life in enumerate(lives, 1) if (failed := _failed_life(number, life))]
-    found += [lane for lane in lanes if isinstance(lane, Finding)]
+    found: list[Finding] = [f for number, life in enumerate(lives, 1) if (f := _failed_life(number, life))]
     found += _strangers(case)
-    overlap, redrawn = 0, False
-    for number, lane in enumerate(lanes):
-        if isinstance(lane, Finding):
-            continue
-        judged = _judge_one(case, number, lane, order, final)
-        if judged.finding is not None:
-            found.append(_named(judged.finding, case, number))
-        overlap += judged.overlap
-        redrawn |= judged.redrawn
-    if _differ(case) and order == "exact":
-        notes += _differing_notes(overlap, redrawn)
+    differ = _differ(case)
+    judged = [
+        Differing(lane) if isinstance(lane, Finding) else _judge_lane(case, number, lane, order, final, differ)
+        for number, lane in enumerate(lanes)
+    ]
+    found += [_named(one.finding, case, number) for number, one in enumerate(judged) if one.finding is not None]
+    if differ and order == "exact":
+        notes += _differing_notes(sum(one.overlap for one in judged), any(one.redrawn for one in judged))
     if found:
         worst = min(found, key=lambda finding: (finding.life or len(lives) + 1, _RANK[finding.outcome]))
         return _verdict(worst, scope, notes)
-    if not final:
-        reason = (
-            f"life {len(lives)}, the last one, did not run to its end ({last.ending.value}): what follows is not known"
-        )
-        return Verdict(Outcome.UNKNOWN, reason, len(lives), scope=scope, notes=notes)
-    missed = _missed_kill(case, lives)
+    missed = _unfinished(case, lives)
     if missed is not None:
         return Verdict(Outcome.UNKNOWN, missed[1], missed[0], scope=scope, notes=notes)
     return Verdict(Outcome.EXACT, _exact_reason(scope, order), scope=scope, notes=notes)
@@ -222,17 +211,16 @@ _RANK = {
 }
 
 
-def _judge_one(case: _Case, number: int, pieces: Sequence[Piece], order: str, final: int) -> Differing:
-    lane = case.known.lanes[number]
+def _judge_lane(case: _Case, number: int, pieces: Sequence[Piece], order: str, final: int, differ: bool) -> Differing:
     right = [tracks[number] for tracks in case.right]
-    plain = judge_lane(lane, pieces, references=len(right), ended=bool(final))
+    plain = judge_lane(case.known.lanes[number], pieces, references=len(right), ended=bool(final))
     if plain is None:
         return Differing(None, sum(piece.kept for piece in pieces[1:]))
-    if not final and (order == "any" or _differ(case)):
-        return Differing(None)  # without an end there is nothing to compare by; the last life's failure is reported
+    if not final and (order == "any" or differ):
+        return Differing(None)  # without an end there is nothing to compare by, and the last life's failure is told
     if order == "any":
         return Differing(judge_any(right, pieces))
-    return judge_differing(lane, right, pieces) if _differ(case) else Differing(plain)
+    return judge_differing(case.known.lanes[number], right, pieces) if differ else Differing(plain)
 
 
 def _differ(case: _Case) -> bool:
@@ -351,7 +339,11 @@ def _differing_notes(overlap: int, redrawn: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _missed_kill(case: _Case, lives: Sequence[Life]) -> tuple[int, str] | None:
+def _unfinished(case: _Case, lives: Sequence[Life]) -> tuple[int, str] | None:
+    """The life that did not go as planned although its elements are right, and what happened."""
+    if lives[-1].ending is not Ending.FINISHED:
+        how = f"did not run to its end ({lives[-1].ending.value}): what follows is not known"
+        return len(lives), f"life {len(lives)}, the last one, {how}"
     for number, (life, tracks) in enumerate(zip(lives, case.tracks, strict=True), 1):
         if life.kill is not None and life.ending is Ending.FINISHED:
             taken = count(sum(track.taken for track in tracks), "training element")

@@ -6,6 +6,7 @@ that neither their order nor how they were batched matters.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from .indexed import UintArray
 
 SEED_IT = 'seed it (tf.random.set_seed, shuffle(seed=...), sorted file names), or check with order="any"'
-_Ends = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,10 @@ class Course:
     values: UintArray
     digests: UintArray
     rows: UintArray
-    ends: _Ends
+    ends: tuple[int, ...]
     done: bool
+    inferred: bool = False
+    """The ends were not seen, but follow from the rows."""
 
     def content(self, begin: int, end: int) -> tuple[int, int]:
         """The digest and the number of the rows of some elements."""
@@ -77,7 +79,7 @@ def judge_any(references: Sequence[Track], pieces: Sequence[Piece]) -> Finding |
         pieces: of the lives.
     """
     right, judged = _of_references(references), _of_pieces(pieces)
-    judged = _with_ends(right, judged)
+    judged = _with_ends(right, judged, pieces)
     difference = compare(judged.values, right[0].values)
     if len(judged.values) == len(right[0].values) and not len(difference.foreign) and not len(difference.lost):
         return None
@@ -97,7 +99,7 @@ def judge_any(references: Sequence[Track], pieces: Sequence[Piece]) -> Finding |
 def judge_differing(lane: Lane, references: Sequence[Track], pieces: Sequence[Piece]) -> Differing:
     """Judges one lane of a pipeline that differs from run to run: by what was done twice, and by whole passes."""
     right, judged = _of_references(references), _of_pieces(pieces)
-    judged = _with_ends(right, judged)
+    judged = _with_ends(right, judged, pieces)
     if any(np.array_equal(judged.values, one.values) for one in right):
         return Differing(None, len(judged.values))
     contents = _judge_contents(right, judged, pieces, alone=False)
@@ -139,7 +141,10 @@ def _of_references(references: Sequence[Track]) -> list[Course]:
     if not any(one.ends for one in found):
         periods = {_period(one) for one in found}
         if len(periods) == 1 and (period := periods.pop()):
-            return [_replace(one, tuple(range(period, len(one.values) + 1, period))) for one in found]
+            return [
+                dataclasses.replace(one, ends=tuple(range(period, len(one.values) + 1, period)), inferred=True)
+                for one in found
+            ]
     return found
 
 
@@ -152,15 +157,20 @@ def _of_pieces(pieces: Sequence[Piece]) -> Course:
     return Course(*fields, tuple(sorted(set(ends))), bool(pieces) and pieces[-1].track.done)
 
 
-def _replace(one: Course, ends: _Ends) -> Course:
-    return Course(one.values, one.digests, one.rows, ends, one.done)
+def _with_ends(right: Sequence[Course], judged: Course, pieces: Sequence[Piece]) -> Course:
+    """Adds the ends of passes that could not be seen, because a kill came before the next pass or `repeat` hid them.
 
-
-def _with_ends(right: Sequence[Course], judged: Course) -> Course:
-    """Passes end where they do in the references that agree on it: a resumed life may begin an iterator anywhere."""
-    if len({one.ends for one in right}) > 1 or not right[0].ends:
+    Args:
+        right: the references; only ends on which they agree are known.
+        judged: `H`, with the ends that were seen.
+        pieces: where lives resumed, there a pass may have ended.
+    """
+    if len({one.ends for one in right}) > 1:
         return judged
-    return _replace(judged, tuple(end for end in right[0].ends if end <= len(judged.values)))
+    starts = {piece.start for piece in pieces}
+    known = [end for end in right[0].ends if right[0].inferred or end in starts]
+    ends = {*judged.ends, *(end for end in known if end <= len(judged.values))}
+    return dataclasses.replace(judged, ends=tuple(sorted(ends)))
 
 
 def _period(one: Course) -> int:
@@ -263,7 +273,7 @@ def _repeats(
     """Whether each life began with what the model's rollback made undone; over how many elements that was judged."""
     overlap = 0
     for number, piece in enumerate(pieces):
-        history = _with_ends(right, _of_pieces(pieces[:number]))
+        history = _with_ends(right, _of_pieces(pieces[:number]), pieces[: number + 1])
         if not piece.track.trained or not 0 < piece.start < len(history.values) or piece.start in history.ends:
             continue  # nothing to repeat, or a pass that is drawn anew
         end = min((e for e in history.ends if e > piece.start), default=len(history.values))

@@ -34,6 +34,8 @@ _NO_PIPELINE = "single_batch_iterator"
 _FRAMEWORK = tuple(
     os.path.join(os.path.dirname(path), "") for path in (os.__file__, tf.__file__, os.path.dirname(__file__))
 )
+_FRAMEWORK_PACKAGES = tuple(f"{os.sep}{name}{os.sep}" for name in ("keras", "tf_keras", "tensorflow_estimator", "wrapt"))
+_BELOW_THE_USER = os.path.join(os.path.dirname(__file__), "worker.py")
 
 
 class Gate(Protocol):
@@ -76,19 +78,21 @@ class TappedIterator:
 def where() -> tuple[str, str]:
     """Key and label of the code that is running: the user's frames, without frameworks and the standard library."""
     frames: list[Any] = []
+    installed: list[Any] = []
     role = ""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    while frame is not None and frame.f_code.co_filename != _BELOW_THE_USER:
         code = frame.f_code
         if _is_users(code.co_filename):
-            if len(frames) < _FRAMES:
-                frames.append((code.co_filename, frame.f_lineno, code.co_name))
+            found = installed if _is_installed(code.co_filename) else frames
+            found.append((code.co_filename, frame.f_lineno, code.co_name))
         elif code.co_name == _NO_PIPELINE:
             return _NO_PIPELINE, _NO_PIPELINE
         elif code.co_name in _ROLES and not role:
             # Keras and Estimator make training and validation iterators for one and the same user's line.
             role = code.co_name
         frame = frame.f_back
+    frames = (frames or installed)[:_FRAMES]  # a training that is installed has no frame outside site-packages
     if not frames:
         key = label = _NO_USER_FRAME
     else:
@@ -99,10 +103,13 @@ def where() -> tuple[str, str]:
 
 
 def _is_users(path: str) -> bool:
-    if path.startswith(("<frozen ", "__autograph_generated_file")) or path.startswith(_FRAMEWORK):
+    if path.startswith("<frozen ") or path.startswith(_FRAMEWORK) or any(map(path.__contains__, _FRAMEWORK_PACKAGES)):
         return False
-    name = os.path.basename(path)
-    return not (name.startswith("__autograph_generated_file") or "site-packages" in path or "dist-packages" in path)
+    return not os.path.basename(path).startswith("__autograph_generated_file")
+
+
+def _is_installed(path: str) -> bool:
+    return "site-packages" in path or "dist-packages" in path
 
 
 class Recorder:

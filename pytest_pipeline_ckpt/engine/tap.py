@@ -328,8 +328,8 @@ def _outermost(graph: Any) -> Any:
 
 
 def _plan(graph: Any, known: _Graph, fetches: Any) -> _Plan:
-    leaves = tuple(_leaves(fetches))
-    key = tuple(leaf if isinstance(leaf, (str, bytes)) else id(leaf) for leaf in leaves)
+    leaves = tuple(_leaves(fetches)) if isinstance(fetches, (dict, list, tuple)) else (fetches,)
+    key = tuple([leaf if isinstance(leaf, (str, bytes)) else id(leaf) for leaf in leaves])
     plan = known.plans.get(key)
     if plan is None:
         plan = known.plans[key] = _make_plan(graph, known, leaves)

@@ -9,6 +9,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.hook.conftest import Training
 
+pytestmark = pytest.mark.tensorflow
+
 COUNT = "HookUsageError: How many elements a step takes cannot be counted: "
 BAD_ARGUMENTS = [
     (

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from tests.hook.conftest import Life, Training
 
+pytestmark = pytest.mark.tensorflow
+
 KILLED = -signal.SIGKILL
 
 
