@@ -185,7 +185,7 @@ def _judge_case(case: _Case, lives: Sequence[Life], order: str) -> Verdict:
     missed = _unfinished(case, lives)
     if missed is not None:
         return Verdict(Outcome.UNKNOWN, missed[1], missed[0], scope=scope, notes=notes)
-    return Verdict(Outcome.EXACT, _exact_reason(scope, order), scope=scope, notes=notes)
+    return Verdict(Outcome.EXACT, _exact_reason(scope, order, differ), scope=scope, notes=notes)
 
 
 _RANK = {
@@ -355,7 +355,12 @@ def _unfinished(case: _Case, lives: Sequence[Life]) -> tuple[int, str] | None:
     return None
 
 
-def _exact_reason(scope: Scope, order: str) -> str:
-    how = "the reference run's rows" if order == "any" else "exactly the reference run's elements"
+def _exact_reason(scope: Scope, order: str, differ: bool) -> str:
+    how = "exactly the reference run's elements"
+    if differ:
+        how = "each pass's rows, in an order that no resume changed"
+    if order == "any":
+        how = "the reference run's rows"
     compared = count(scope.elements_compared, "element")
-    return f"the final model has been trained on {how}; {compared} compared after {count(scope.kills_landed, 'kill')}"
+    kills = count(scope.kills_landed, "kill")
+    return f"the final model has been trained on {how}; {compared} compared after {kills}"

@@ -117,7 +117,8 @@ def judge_differing(lane: Lane, references: Sequence[Track], pieces: Sequence[Pi
             f"does that), so nothing tells which elements are right: {SEED_IT}"
         )
         return Differing(Finding(Outcome.FLAKY, 0, reason), overlap)
-    if not overlap:
+    # A life that found no checkpoint began anew, as the reference did: there was no order to keep.
+    if not overlap and any(piece.start > 0 and piece.track.trained for piece in pieces):
         reason = (
             "the pipeline differs from run to run, and no resumed life did again what an earlier one "
             "had done, so its order "

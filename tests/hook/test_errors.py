@@ -15,8 +15,8 @@ COUNT = "HookUsageError: How many elements a step takes cannot be counted: "
 BAD_ARGUMENTS = [
     (
         {"save_secs": 5},
-        "Exactly one of save_steps and save_secs must be given, got save_steps=10 and save_secs=5: "
-        "pass the one and leave out the other.",
+        "Exactly one of save_steps and save_secs must be given, got save_steps=10 and save_secs=5: pass the "
+        "one and leave out the other.",
     ),
     (
         {"save_steps": None},
@@ -52,8 +52,7 @@ def test_no_global_step(training: Training) -> None:
     """A graph without a global step is refused."""
     assert training.live(pipeline="no step").error == (
         "HookUsageError: The graph has no global_step, by which CheckpointInputPipelineHook knows the "
-        "model's step: "
-        "call tf.compat.v1.train.get_or_create_global_step() before the session is made."
+        "model's step: call tf.compat.v1.train.get_or_create_global_step() before the session is made."
     )
 
 
@@ -61,9 +60,8 @@ def test_no_iterator(training: Training) -> None:
     """A graph without an iterator is refused."""
     assert training.live(pipeline="no iterator").error == (
         'HookUsageError: The graph has 0 iterators in its collection "iterators", '
-        "CheckpointInputPipelineHook needs at "
-        "least 1: make the iterator with tf.compat.v1.data.make_initializable_iterator(dataset) before the "
-        "session."
+        "CheckpointInputPipelineHook needs at least 1: make the iterator with "
+        "tf.compat.v1.data.make_initializable_iterator(dataset) before the session."
     )
 
 
@@ -71,14 +69,12 @@ def test_elements_per_step_cannot_be_counted(training: Training) -> None:
     """Where the graph does not say what a step takes, the hook asks at once and not at the first resume."""
     assert training.live(pipeline="pairs").error == (
         f"{COUNT}1 iterators with 2 get-next ops (IteratorGetNext, IteratorGetNext_1), only 1 with 1 is "
-        "certain. "
-        "Pass elements_per_step= with one number for each of IteratorV2:0 (0: not used in training)."
+        "certain. Pass elements_per_step= with one number for each of IteratorV2:0 (0: not used in training)."
     )
     assert training.live(pipeline="two").error == (
         f"{COUNT}2 iterators with 2 get-next ops (IteratorGetNext, IteratorGetNext_1), only 1 with 1 is "
-        "certain. "
-        "Pass elements_per_step= with one number for each of IteratorV2:0, IteratorV2_1:0 (0: not used in "
-        "training)."
+        "certain. Pass elements_per_step= with one number for each of IteratorV2:0, IteratorV2_1:0 (0: not "
+        "used in training)."
     )
 
 
@@ -92,8 +88,7 @@ def test_elements_per_step_for_another_number_of_iterators(training: Training) -
     """One number for each iterator is needed."""
     assert training.live(pipeline="two", hook={"elements_per_step": [1]}).error == (
         "HookUsageError: elements_per_step=(1,) is for 1 iterators, the graph has 2: give one number for "
-        "each of "
-        "IteratorV2:0, IteratorV2_1:0."
+        "each of IteratorV2:0, IteratorV2_1:0."
     )
 
 
@@ -103,10 +98,8 @@ def test_external_state(training: Training) -> None:
     assert (life.elements, life.error) == (
         {},
         "NotSerializableError: The state of the iterators IteratorV2:0 cannot be saved: RandomUniformInt is "
-        "stateful. "
-        'Use stateless ops (tf.random.stateless_uniform), or external_state_policy="warn" or "ignore" if it '
-        "may be "
-        "lost in a preemption.",
+        'stateful. Use stateless ops (tf.random.stateless_uniform), or external_state_policy="warn" or '
+        '"ignore" if it may be lost in a preemption.',
     )
     assert training.live(pipeline="stateful", hook={"external_state_policy": "ignore"}).status == 0
 
@@ -124,10 +117,8 @@ def test_nothing_usable_is_an_error(training: Training) -> None:
     assert (life.status, life.elements) == (1, {})
     assert life.error == (
         f"NoUsableCheckpointError: The model in {training.model_dir} is at global_step 20, and no input "
-        "checkpoint "
-        'input.ckpt-N with N <= 20 is usable (none found). Restore the files, or pass on_missing="replay" '
-        "if the "
-        "pipeline yields the same elements in each run."
+        "checkpoint input.ckpt-N with N <= 20 is usable (none found). Restore the files, or pass "
+        'on_missing="replay" if the pipeline yields the same elements in each run.'
     )
 
 
@@ -142,11 +133,9 @@ def test_nothing_usable_names_what_was_tried(training: Training) -> None:
     assert size > 0
     assert training.live().error == (
         f"NoUsableCheckpointError: The model in {training.model_dir} is at global_step 10, and no input "
-        "checkpoint "
-        "input.ckpt-N with N <= 10 is usable (input.ckpt-10: input.ckpt-10.index has 0 bytes instead of "
-        "151; input.ckpt-0: format 2, this version of pipeline-ckpt reads format 1). Restore the files, or "
-        "pass "
-        'on_missing="replay" if the pipeline yields the same elements in each run.'
+        "checkpoint input.ckpt-N with N <= 10 is usable (input.ckpt-10: input.ckpt-10.index has 0 bytes "
+        "instead of 151; input.ckpt-0: format 2, this version of pipeline-ckpt reads format 1). Restore the "
+        'files, or pass on_missing="replay" if the pipeline yields the same elements in each run.'
     ).replace("151", str(size))
     assert training.files() == before
 
@@ -167,12 +156,10 @@ def test_another_pipeline(training: Training) -> None:
     life = training.live()
     assert life.error == (
         f"NoUsableCheckpointError: The model in {training.model_dir} is at global_step 10, and no input "
-        "checkpoint "
-        "input.ckpt-N with N <= 10 is usable (input.ckpt-10: holds IteratorV2:0, IteratorV2_1:0, the graph "
-        "has "
-        "IteratorV2:0; input.ckpt-0: holds IteratorV2:0, IteratorV2_1:0, the graph has IteratorV2:0). "
-        "Restore the "
-        'files, or pass on_missing="replay" if the pipeline yields the same elements in each run.'
+        "checkpoint input.ckpt-N with N <= 10 is usable (input.ckpt-10: holds IteratorV2:0, IteratorV2_1:0, "
+        "the graph has IteratorV2:0; input.ckpt-0: holds IteratorV2:0, IteratorV2_1:0, the graph has "
+        'IteratorV2:0). Restore the files, or pass on_missing="replay" if the pipeline yields the same '
+        "elements in each run."
     )
     assert training.committed() == [0, 10]
 
@@ -184,6 +171,5 @@ def test_data_has_become_shorter(training: Training) -> None:
     assert (life.status, life.elements) == (1, {})
     assert life.error == (
         "FastForwardError: The iterator IteratorV2:0 ended after 12 of the 30 elements from step 0 to the "
-        "model's step "
-        "30: the data has become shorter, or elements_per_step is not 1."
+        "model's step 30: the data has become shorter, or elements_per_step is not 1."
     )

@@ -12,8 +12,7 @@ except ModuleNotFoundError as error:
     if error.name != "tensorflow":
         raise
     raise ModuleNotFoundError(
-        "pipeline_ckpt needs TensorFlow 2.15 or later, which is not installed: pip install "
-        "'pipeline-ckpt[tensorflow]'",
+        "pipeline_ckpt needs TensorFlow 2.15 or later, which is not installed: pip install 'pipeline-ckpt[tensorflow]'",
         name="tensorflow",
     ) from None
 

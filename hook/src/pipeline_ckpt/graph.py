@@ -35,9 +35,8 @@ class InputPipelines:
         if not resources:
             raise HookUsageError(
                 'The graph has 0 iterators in its collection "iterators", CheckpointInputPipelineHook needs '
-                "at least 1: "
-                "make the iterator with tf.compat.v1.data.make_initializable_iterator(dataset) before the "
-                "session."
+                "at least 1: make the iterator with tf.compat.v1.data.make_initializable_iterator(dataset) "
+                "before the session."
             )
         self.names = tuple(resources)
         self._per_step = _per_step(list(resources.values()), elements_per_step)
@@ -63,9 +62,7 @@ class InputPipelines:
             dtypes=[tf.variant] * len(keys),
         )
         restores = zip(resources, read, strict=True)
-        self._restore = [
-            tf.raw_ops.DeserializeIterator(resource_handle=r, serialized=state) for r, state in restores
-        ]
+        self._restore = [tf.raw_ops.DeserializeIterator(resource_handle=r, serialized=state) for r, state in restores]
         self._advance = [_get_next(resource) for resource in resources]
         for op in self._advance:
             tf.compat.v1.add_to_collection(_OWN_OPS, op)
@@ -78,8 +75,7 @@ class InputPipelines:
             raise NotSerializableError(
                 f"The state of the iterators {', '.join(self.names)} cannot be saved: {_first_line(error)} "
                 'Use stateless ops (tf.random.stateless_uniform), or external_state_policy="warn" or '
-                '"ignore" if it '
-                "may be lost in a preemption."
+                '"ignore" if it may be lost in a preemption.'
             ) from error
 
     def restore(self, session: Any, prefix: str) -> None:
@@ -114,8 +110,8 @@ def _per_step(resources: list[Any], given: int | Sequence[int] | None) -> list[i
         if len(given) != len(resources):
             raise HookUsageError(
                 f"elements_per_step={tuple(given)} is for {len(given)} iterators, the graph has "
-                f"{len(resources)}: give one "
-                f"number for each of {', '.join(resource.name for resource in resources)}."
+                f"{len(resources)}: give one number for each of "
+                f"{', '.join(resource.name for resource in resources)}."
             )
         return list(given)
     own = set(tf.compat.v1.get_collection(_OWN_OPS))
@@ -127,11 +123,9 @@ def _per_step(resources: list[Any], given: int | Sequence[int] | None) -> list[i
     if len(resources) != 1 or len(get_next) != 1 or others:
         raise HookUsageError(
             f"How many elements a step takes cannot be counted: {len(resources)} iterators with "
-            f"{len(get_next)} get-next "
-            f"ops ({', '.join(get_next + others) or 'none'}), only 1 with 1 is certain. Pass "
-            "elements_per_step= with one "
-            f"number for each of {', '.join(resource.name for resource in resources)} (0: not used in "
-            "training)."
+            f"{len(get_next)} get-next ops ({', '.join(get_next + others) or 'none'}), only 1 with 1 is "
+            "certain. Pass elements_per_step= with one number for each of "
+            f"{', '.join(resource.name for resource in resources)} (0: not used in training)."
         )
     return [1]
 

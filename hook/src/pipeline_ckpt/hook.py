@@ -101,8 +101,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         if self._global_step is None:
             raise HookUsageError(
                 "The graph has no global_step, by which CheckpointInputPipelineHook knows the model's step: "
-                "call "
-                "tf.compat.v1.train.get_or_create_global_step() before the session is made."
+                "call tf.compat.v1.train.get_or_create_global_step() before the session is made."
             )
         self._pipelines = InputPipelines(policy=self._policy, elements_per_step=self._elements_per_step)
         self._graph = graph
@@ -141,9 +140,9 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         if start is None and step > 0 and self._on_missing == "error":
             raise NoUsableCheckpointError(
                 f"The model in {self._directory} is at global_step {step}, and no input checkpoint "
-                f"{self._basename}-N with N "
-                f"<= {step} is usable ({'; '.join(problems) or 'none found'}). Restore the files, or pass "
-                f'on_missing="replay" if the pipeline yields the same elements in each run.'
+                f"{self._basename}-N with N <= {step} is usable ({'; '.join(problems) or 'none found'}). "
+                'Restore the files, or pass on_missing="replay" if the pipeline yields the same elements in '
+                "each run."
             )
         self._pipelines.advance(session, start=start or 0, stop=step)
         self._store.retire_beyond(step)
@@ -166,9 +165,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
                 continue
             name = f"{self._basename}-{mark.step}"
             if mark.iterators != self._pipelines.names:
-                problems.append(
-                    f"{name}: holds {_join(mark.iterators)}, the graph has {_join(self._pipelines.names)}"
-                )
+                problems.append(f"{name}: holds {_join(mark.iterators)}, the graph has {_join(self._pipelines.names)}")
                 continue
             try:
                 self._pipelines.restore(session, self._store.prefix(mark.step))
@@ -190,9 +187,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             self._saved_step = step
             if prune:
                 self._store.prune()
-            logger.info(
-                "saved %s-%d, %d bytes in %.3f s", self._basename, step, size, time.monotonic() - begun
-            )
+            logger.info("saved %s-%d, %d bytes in %.3f s", self._basename, step, size, time.monotonic() - begun)
         self._schedule(step)
 
     def _due(self, step: int) -> bool:
@@ -221,9 +216,7 @@ def _check_least(name: str, value: object, *, least: int, remedy: str = "pass on
 
 
 def _check_secs(value: object) -> None:
-    if value is not None and (
-        not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0
-    ):
+    if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0):
         raise HookUsageError(f"save_secs={value!r} is not a number above 0: pass one, in seconds.")
 
 

@@ -57,9 +57,7 @@ class CheckpointStore:
     def committed(self) -> tuple[list[Mark], list[str]]:
         """The whole checkpoints, newest first, and for each that is not whole a sentence that says why."""
         found = [self._read_mark(step) for step in sorted(self._steps("commit"), reverse=True)]
-        return [mark for mark in found if isinstance(mark, Mark)], [
-            why for why in found if isinstance(why, str)
-        ]
+        return [mark for mark in found if isinstance(mark, Mark)], [why for why in found if isinstance(why, str)]
 
     def begin_save(self, step: int) -> str:
         """Makes the temporary directory of checkpoint `step`; the prefix to write to."""
@@ -76,9 +74,7 @@ class CheckpointStore:
         self._remove(prefix + ".commit", prefix + ".retired")
         for part in _PARTS:
             tf.io.gfile.rename(f"{prefix}.tmp/part{part}", prefix + part, overwrite=True)
-        sizes = {
-            f"{self._basename}-{mark.step}{part}": tf.io.gfile.stat(prefix + part).length for part in _PARTS
-        }
+        sizes = {f"{self._basename}-{mark.step}{part}": tf.io.gfile.stat(prefix + part).length for part in _PARTS}
         content = {"format": _FORMAT, "step": mark.step, "iterators": mark.iterators, "bytes": sizes}
         with tf.io.gfile.GFile(f"{prefix}.tmp/commit", "w") as file:
             file.write(json.dumps(content))
@@ -133,9 +129,7 @@ class CheckpointStore:
         return f"{self._directory}/{name}"
 
     def _names(self) -> list[str]:
-        return [
-            name.rstrip("/") for name in tf.io.gfile.listdir(self._directory)
-        ]  # directories may end with "/"
+        return [name.rstrip("/") for name in tf.io.gfile.listdir(self._directory)]  # directories may end with "/"
 
     def _steps(self, kind: str) -> set[int]:
         matches = map(self._own.fullmatch, self._names())
