@@ -70,9 +70,7 @@ def main() -> None:
             fork = seconds_a_trial(directory, "fork", more=10)
             spawn = seconds_a_trial(directory, "spawn", more=2)
             ratios.append(spawn / fork)
-            print(
-                f"a trial of 100 steps and 2 lives: fork {fork:.2f} s, spawn {spawn:.2f} s, ratio {spawn / fork:.1f}"
-            )
+            print(f"a trial of 100 steps and 2 lives: fork {fork:.2f} s, spawn {spawn:.2f} s, ratio {spawn / fork:.1f}")
         print(f"median ratio: {statistics.median(ratios):.1f}")
         seconds = trials(directory, "-n2", f"--preempt-trials={arguments.trials}")
         print(f"{arguments.trials} random trials with -n 2: {seconds:.1f} s")

@@ -2,7 +2,7 @@
 
     python benchmarks/survivors.py --trials=200
 
-Three rows: after the trials, after Ctrl-C in the middle of them, after `kill -9` of pytest. Zero is the only good figure.
+Three rows: after the trials, after Ctrl-C in the middle of them, after `kill -9` of pytest. Only 0 is good.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        ended = subprocess.run(
-            pytest_command(directory, trials=trials), cwd=directory, stdout=subprocess.PIPE
-        )
+        ended = subprocess.run(pytest_command(directory, trials=trials), cwd=directory, stdout=subprocess.PIPE)
         rows.append((f"{trials} trials ({ended.stdout.decode().splitlines()[-1]})", len(left_over())))
         process = start(directory)
         process.send_signal(signal.SIGINT)

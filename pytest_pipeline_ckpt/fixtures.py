@@ -56,7 +56,9 @@ def preemption(request: pytest.FixtureRequest) -> Preemption:
     """
     node = request.node
     if not hasattr(request, "param"):
-        pytest.fail("preemption must be an argument of the test function itself, which runs once for each trial", pytrace=False)
+        pytest.fail(
+            "preemption must be an argument of the test function itself, which runs once for each trial", pytrace=False
+        )
     try:
         trial_id = trial_ids(settings_of(node))[request.param]
     except PreemptUsageError as error:
@@ -128,12 +130,8 @@ class Preemption:
             PreemptUsageError: a setting can't be used.
         """
         __tracebackhide__ = True
-        _require(
-            save_every >= 1, f"save_every={save_every} is less than 1: give the steps between two checkpoints"
-        )
-        _require(
-            steps is None or steps >= 1, f"steps={steps} is less than 1: give the steps of the whole run"
-        )
+        _require(save_every >= 1, f"save_every={save_every} is less than 1: give the steps between two checkpoints")
+        _require(steps is None or steps >= 1, f"steps={steps} is less than 1: give the steps of the whole run")
         _require(runner in ("eager", "session"), f"runner={runner!r} is neither 'eager' nor 'session'")
         arguments = {"steps": steps, "save_every": save_every, "runner": runner}
         work = functools.partial(_workload, "dataset", make_dataset, arguments=arguments, elements_per_step=1)
@@ -421,8 +419,7 @@ def pickled(function: Any, step: Callable[[], int] | None) -> bytes:
     modules = {
         module
         for each in (function, step)
-        if (module := sys.modules.get(getattr(each, "__module__", None) or "")) is not None
-        and _is_test(module)
+        if (module := sys.modules.get(getattr(each, "__module__", None) or "")) is not None and _is_test(module)
     }
     for module in modules:
         cloudpickle.register_pickle_by_value(module)

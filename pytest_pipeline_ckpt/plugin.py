@@ -83,12 +83,13 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Lets the report carry what the trial came to; JSON, because it crosses to the xdist controller."""
     report = yield
-    if STATE in item.config.stash and call.when == "call" and ROWS in item.stash:
-        from . import reporting
+    if STATE in item.config.stash and call.when == "call":
+        rows, notes = item.stash.get(ROWS, []), item.config.stash[STATE].take_notes()
+        item.stash[ROWS] = []  # a rerun of the item has its own
+        if rows or notes:
+            from . import reporting
 
-        content = reporting.to_json(item.stash[ROWS], item.config.stash[STATE].take_notes(), passed=report.passed)
-        setattr(report, reporting.REPORT_ATTRIBUTE, content)
-        del item.stash[ROWS]
+            setattr(report, reporting.REPORT_ATTRIBUTE, reporting.to_json(rows, notes, passed=report.passed))
     return report
 
 

@@ -100,7 +100,7 @@ def header(settings: Settings, seed: int) -> str:
     return f"preempt: {settings.at.value}{source}, --preempt-seed={seed}"
 
 
-def to_json(rows: Iterable[Row], notes: Sequence[str], *, passed: bool) -> str:
+def to_json(rows: Sequence[Row], notes: Sequence[str], *, passed: bool) -> str:
     """What a report carries; `passed`: whether the test did, which also a trial that is not exact can be meant to."""
     return json.dumps({"rows": [dataclasses.asdict(row) for row in rows], "notes": list(notes), "passed": passed})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ from .errors import PreemptionSafetyError, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from .engine.runner import Engine
     from .options import Settings
@@ -74,9 +74,7 @@ class State:
         if self._engine is None:
             from .engine.runner import Engine
 
-            self._engine = Engine(
-                self.directory, seed=self.seed, isolation=self.settings.isolation.value, say=self.say
-            )
+            self._engine = Engine(self.directory, seed=self.seed, isolation=self.settings.isolation.value, say=self.say)
         return self._engine
 
     def warm_up(self) -> None:
@@ -128,6 +126,6 @@ def settings_of(node: Any, *, arguments: Mapping[str, object] | None = None) -> 
 
 
 def without_trial(node: str, trial_id: str) -> str:
-    """The id that all trials of a test have in common: `test_x[random-3]` gives `test_x`, `test_x[a-random-3]` `test_x[a]`."""
+    """The id that a test's trials have in common: `test_x` of `test_x[random-3]`, `test_x[a]` of `test_x[a-random-3]`."""
     before, _, after = node.rpartition(trial_id)
     return f"{before.rstrip('-')}{after}".removesuffix("[]")

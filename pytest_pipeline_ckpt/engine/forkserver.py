@@ -1,4 +1,4 @@
-"""Child side: the fork server and the supervisor of one life. Self-contained but for `worker`; runs in fresh interpreters.
+"""Child side: the fork server and the supervisor of one life. Self-contained but for `worker`; a fresh interpreter.
 
     pytest process --(requests)--> server: imports TensorFlow once, runs no op, forks supervisors
                    --(commands)--> supervisor: one a life; forks the training process, ends its whole tree
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -81,6 +82,8 @@ def _preload(modules: Iterable[str]) -> dict[str, Any]:
             return {"failed": name, "error": complaint}
         if runtime_signs():
             return {"initialised_by": _site_module() if already else name}
+    gc.collect()
+    gc.freeze()  # a collection in a fork would touch, and so copy, every page that has an object
     return {"initialised_by": None}
 
 
@@ -91,7 +94,9 @@ def too_old(tensorflow: Any) -> str | None:
     if numbers >= OLDEST_TENSORFLOW:
         return None
     oldest = ".".join(map(str, OLDEST_TENSORFLOW))
-    return f"TensorFlow {version} is too old: {oldest} is the oldest that this plugin knows; install tensorflow>={oldest}"
+    return (
+        f"TensorFlow {version} is too old: {oldest} is the oldest that this plugin knows; install tensorflow>={oldest}"
+    )
 
 
 def runtime_signs() -> frozenset[str]:

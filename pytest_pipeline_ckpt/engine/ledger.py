@@ -17,7 +17,6 @@ import json
 import os
 import struct
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from .model import Flag, Kind, Ledger, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 RECORD = np.dtype(
     [
@@ -115,7 +115,7 @@ def _read_streams(path: Path) -> tuple[Stream, ...]:
 
 
 def preview(ledger: Ledger, element: int) -> str | None:
-    """The `element`-th ELEMENT record of the whole ledger in a few characters: `{'image': uint8[8,8] 0 0 5 …, 'label': 3}`.
+    """The `element`-th ELEMENT record of the ledger in a few characters: `{'image': uint8[8,8] 0 0 5 …, 'label': 3}`.
 
     None when no preview was kept (only the first `PREVIEW_LIMIT` have one).
     """

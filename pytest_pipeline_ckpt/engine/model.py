@@ -89,8 +89,7 @@ class KillSchedule:
     def __str__(self) -> str:
         """The schedule in the grammar that `--preempt-at` accepts: `step:40,3@SIGTERM`."""
         return "step:" + ",".join(
-            f"{kill.element}" + ("" if kill.signal == signal.SIGKILL else f"@{kill.signal.name}")
-            for kill in self.kills
+            f"{kill.element}" + ("" if kill.signal == signal.SIGKILL else f"@{kill.signal.name}") for kill in self.kills
         )
 
 

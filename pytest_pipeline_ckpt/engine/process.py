@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _BOOT = (
-    f"import json,sys; sys.path[:]=json.loads(sys.argv[2]); from {forkserver.__name__} import main; main(int(sys.argv[1]))"
+    "import json,sys; sys.path[:]=json.loads(sys.argv[2]); "
+    f"from {forkserver.__name__} import main; main(int(sys.argv[1]))"
 )
 _PATIENCE = 120.0  # seconds for what takes milliseconds unless the machine is lost: forks, reaping, an import
 _WATCH_EVERY = 0.2  # seconds between two looks at a life's progress; an event is seen at once
@@ -66,9 +67,7 @@ class Server:
         """
         if self._ready is None:
             if not select.select([self._connection], [], [], _PATIENCE)[0]:
-                raise WorkerError(
-                    f"importing TensorFlow took more than {_PATIENCE:.0f} s; its output: {self._log}"
-                )
+                raise WorkerError(f"importing TensorFlow took more than {_PATIENCE:.0f} s; its output: {self._log}")
             self._ready = forkserver.receive(self._connection)
         if self._ready is None:
             raise WorkerError(f"the fork server died while it imported TensorFlow:\n{tail(self._log)}")
@@ -179,9 +178,7 @@ class TrainingProcess:
             while self.ended is None:
                 left = stop - time.monotonic()
                 if left <= 0 or not select.select([self._control], [], [], left)[0]:
-                    raise WorkerError(
-                        f"process {self.pid} could not be ended within {_PATIENCE:.0f} s of SIGKILL"
-                    )
+                    raise WorkerError(f"process {self.pid} could not be ended within {_PATIENCE:.0f} s of SIGKILL")
                 self._receive()
         return self.ended
 

@@ -34,7 +34,9 @@ _NO_PIPELINE = "single_batch_iterator"
 _FRAMEWORK = tuple(
     os.path.join(os.path.dirname(path), "") for path in (os.__file__, tf.__file__, os.path.dirname(__file__))
 )
-_FRAMEWORK_PACKAGES = tuple(f"{os.sep}{name}{os.sep}" for name in ("keras", "tf_keras", "tensorflow_estimator", "wrapt"))
+_FRAMEWORK_PACKAGES = tuple(
+    f"{os.sep}{name}{os.sep}" for name in ("keras", "tf_keras", "tensorflow_estimator", "wrapt")
+)
 _BELOW_THE_USER = os.path.join(os.path.dirname(__file__), "worker.py")
 
 

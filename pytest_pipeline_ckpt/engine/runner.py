@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _RUNTIME_VARIABLES = ("TF_", "KERAS_", "XLA_", "CUDA_")
-_PRELOAD = ("tensorflow",)
+_PRELOAD = ("tensorflow", f"{__package__}.worker", f"{__package__}.tap", f"{__package__}.trainers")
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """What is trained, however often it is started."""
 
-    task: Literal["training", "dataset", "script"]
+    task: Literal["training", "dataset", "script", "weights"]
     payload: bytes
     """Pickled `{"function": ..., "step": ...}`."""
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -299,9 +299,7 @@ class Check:
         if found["missing"]:
             return _worse(verdict, Outcome.UNKNOWN, _no_checkpoint(found["missing"]))
         if not found["compared"]:
-            reason = (
-                "compare_weights=True, but the newest checkpoints have no floating point variable in common"
-            )
+            reason = "compare_weights=True, but the newest checkpoints have no floating point variable in common"
             return _worse(verdict, Outcome.UNKNOWN, reason)
         if not found["different"]:
             return verdict

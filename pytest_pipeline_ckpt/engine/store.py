@@ -13,7 +13,6 @@ import hashlib
 import json
 import re
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import WorkerError
@@ -21,6 +20,7 @@ from . import ledger, model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _OUTCOME = "outcome.json"
 
@@ -49,9 +49,7 @@ def fresh(directory: Path) -> Path:
     return directory
 
 
-def shared_life(
-    directory: Path, live: Callable[[Path], tuple[model.Life, float]]
-) -> tuple[model.Life, float]:
+def shared_life(directory: Path, live: Callable[[Path], tuple[model.Life, float]]) -> tuple[model.Life, float]:
     """The life stored in `directory`, with its duration in seconds; whoever comes first lives it, under a file lock."""
     with _locked(directory.with_suffix(".lock")):
         if not (directory / _OUTCOME).exists():

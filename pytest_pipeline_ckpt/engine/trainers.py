@@ -71,9 +71,7 @@ class SessionTrainer:
             latest = tf.train.latest_checkpoint(model_dir)
             if latest is not None:
                 saver.restore(session, latest)
-            self._loop(
-                session, train, saver, at=int(session.run(global_step)), prefix=str(Path(model_dir, "model"))
-            )
+            self._loop(session, train, saver, at=int(session.run(global_step)), prefix=str(Path(model_dir, "model")))
 
     def _loop(self, session: Any, train: Any, saver: Any, *, at: int, prefix: str) -> None:
         while self.steps is None or at < self.steps:
@@ -85,7 +83,7 @@ class SessionTrainer:
                 saver.save(session, prefix, global_step=at, write_meta_graph=False)
 
 
-TRAINERS = {"eager": EagerTrainer, "session": SessionTrainer}
+TRAINERS: dict[str, type[EagerTrainer | SessionTrainer]] = {"eager": EagerTrainer, "session": SessionTrainer}
 
 
 def dataset_trainer(
@@ -93,8 +91,7 @@ def dataset_trainer(
 ) -> Callable[[str], None]:
     """The trainer over `make_dataset`, a function or its `module:function`."""
     function = _find(make_dataset) if isinstance(make_dataset, str) else make_dataset
-    trainer: Callable[[str], None] = TRAINERS[runner](function, steps, save_every)
-    return trainer
+    return TRAINERS[runner](function, steps, save_every)
 
 
 def _find(reference: str) -> Callable[[], Any]:
@@ -134,9 +131,7 @@ def compare_weights(model_dir: str, other_dir: str, result: str) -> None:
     import numpy as np
 
     newest = [_newest(directory) for directory in (model_dir, other_dir)]
-    missing = [
-        directory for directory, path in zip((model_dir, other_dir), newest, strict=True) if path is None
-    ]
+    missing = [directory for directory, path in zip((model_dir, other_dir), newest, strict=True) if path is None]
     compared, different = 0, {}
     if not missing:
         ours, theirs = (tf.train.load_checkpoint(path) for path in newest)

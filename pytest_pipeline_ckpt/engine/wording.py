@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .histories import Track
     from .indexed import IntArray
 
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Iteration)\b")
 MOST_RANGES = 5
 MOST_PREVIEWS = 5
 
@@ -89,9 +91,10 @@ def _upto(kept: Ledger, at: int) -> Ledger:
 
 
 def last_line(text: str) -> str:
-    """The last line that is not empty."""
+    """The line of a process's last output that says most: its last exception, else the last that is not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    exceptions = [line for line in lines if _EXCEPTION.match(line)]
+    return (exceptions or lines or [""])[-1]
 
 
 def left_out(keys: Sequence[tuple[str, int]]) -> str | None:

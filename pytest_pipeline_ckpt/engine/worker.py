@@ -10,16 +10,18 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import faulthandler
+import functools
 import json
 import os
 import pickle
 import random
 import runpy
 import signal
-import socket
 import sys
+import tempfile
 import threading
 import traceback
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,6 +30,8 @@ from . import forkserver
 from .ledger import LedgerWriter
 
 if TYPE_CHECKING:
+    import socket
+
     from .model import Stream
 
 STACKS_SIGNAL = signal.SIGRTMAX - 3
@@ -65,9 +69,7 @@ class Spec:
 class Gate:
     """Counts training elements and holds the worker at the planned one until it is released or killed."""
 
-    def __init__(
-        self, connection: socket.socket, *, until: int | None, cap: int | None, ignored: list[str]
-    ) -> None:
+    def __init__(self, connection: socket.socket, *, until: int | None, cap: int | None, ignored: list[str]) -> None:
         self._connection = connection
         self._until = until
         self._cap = cap
@@ -116,9 +118,7 @@ def _take_place(spec: Spec) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as every Python process has it
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    stacks = os.open(
-        Path(spec.directory, STACKS), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
-    )
+    stacks = os.open(Path(spec.directory, STACKS), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True)
     os.environ.clear()
     os.environ.update(spec.environ)
@@ -147,6 +147,7 @@ def _run(spec: Spec, connection: socket.socket) -> int:
     directory = Path(spec.directory)
     payload = _load(directory / PAYLOAD)
     gate = Gate(connection, until=spec.until, cap=spec.max_elements, ignored=spec.ignored)
+    _keep_generated_code_in(directory)
     installed = tap.install(LedgerWriter(directory), gate, step=payload["step"])
     try:
         _train(spec, payload["function"])
@@ -156,6 +157,14 @@ def _run(spec: Spec, connection: socket.socket) -> int:
             return code
     installed.finish()
     return 0
+
+
+def _keep_generated_code_in(directory: Path) -> None:
+    """Lets AutoGraph write its modules, which it deletes at exit only, where they go away with the trial."""
+    from tensorflow.python.autograph.pyct import loader
+
+    here = functools.partial(tempfile.NamedTemporaryFile, dir=directory)
+    loader.tempfile = types.SimpleNamespace(NamedTemporaryFile=here)
 
 
 def _train(spec: Spec, function: Any) -> None:

@@ -209,9 +209,7 @@ def test_tensorflow_that_cannot_be_used(
 
 @needs_tensorflow
 @pytest.mark.slow
-def test_ops_at_import_fall_back_to_fresh_interpreters(
-    pytester: Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ops_at_import_fall_back_to_fresh_interpreters(pytester: Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the interpreter's start-up runs TensorFlow ops, lives are fresh interpreters, and that is said once."""
     pytester.makepyfile(
         sitecustomize="""
@@ -229,11 +227,7 @@ def test_ops_at_import_fall_back_to_fresh_interpreters(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(pytester.path), os.environ.get("PYTHONPATH", "")]))
     result = run(pytester, "--preempt-at=step:15", "--preempt-trials=2", "--preempt-dataset=inputs:make")
     result.assert_outcomes(passed=2)
-    said = [
-        line
-        for line in result.outlines
-        if line.startswith("preempt: importing sitecustomize runs TensorFlow ops")
-    ]
+    said = [line for line in result.outlines if line.startswith("preempt: importing sitecustomize runs TensorFlow ops")]
     assert len(said) == 1
 
 

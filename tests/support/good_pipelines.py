@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,9 +37,7 @@ def parallel_map_with_stateless_random() -> Any:
     import tensorflow as tf
 
     def augment(index: Any) -> Any:
-        return tf.random.stateless_normal([8], seed=[7, tf.cast(index, tf.int32)]) + tf.cast(
-            index, tf.float32
-        )
+        return tf.random.stateless_normal([8], seed=[7, tf.cast(index, tf.int32)]) + tf.cast(index, tf.float32)
 
     return tf.data.Dataset.range(120).map(augment, num_parallel_calls=4).batch(2).prefetch(1)
 
@@ -51,11 +50,11 @@ def interleaved_records() -> Any:
     files = [str(directory / f"{shard}.tfrecord") for shard in range(4)]
     for shard, file in enumerate(files):
         if not Path(file).exists():
-            with tempfile.NamedTemporaryFile(dir=directory, delete=False) as fresh:
-                with tf.io.TFRecordWriter(fresh.name) as writer:
-                    for row in range(20):
-                        writer.write(f"{shard}:{row}".encode())
-            Path(fresh.name).rename(file)
+            fresh = f"{file}.{uuid.uuid4()}"
+            with tf.io.TFRecordWriter(fresh) as writer:
+                for row in range(20):
+                    writer.write(f"{shard}:{row}".encode())
+            Path(fresh).rename(file)
     shards = tf.data.Dataset.from_tensor_slices(files)
     return shards.interleave(tf.data.TFRecordDataset, cycle_length=3, block_length=2, num_parallel_calls=2)
 

@@ -148,9 +148,7 @@ def random_map_ignored(model_dir: str) -> None:
     options = tf.data.Options()
     options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
     tf.random.set_seed(1)
-    dataset = tf.data.Dataset.range(STEPS).map(
-        lambda n: tf.random.uniform([], seed=5) + tf.cast(n, tf.float32)
-    )
+    dataset = tf.data.Dataset.range(STEPS).map(lambda n: tf.random.uniform([], seed=5) + tf.cast(n, tf.float32))
     iterator = iter(dataset.with_options(options))
     model = Model(model_dir, iterator=iterator)
     for _ in iterator:
@@ -302,12 +300,8 @@ def _numbers() -> Iterator[int]:
 
 PLANTED: dict[str, Planted] = {
     "restarted": Planted(no_iterator_saved, "step:25", "restarted", "restarted the pipeline at element 0"),
-    "misaligned behind": Planted(
-        input_saved_less_often, "step:25", "misaligned", "5 elements behind the model"
-    ),
-    "misaligned ahead": Planted(
-        input_saved_more_often, "step:25", "misaligned", "5 elements ahead of the model"
-    ),
+    "misaligned behind": Planted(input_saved_less_often, "step:25", "misaligned", "5 elements behind the model"),
+    "misaligned ahead": Planted(input_saved_more_often, "step:25", "misaligned", "5 elements ahead of the model"),
     "lost": Planted(shuffle_buffer_dropped, "step:25", "lost", "were never trained"),
     "duplicated": Planted(one_shard_rewound, "step:35", "duplicated", "twice"),
     "reordered": Planted(rest_shuffled_anew, "step:25", "reordered", "order"),
@@ -316,9 +310,7 @@ PLANTED: dict[str, Planted] = {
     "incomplete": Planted(done_too_early, "step:25", "incomplete", ""),
     "crashed": Planted(directory_exists, "step:25", "crashed", "FileExistsError"),
     "hung": Planted(lock_left_behind, "step:25", "hung", "no progress", settings={"timeout": 3}),
-    "second preemption": Planted(
-        counts_from_its_own_start, "step:25,15", "misaligned", "behind the model", life=3
-    ),
+    "second preemption": Planted(counts_from_its_own_start, "step:25,15", "misaligned", "behind the model", life=3),
     "epoch 2": Planted(epoch_forgotten, "step:45", "misaligned", "30 elements behind the model"),
     "flaky": Planted(saves_on_notice_unseeded, "step:25@SIGTERM", "flaky", "seed", life=0),
     "no element": Planted(no_tensorflow_iterator, "step:25", "unknown", "no element", life=0),

@@ -1,0 +1,73 @@
+"""Whole trainings in the ways that people write them, unmodified: seen, killed, judged."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trainings
+
+from pytest_pipeline_ckpt import Outcome, PreemptionSafetyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_pipeline_ckpt.fixtures import Preemption
+
+pytestmark = [pytest.mark.slow, pytest.mark.preempt(trials=1)]
+GOOD: dict[str, tuple[Callable[[str], Any], str]] = {
+    "raw session": (trainings.raw_session, "step:25,8"),
+    "tf.function, two elements a step": (trainings.tf_function_loop, "step:45,31"),
+    "validation and a look at the data": (trainings.validated_every_save, "step:20,13"),
+    "fast-forward by calling next": (trainings.skips_what_it_has_seen, "step:25,15,33"),
+    "Keras fit, whole epochs": (trainings.keras_fit, "step:15,5"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_training_is_exact(preemption: Preemption, name: str) -> None:
+    """A training that resumes rightly is exact, however its step and its elements are kept."""
+    train, at = GOOD[name]
+    verdict = preemption.check_training(train, at=at)
+    assert verdict.scope.kills_landed == at.count(",") + 1
+
+
+needs_estimator = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow_estimator") is None,
+    reason="only TensorFlow 2.15 and older have tf.estimator",
+)
+
+
+@needs_estimator
+def test_estimator_with_tensorflows_hook(preemption: Preemption) -> None:
+    """An Estimator with TensorFlow's own hook is exact after one preemption."""
+    assert preemption.check_training(trainings.estimator, at="step:25").scope.kills_landed == 1
+
+
+@needs_estimator
+def test_estimator_with_tensorflows_hook_preempted_twice(preemption: Preemption) -> None:
+    """TensorFlow's own hook loses an element at the second preemption: it saves a step out of phase with the model."""
+    with pytest.raises(PreemptionSafetyError) as caught:
+        preemption.check_training(trainings.estimator, at="step:25,18")
+    verdict = caught.value.verdict
+    assert (verdict.outcome, verdict.life) == (Outcome.MISALIGNED, 3)
+    assert "the pipeline resumed 1 element ahead of the model" in verdict.reason
+
+
+@needs_estimator
+def test_estimator_without_its_input(preemption: Preemption) -> None:
+    """An Estimator whose input is in no checkpoint restarts its data."""
+    with pytest.raises(PreemptionSafetyError) as caught:
+        preemption.check_training(functools.partial(trainings.estimator, with_hook=False), at="step:25")
+    assert caught.value.verdict.outcome is Outcome.RESTARTED
+
+
+def test_step_given_by_the_user(preemption: Preemption) -> None:
+    """A training whose step no TensorFlow object has is judged by `step=`."""
+    verdict = preemption.check_training(
+        trainings.step_in_python, step=lambda: int(os.environ["TRAINED_STEPS"]), at="step:25,8"
+    )
+    assert verdict.scope.kills_landed == 2

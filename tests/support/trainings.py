@@ -1,0 +1,142 @@
+"""Whole trainings in the ways that people write them. TensorFlow is imported where it runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+STEPS = 40
+SAVE_EVERY = 10
+
+
+def raw_session(model_dir: str) -> None:
+    """A v1 session with the iterator in the model's `Saver`."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        iterator = v1.data.make_initializable_iterator(tf.data.Dataset.range(200).shuffle(20, seed=3).batch(2))
+        v1.add_to_collection(v1.GraphKeys.SAVEABLE_OBJECTS, tf.data.experimental.make_saveable_from_iterator(iterator))
+        weight = v1.get_variable("weight", [], use_resource=True)
+        loss = tf.reduce_mean((tf.cast(iterator.get_next(), tf.float32) / 200 - weight) ** 2)
+        step = v1.train.get_or_create_global_step()
+        train = v1.train.GradientDescentOptimizer(0.1).minimize(loss, global_step=step)
+        saver = v1.train.Saver(max_to_keep=2)
+        session.run([v1.global_variables_initializer(), iterator.initializer])
+        latest = tf.train.latest_checkpoint(model_dir)
+        if latest:
+            saver.restore(session, latest)
+        while (at := int(session.run(step))) < STEPS:
+            session.run(train)
+            if (at + 1) % SAVE_EVERY == 0:
+                saver.save(session, str(Path(model_dir, "model")), global_step=at + 1)
+
+
+def tf_function_loop(model_dir: str) -> None:
+    """A custom loop that takes its batch inside of a `tf.function`, two batches a step."""
+    import tensorflow as tf
+
+    iterator = iter(tf.data.Dataset.range(1000).shuffle(20, seed=3).batch(2).prefetch(2))
+    weight, step = tf.Variable(0.0), tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(weight=weight, step=step, iterator=iterator)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def train(batches: Any) -> None:
+        for _ in tf.range(2):
+            weight.assign_sub(0.01 * (weight - tf.reduce_mean(tf.cast(next(batches), tf.float32)) / 1000))
+        step.assign_add(1)
+
+    while step < STEPS:
+        train(iterator)
+        if int(step) % SAVE_EVERY == 0:
+            manager.save()
+
+
+def validated_every_save(model_dir: str) -> None:
+    """A custom loop with as many validation elements at each save as there were steps since the last."""
+    import tensorflow as tf
+
+    iterator = iter(tf.data.Dataset.range(1000).batch(2))
+    next(iter(tf.data.Dataset.range(1000).batch(2)))  # a look at the data, as notebooks have it
+    step = tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(step=step, iterator=iterator)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    while step < STEPS:
+        next(iterator)
+        if int(step.assign_add(1)) % SAVE_EVERY == 0:
+            manager.save()
+            for _ in tf.data.Dataset.range(5000, 5000 + SAVE_EVERY):
+                pass
+
+
+def skips_what_it_has_seen(model_dir: str) -> None:
+    """A custom loop that keeps only the step, and calls `next` as often as it has trained."""
+    import tensorflow as tf
+
+    step = tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(step=step)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    iterator = iter(tf.data.Dataset.range(1000).shuffle(20, seed=3))
+    for _ in range(int(step)):
+        next(iterator)
+    while step < STEPS:
+        next(iterator)
+        if int(step.assign_add(1)) % SAVE_EVERY == 0:
+            manager.save()
+
+
+def step_in_python(model_dir: str) -> None:
+    """A custom loop whose step is a number in the environment and in a file: no TensorFlow object has it."""
+    import tensorflow as tf
+
+    iterator = iter(tf.data.Dataset.range(STEPS).shuffle(20, seed=3))
+    checkpoint = tf.train.Checkpoint(iterator=iterator)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    step = int(manager.latest_checkpoint.rsplit("-", 1)[1]) if manager.latest_checkpoint else 0
+    os.environ["TRAINED_STEPS"] = str(step)
+    for _ in iterator:
+        step += 1
+        os.environ["TRAINED_STEPS"] = str(step)
+        if step % SAVE_EVERY == 0:
+            manager.save(checkpoint_number=step)
+
+
+def keras_fit(model_dir: str) -> None:
+    """Keras `fit` that resumes whole epochs: model and data go back to the epoch's beginning together."""
+    import tensorflow as tf
+
+    rows = tf.data.Dataset.range(40).shuffle(40, seed=3, reshuffle_each_iteration=False)
+    dataset = rows.map(lambda n: (tf.reshape(tf.cast(n, tf.float32), [1]), tf.zeros([1]))).batch(4)
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.build((None, 1))
+    backup = tf.keras.callbacks.BackupAndRestore(model_dir, save_freq="epoch", delete_checkpoint=False)
+    model.fit(dataset, epochs=3, callbacks=[backup], verbose=0)
+
+
+def estimator(model_dir: str, *, with_hook: bool = True) -> None:
+    """`tf.estimator` (TensorFlow 2.15), with TensorFlow's own hook for the input or without it."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+
+    def model_fn(features: Any, mode: Any) -> Any:
+        weight = v1.get_variable("weight", [], use_resource=True)
+        loss = tf.reduce_mean((tf.cast(features, tf.float32) / 200 - weight) ** 2)
+        step = v1.train.get_global_step()
+        train = v1.train.GradientDescentOptimizer(0.1).minimize(loss, global_step=step)
+        return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train)
+
+    config = tf.estimator.RunConfig(model_dir=model_dir, save_checkpoints_steps=SAVE_EVERY, keep_checkpoint_max=2)
+    trainer = tf.estimator.Estimator(model_fn, config=config)
+    trainer.train(
+        lambda: tf.data.Dataset.range(200).shuffle(20, seed=3).batch(2),
+        hooks=[tf.data.experimental.CheckpointInputPipelineHook(trainer)] if with_hook else [],
+        max_steps=STEPS,
+    )
