@@ -126,6 +126,6 @@ def settings_of(node: Any, *, arguments: Mapping[str, object] | None = None) -> 
 
 
 def without_trial(node: str, trial_id: str) -> str:
-    """The id that a test's trials have in common: `test_x` of `test_x[random-3]`, `test_x[a]` of `test_x[a-random-3]`."""
+    """The id that a test's trials share: `test_x` of `test_x[random-3]`, `test_x[a]` of `test_x[a-random-3]`."""
     before, _, after = node.rpartition(trial_id)
     return f"{before.rstrip('-')}{after}".removesuffix("[]")
