@@ -27,7 +27,8 @@ CONFTEST = """
 import json, os
 
 def pytest_runtest_logreport(report):
-    if hasattr(report, "preempt"):
+    # An xdist worker sees its reports too; they count once, in the controller.
+    if hasattr(report, "preempt") and "PYTEST_XDIST_WORKER" not in os.environ:
         with open(os.environ["TRIALS_LOG"], "a") as log:
             for row in json.loads(report.preempt)["rows"]:
                 log.write(json.dumps([report.nodeid, row["outcome"], row["text"]]) + "\\n")
