@@ -29,3 +29,10 @@ def test_runners(preemption: Preemption, runner: Literal["eager", "session"]) ->
     verdict = preemption.check_dataset(good.make, at="step:25,12", runner=runner)
     assert verdict.scope.kills_landed == 2
     assert verdict.scope.saves_crossed >= 2
+
+
+@pytest.mark.preempt(trials=1)
+def test_unseeded_shuffle_killed_before_the_first_save(preemption: Preemption) -> None:
+    """A life that found no checkpoint may begin in another order: the model began anew too."""
+    verdict = preemption.check_dataset(GOOD["unseeded_shuffle"].make, at="step:5")
+    assert verdict.scope.saves_crossed == 0

@@ -9,10 +9,10 @@ import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 STEPS = 40
 SAVE_EVERY = 10
@@ -294,10 +294,6 @@ def ends_itself(model_dir: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _numbers() -> Iterator[int]:
-    yield from range(1 << 30)
-
-
 PLANTED: dict[str, Planted] = {
     "restarted": Planted(no_iterator_saved, "step:25", "restarted", "restarted the pipeline at element 0"),
     "misaligned behind": Planted(input_saved_less_often, "step:25", "misaligned", "5 elements behind the model"),
@@ -321,5 +317,3 @@ PLANTED: dict[str, Planted] = {
     "file order by np.random": Planted(functools.partial(_files, _by_numpy), "step:25", "", ""),
 }
 """By name. An empty outcome: any but `exact`, `unknown` and `flaky`."""
-
-Runner = Literal["eager", "session"]
