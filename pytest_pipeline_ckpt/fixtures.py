@@ -278,7 +278,7 @@ class Preemption:
         self._skip_repetition(settings)
         check = self._prepare(work(), settings)
         self._checks += 1
-        trial = check.trial(self._name(), functools.partial(self._schedule, settings))
+        trial = check.trial(f"trial-{self._trial}", functools.partial(self._schedule, settings))
         self._tell_cost(check, settings)
         return self._conclude(trial, key, settings)
 
@@ -301,9 +301,6 @@ class Preemption:
             ),
             directory=store.check_directory(self._state.directory, f"{self._test}#{self._checks}"),
         )
-
-    def _name(self) -> str:
-        return f"trial-{self._trial}"
 
     def _schedule(self, settings: Settings, facts: ReferenceFacts) -> KillSchedule:
         from .engine.plan import draw_schedule, ensure_reachable

@@ -123,7 +123,7 @@ OPTIONS = (
         "timeout",
         "SECONDS",
         seconds(zero=False, remedy="give the seconds that a training may go without progress"),
-        "seconds without progress (no element, no save) after which a life is 'hung' and is killed (default: 60)",
+        "seconds without progress (no element, save or output) after which a life is 'hung' and killed (default: 60)",
         60.0,
         in_marker=True,
         in_check=True,

@@ -96,11 +96,6 @@ def needs_more_references(verdict: Verdict) -> bool:
     return verdict.outcome in _DOUBTFUL
 
 
-def training_streams(reference: Life, *, elements_per_step: int | None = None) -> frozenset[str]:
-    """The keys of the streams that are judged; may be empty."""
-    return frozenset(classify(index(reference), elements_per_step).rates)
-
-
 def reference_facts(reference: Life, *, elements_per_step: int | None = None) -> ReferenceFacts:
     """Where in a reference run a kill can land."""
     run = index(reference)

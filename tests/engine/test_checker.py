@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from histories_builder import OPAQUE, TRAIN, VALID, Book, Fault, Plan, reference, trial
 
-from pytest_pipeline_ckpt.engine import checker
 from pytest_pipeline_ckpt.engine.checker import ReferenceFacts, judge, needs_more_references, reference_facts
 from pytest_pipeline_ckpt.engine.ledger import RECORD
 from pytest_pipeline_ckpt.engine.model import Ending, Kill, Ledger, Life, Outcome, Scope, Span, Verdict
@@ -622,14 +621,12 @@ def test_reference_facts() -> None:
         saves=(4, 8, 12, 16, 20, 24, 28),
         ignored=frozenset({VALID, "every.py:7:main"}),
     )
-    assert checker.training_streams(run) == {TRAIN}
 
 
 def test_facts_of_a_run_that_tells_nothing() -> None:
     """Where nothing is known to train, every element counts for a kill nowhere, and nothing is ignored."""
     run = Book().train([1, 2, 3], step=7, rate=9).done(7).finished()
     assert reference_facts(run) == ReferenceFacts(elements=0)
-    assert checker.training_streams(run) == frozenset()
 
 
 def test_lanes_count_together_for_kills() -> None:

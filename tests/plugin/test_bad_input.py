@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
     from _pytest.pytester import Pytester, RunResult
 
 OURS = "pytest_pipeline_ckpt"
-needs_tensorflow = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow") is None,
-    reason="runs trainings, and TensorFlow is not installed here",
-)
 
 
 def run(pytester: Pytester, *options: str) -> RunResult:
@@ -103,7 +98,7 @@ DATASET_COMPLAINTS = {
 }
 
 
-@needs_tensorflow
+@pytest.mark.tensorflow
 @pytest.mark.slow
 def test_datasets_that_cannot_be_checked(pytester: Pytester) -> None:
     """Each function that gives no usable dataset fails its test with a sentence about it."""
@@ -121,7 +116,7 @@ SCRIPTS = {
 }
 
 
-@needs_tensorflow
+@pytest.mark.tensorflow
 @pytest.mark.slow
 def test_scripts_that_cannot_be_checked(pytester: Pytester) -> None:
     """A script that fails by itself, reads stdin or trains on nothing fails its test with a sentence about it."""
@@ -168,7 +163,7 @@ TESTS = """
     """
 
 
-@needs_tensorflow
+@pytest.mark.tensorflow
 @pytest.mark.slow
 def test_checks_that_cannot_be_carried_out(pytester: Pytester) -> None:
     """What can only be known in the test fails it with a sentence, and a worker that kills its own is ended."""
@@ -207,7 +202,7 @@ def test_tensorflow_that_cannot_be_used(
     assert_says(result, [sentence])
 
 
-@needs_tensorflow
+@pytest.mark.tensorflow
 @pytest.mark.slow
 def test_ops_at_import_fall_back_to_fresh_interpreters(pytester: Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the interpreter's start-up runs TensorFlow ops, lives are fresh interpreters, and that is said once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -17,13 +16,7 @@ from family import survivors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("tensorflow") is None,
-        reason="runs trainings, and TensorFlow is not installed here",
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
 
 TEST = """
 from family import train

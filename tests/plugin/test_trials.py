@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -13,13 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from _pytest.pytester import Pytester, RunResult
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("tensorflow") is None,
-        reason="runs trainings, and TensorFlow is not installed here",
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
 
 GOOD = """
     def make_dataset():
