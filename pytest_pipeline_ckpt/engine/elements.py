@@ -71,8 +71,19 @@ def _is_opaque_spec(spec: Any) -> bool:
     return isinstance(spec, (tf.data.DatasetSpec, tf.TensorArraySpec, tf.data.IteratorSpec))
 
 
-def components(element: Any) -> list[Component]:
-    """The components of an eager element; arrays share memory with its tensors where that is possible."""
+def all_dense(spec: Any) -> bool:
+    """Whether an element is made of nothing but tensors that have bytes."""
+    return all(isinstance(leaf, tf.TensorSpec) and leaf.dtype not in _UNREADABLE for leaf in nest.flatten(spec))
+
+
+def components(element: Any, *, dense: bool = False) -> list[Component]:
+    """The components of an eager element; arrays share memory with its tensors where that is possible.
+
+    Args:
+        dense: What `all_dense` says of its spec.
+    """
+    if dense:
+        return [_array(leaf._numpy()) for leaf in nest.flatten(element)]
     out: list[Component] = []
     for leaf in nest.flatten(element):
         _add_leaf(leaf, out)
@@ -210,4 +221,4 @@ def _identity(leaf: Any) -> Any:
     return nest.map_structure(tf.identity, leaf, expand_composites=True)
 
 
-__all__ = ["OPAQUE", "Layout", "after", "components", "describe", "flatten_in_graph", "regroup"]
+__all__ = ["OPAQUE", "Layout", "after", "all_dense", "components", "describe", "flatten_in_graph", "regroup"]

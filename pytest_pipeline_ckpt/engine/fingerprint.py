@@ -11,21 +11,27 @@ one: which of the two depends on dtypes and row shapes alone.
 
 from __future__ import annotations
 
+import math
+import struct
 from functools import lru_cache
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import numpy as np
 import xxhash
+from xxhash import xxh3_64_intdigest as _hash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy.typing as npt
 
     Words = npt.NDArray[np.uint64]
 
-LARGE_ROW_BYTES = 512
-"""A row with more bytes than this is hashed by itself; measured: there the two ways cost the same."""
+SMALL_ROW_BYTES = 128
+"""Rows whose components have no more bytes than this are mixed; measured: there the two ways cost the same."""
+LARGE_ROW_BYTES = 8192
+"""Rows of more bytes than this are hashed where they are; smaller ones are copied, which is faster (measured)."""
 _BLOCK_WORDS = 16_384  # 128 KiB: the temporaries of a block stay in the L2 cache
 _MASK = (1 << 64) - 1
 # Constants and shifts of splitmix64's finaliser (Steele, Lea, Flood, 2014), and the golden-ratio increment.
@@ -56,6 +62,8 @@ class Absent(NamedTuple):
 
 
 Component = Union["npt.NDArray[Any]", Ragged, Sparse, Absent]
+_Signature = Union[tuple["np.dtype[Any]", tuple[Any, ...]], None]  # noqa: UP007 - the names are strings
+_RAGGED = "ragged"
 
 
 class Digest(NamedTuple):
@@ -69,29 +77,44 @@ class Digest(NamedTuple):
     """Number of rows; 1 where the components share no leading dimension."""
 
 
+class _Plan(NamedTuple):
+    """How elements of certain dtypes and shapes are digested."""
+
+    rows: int
+    headers: int
+    """A hash of all dtypes and row shapes."""
+    splits: tuple[Callable[[Any], Iterable[Any]] | None, ...]
+    """For each component what takes its rows apart; None for one without bytes."""
+    mixed: bool
+    """Whether the rows are mixed, not hashed."""
+
+
 def fingerprint(components: Sequence[Component]) -> Digest:
     """The fingerprint of one element; string components are object arrays of bytes."""
-    rows = _common_rows(components)
-    if rows is None:
+    plan = _plan(tuple([_signature(component) for component in components]))
+    if plan is None:
         value = _whole(components)
         return Digest(value, value, 1)
-    headers = 0
-    hashed = False
-    rows_of = []
-    for component in components:
-        header, data, by_hash = _rows(component, rows)
-        headers = (headers * _GOLDEN + header) & _MASK
-        hashed = hashed or by_hash
-        rows_of.append(data)
-    digests = _hashed_rows(rows_of, rows, headers) if hashed else _mixed_rows(rows_of, headers)
-    value = xxhash.xxh3_64_intdigest(digests.data, seed=headers ^ rows)
-    return Digest(value, int(np.add.reduce(digests)), rows)
+    rows, headers, splits, mixed = plan
+    if mixed:
+        words = _mixed_rows([_data(part) for part, split in zip(components, splits, strict=True) if split], plan)
+        return Digest(_hash(words.data, headers ^ rows), int(np.add.reduce(words)), rows)
+    # The hashes of a row's components, each seeded with the one before. Nothing but C runs for a row: this is most of
+    # what the tap costs.
+    digests: Iterable[int] = repeat(headers)
+    for component, split in zip(components, splits, strict=True):
+        if split is not None:
+            digests = map(_hash, split(_data(component)), digests)
+    digests = list(digests)
+    return Digest(_hash(struct.pack(f"<{rows}Q", *digests), headers ^ rows), sum(digests) & _MASK, rows)
 
 
 def beginning(component: Component, size: int) -> bytes:
     """The first `size` bytes of a component's values, for previews; strings are separated by spaces."""
     if isinstance(component, Absent):
         return b""
+    if isinstance(component, np.ndarray) and component.nbytes <= LARGE_ROW_BYTES * 2 and not component.dtype.hasobject:
+        return component.tobytes()[:size]  # one call: copying a little more is cheaper than cutting first
     values = component if isinstance(component, np.ndarray) else component.values
     if values.dtype.hasobject:
         return b" ".join(map(_as_bytes, values.ravel()[:4].tolist()))[:size]
@@ -101,21 +124,39 @@ def beginning(component: Component, size: int) -> bytes:
     return np.asarray(first[: -(-size // max(1, values.dtype.itemsize))]).tobytes()[:size]
 
 
-def _common_rows(components: Sequence[Component]) -> int | None:
-    common: int | None = None
-    for component in components:
-        if isinstance(component, np.ndarray):
-            if component.ndim == 0:
-                return None
-            rows = component.shape[0]
-        elif isinstance(component, Ragged):
-            rows = len(component.splits[0]) - 1
-        else:
-            return None
-        if common is not None and rows != common:
-            return None
-        common = rows
-    return common
+def _signature(component: Component) -> _Signature:
+    """Dtype and shape, for a ragged component with the shape of its rows; None for one without rows."""
+    if isinstance(component, np.ndarray):
+        return component.dtype, component.shape
+    if isinstance(component, Ragged):
+        values, splits = component
+        return values.dtype, (len(splits[0]) - 1, _RAGGED, len(splits), *values.shape[1:])
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _plan(signatures: tuple[_Signature, ...]) -> _Plan | None:
+    """How elements of these dtypes and shapes are digested; None: as a whole, they have no rows in common."""
+    common = {None if signature is None or not signature[1] else signature[1][0] for signature in signatures}
+    rows = common.pop() if len(common) == 1 else None
+    if rows is None:
+        return None
+    headers, mixed, splits = 0, True, []
+    for dtype, (_, *shape) in filter(None, signatures):
+        headers = (headers * _GOLDEN + _header(dtype, tuple(shape))) & _MASK
+        ragged = shape[:1] == [_RAGGED]
+        size = 8 if ragged else math.prod(shape) * (8 if dtype.hasobject else dtype.itemsize)
+        # Ragged rows are always hashed, whatever their lengths: those differ from batch to batch.
+        mixed = mixed and size <= SMALL_ROW_BYTES and not ragged
+        splits.append(_splitter(rows, size) if rows and size else None)
+    return _Plan(rows, headers, tuple(splits), mixed or not any(splits))
+
+
+def _splitter(rows: int, size: int) -> Callable[[Any], Iterable[Any]]:
+    """What gives the rows of a contiguous array; small ones as bytes, which hash faster, large ones without a copy."""
+    if size > LARGE_ROW_BYTES:
+        return lambda data: data.reshape(rows, -1)
+    return struct.Struct(f"{size}s" * rows).unpack
 
 
 def _whole(components: Sequence[Component]) -> int:
@@ -138,45 +179,36 @@ def _whole(components: Sequence[Component]) -> int:
     return int(state.intdigest())
 
 
-def _rows(component: Component, rows: int) -> tuple[int, npt.NDArray[Any], bool]:
-    """The header of a component's rows, their contents `[rows, size]`, and whether they are to be hashed, not mixed."""
+def _data(component: Component) -> npt.NDArray[Any]:
+    """The contents of a component that has rows: contiguous, of a dtype that has a buffer, each row of one size."""
     if isinstance(component, Ragged):
-        return _ragged_rows(component, rows)
+        return _ragged_rows(component)
     assert isinstance(component, np.ndarray)
-    header = _header(component.dtype, component.shape[1:])
-    if component.dtype.hasobject:
-        component = _digested_strings(component)
-    size = component.size // rows * component.dtype.itemsize if rows else 0
-    if size == 0:
-        return header, np.empty((rows, 0), np.uint8), False
-    data = np.ascontiguousarray(component).reshape(rows, -1).view(np.uint8)
-    return header, data, size > LARGE_ROW_BYTES
+    dtype = component.dtype
+    if dtype.hasobject:
+        return _digested_strings(component)
+    if not component.flags.c_contiguous:
+        component = np.ascontiguousarray(component)
+    return component if dtype.isbuiltin else component.reshape(len(component), -1).view(np.uint8)
 
 
-def _hashed_rows(rows_of: Sequence[npt.NDArray[Any]], rows: int, headers: int) -> Words:
-    """The digest of each row: the hashes of its components, each seeded with the one before."""
-    digests = [headers] * rows
-    for data in rows_of:
-        digests = list(map(xxhash.xxh3_64_intdigest, data, digests))
-    return np.array(digests, np.uint64)
-
-
-def _mixed_rows(rows_of: Sequence[npt.NDArray[np.uint8]], headers: int) -> Words:
+def _mixed_rows(data: Sequence[npt.NDArray[Any]], plan: _Plan) -> Words:
     """The digest of each row: the sum of its words, each mixed with its position, mixed once more.
 
     The last mix is what ties the components of a row together: without it, swapping the labels of two rows would
     not change the sum over the rows.
     """
-    columns = [_words(data) for data in rows_of]
+    rows = plan.rows
+    columns = [_words(part.reshape(rows, -1).view(np.uint8)) for part in data] or [np.empty((rows, 0), np.uint64)]
     words = columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
-    rows, width = words.shape
+    width = words.shape[1]
     salt = _salt(width)
     out = np.empty(rows, np.uint64)
     block = max(1, _BLOCK_WORDS // max(1, width))
     for start in range(0, rows, block):
         piece = slice(start, start + block)
         np.add.reduce(_mix(words[piece] + salt), axis=1, out=out[piece])
-    out += np.uint64(headers)
+    out += np.uint64(plan.headers)
     return _mix(out)
 
 
@@ -187,32 +219,34 @@ def _words(data: npt.NDArray[np.uint8]) -> Words:
         padded = np.zeros((rows, -(-size // 8) * 8), np.uint8)
         padded[:, :size] = data
         data = padded
-    return data.view(np.uint64) if size else np.empty((rows, 0), np.uint64)
+    return data.view(np.uint64)
 
 
-def _ragged_rows(component: Ragged, rows: int) -> tuple[int, npt.NDArray[Any], bool]:
+def _ragged_rows(component: Ragged) -> Words:
+    """A digest of each row's lengths and values."""
     values, splits = component
-    header = _header(values.dtype, ("ragged", len(splits), *values.shape[1:]))
+    header = _header(values.dtype, (_RAGGED, len(splits), *values.shape[1:]))
     if values.dtype.hasobject:
         values = _digested_strings(values)
     flat = np.ascontiguousarray(values).reshape(-1)
     data = flat.view(np.uint8) if flat.size else np.empty(0, np.uint8)
     size = data.size // max(1, len(values))
-    digests = np.empty(rows, np.uint64)
     bounds = [np.asarray(split, np.int64) for split in splits]
+    rows = len(bounds[0]) - 1
+    digests = np.empty(rows, np.uint64)
     for row in range(rows):
         start, stop = int(bounds[0][row]), int(bounds[0][row + 1])
         digest = stop - start
         for inner in bounds[1:]:
             lengths = np.diff(inner[start : stop + 1])
-            digest = xxhash.xxh3_64_intdigest(lengths.data, seed=digest & _MASK)
+            digest = _hash(lengths.data, seed=digest & _MASK)
             start, stop = int(inner[start]), int(inner[stop])
-        digests[row] = xxhash.xxh3_64_intdigest(data[start * size : stop * size].data, seed=(digest ^ header) & _MASK)
-    return header, digests[:, np.newaxis], True
+        digests[row] = _hash(data[start * size : stop * size].data, seed=(digest ^ header) & _MASK)
+    return digests
 
 
 def _digested_strings(strings: npt.NDArray[Any]) -> Words:
-    digests = map(xxhash.xxh3_64_intdigest, map(_as_bytes, strings.ravel().tolist()))
+    digests = map(_hash, map(_as_bytes, strings.ravel().tolist()))
     return np.fromiter(digests, np.uint64, strings.size).reshape(strings.shape)
 
 
@@ -242,7 +276,7 @@ def _salt(width: int) -> Words:
 @lru_cache(maxsize=4096)
 def _header(dtype: np.dtype[Any], shape: tuple[Any, ...]) -> int:
     # `str` alone is `<V2` for bfloat16, `name` alone says nothing of the byte order.
-    return int(xxhash.xxh3_64_intdigest(f"{dtype.str} {dtype.name} {shape}".encode()))
+    return int(_hash(f"{dtype.str} {dtype.name} {shape}".encode()))
 
 
 __all__ = ["Absent", "Component", "Digest", "Ragged", "Sparse", "beginning", "fingerprint"]

@@ -43,6 +43,7 @@ PREVIEW_BYTES = 64
 PREVIEW_LIMIT = 100_000
 LEDGER, STREAMS, PREVIEWS, OPAQUE = "ledger.bin", "streams.jsonl", "previews.bin", "opaque.txt"
 _PACK = struct.Struct("<BBHIQQII").pack
+_LENGTHS = tuple(bytes((length,)) for length in range(PREVIEW_BYTES + 1))
 _UINT64 = (1 << 64) - 1
 
 
@@ -73,7 +74,7 @@ class LedgerWriter:
         # The preview goes first: a preview without its record is harmless, a record without its preview is not.
         if self._previews_left > 0:
             self._previews_left -= 1
-            os.write(self._previews, preview[:PREVIEW_BYTES].ljust(PREVIEW_BYTES, b"\0"))
+            os.write(self._previews, preview.ljust(PREVIEW_BYTES, b"\0")[:PREVIEW_BYTES])
         self._append(Kind.ELEMENT, flags, stream, iterator, value, rows_digest, rows)
 
     def event(self, kind: Kind, value: int = 0, *, stream: int = 0, iterator: int = 0) -> None:
@@ -129,14 +130,14 @@ def preview(ledger: Ledger, element: int) -> str | None:
     return _format(ledger.previews[element].tobytes(), components)
 
 
+def preview_share(components: int) -> int:
+    """The bytes of a preview that each of an element's components gets."""
+    return max(8, PREVIEW_BYTES // max(1, components) - 1)
+
+
 def pack_preview(parts: Sequence[bytes]) -> bytes:
-    """The preview of an element: for each component its first bytes behind a length byte, as far as they fit."""
-    out = b""
-    share = max(8, PREVIEW_BYTES // max(1, len(parts)) - 1)
-    for part in parts:
-        piece = part[: min(share, 255)]
-        out += bytes((len(piece),)) + piece
-    return out[:PREVIEW_BYTES]
+    """The preview of an element: each component's beginning, `preview_share` bytes at most, behind a length byte."""
+    return b"".join([_LENGTHS[len(part)] + part for part in parts])[:PREVIEW_BYTES]
 
 
 def _format(raw: bytes, components: Sequence[Any]) -> str:
@@ -176,5 +177,6 @@ __all__ = [
     "LedgerWriter",
     "pack_preview",
     "preview",
+    "preview_share",
     "read",
 ]

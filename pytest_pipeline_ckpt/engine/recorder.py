@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from . import elements
 from .fingerprint import beginning, fingerprint
-from .ledger import PREVIEW_BYTES, PREVIEW_LIMIT, LedgerWriter, pack_preview
+from .ledger import PREVIEW_LIMIT, LedgerWriter, pack_preview, preview_share
 from .model import Flag, Kind, Stream
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 STEPS_FIRST = 64
 """The first elements of a life each get a STEP record..."""
-STEPS_EVERY = 16
-"""...and of those after them every 16th of each iterator."""
+STEPS_EVERY = 32
+"""...and of those after them every 32nd of each iterator."""
 _FRAMES = 8
 _NO_USER_FRAME = "the dataset"
 _ROLES = ("evaluate", "predict")
@@ -55,6 +55,8 @@ class Source:
     label: str
     components: tuple[dict[str, Any], ...]
     opaque: str | None
+    dense: bool
+    """Whether its elements are nothing but tensors that have bytes."""
     ignored: bool = False
     stream: Stream | None = None
     iterators: int = 0
@@ -122,7 +124,8 @@ class Recorder:
         self.in_life = 0
         self._writer = writer
         self._gate = gate
-        self._process = os.getpid()
+        self._in_child = False
+        os.register_at_fork(after_in_child=self._forked)
         # Reentrant: a signal handler may save, or take an element, while the gate holds the main thread.
         self._lock = threading.RLock()
         self._sources: dict[str, Source] = {}
@@ -136,7 +139,9 @@ class Recorder:
             known = self._sources.get(key)
             if known is None:
                 ignored = key == _NO_PIPELINE
-                known = Source(key, label, *elements.describe(element_spec), ignored=ignored)
+                known = Source(
+                    key, label, *elements.describe(element_spec), elements.all_dense(element_spec), ignored=ignored
+                )
                 self._sources[key] = known
             return known
 
@@ -149,10 +154,11 @@ class Recorder:
         if self._skips(iterator):
             return
         digest = fingerprint(parts)
-        flags = int(Flag.OPAQUE) if elements.has_opaque(parts) else 0
+        flags = int(Flag.OPAQUE) if iterator.source.opaque is not None and elements.has_opaque(parts) else 0
         preview = b""
         if self.in_life < PREVIEW_LIMIT:
-            preview = pack_preview([beginning(part, PREVIEW_BYTES) for part in parts])
+            share = preview_share(len(parts))
+            preview = pack_preview([beginning(part, share) for part in parts])
         with self._lock:
             if iterator.ended:
                 self._forget(iterator)
@@ -189,7 +195,10 @@ class Recorder:
 
     def _skips(self, iterator: TappedIterator) -> bool:
         # A process that the user's code forked takes elements that are not this life's.
-        return iterator.source.ignored or os.getpid() != self._process
+        return iterator.source.ignored or self._in_child
+
+    def _forked(self) -> None:
+        self._in_child = True
 
     def restart(self, iterator: TappedIterator) -> None:
         """Notes that a v1 iterator is initialised: what it yields next is another pass."""

@@ -137,7 +137,8 @@ class Tap:
             except tf.errors.OutOfRangeError:
                 self._recorder.end(self._known(iterator))
                 raise
-            self._recorder.taken(self._known(iterator), elements.components(element), self._steps.eager)
+            known = self._known(iterator)
+            self._recorder.taken(known, elements.components(element, dense=known.source.dense), self._steps.eager)
             return element
 
         return _next_internal

@@ -103,7 +103,7 @@ def eager_optional(_: Gate, __: Path) -> Any:
 
 
 def eager_many(_: Gate, __: Path) -> Any:
-    """A hundred elements: STEP for the first 64, then for every 16th."""
+    """A hundred elements: STEP for the first 64, then for every 32nd."""
     step = tf.Variable(0)
     checkpoint = tf.train.Checkpoint(global_step=step)
     for _element in numbers(100):

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from pytest_pipeline_ckpt.engine.fingerprint import (
     LARGE_ROW_BYTES,
+    SMALL_ROW_BYTES,
     Absent,
     Ragged,
     Sparse,
@@ -20,8 +21,8 @@ from pytest_pipeline_ckpt.engine.fingerprint import (
 )
 
 DTYPES = st.sampled_from(["u1", "i4", "i8", "f4", "f8", "?", "f2", "c8"])
-WIDTHS = st.sampled_from([(), (1,), (3,), (8,), (7, 5), (LARGE_ROW_BYTES + 3,)])
-"""Row shapes on both sides of the border between mixed and hashed rows."""
+WIDTHS = st.sampled_from([(), (1,), (3,), (8,), (7, 5), (SMALL_ROW_BYTES + 3,), (LARGE_ROW_BYTES + 3,)])
+"""Row shapes on all sides of the borders between mixed, packed and large rows."""
 
 
 @st.composite
@@ -61,7 +62,7 @@ def ragged(rows: list[list[int]]) -> Ragged:
     return Ragged(values, (np.cumsum([0, *map(len, rows)]),))
 
 
-@given(npst.arrays(DTYPES, st.sampled_from([(4,), (2, 3), (2, LARGE_ROW_BYTES)])), st.data())
+@given(npst.arrays(DTYPES, st.sampled_from([(4,), (2, 3), (2, SMALL_ROW_BYTES), (2, LARGE_ROW_BYTES)])), st.data())
 def test_one_changed_byte_changes_the_digest(array: Any, data: st.DataObject) -> None:
     """Two arrays that differ in any single byte have different fingerprints and different sums of rows."""
     raw = bytearray(array.tobytes())
@@ -97,7 +98,7 @@ def test_split_batches_have_the_same_sum(components: list[Any], data: st.DataObj
 
 
 @pytest.mark.parametrize("rows", [3, 20_000])
-@pytest.mark.parametrize("width", [1, 7, LARGE_ROW_BYTES // 4 + 1])
+@pytest.mark.parametrize("width", [1, 7, SMALL_ROW_BYTES // 4 + 1, LARGE_ROW_BYTES // 4 + 1])
 def test_block_borders_do_not_matter(rows: int, width: int) -> None:
     """Batches of more than one block of words sum up to their rows."""
     array = np.random.default_rng(rows).random((min(rows, 2_000_000 // width), width)).astype(np.float32)
@@ -105,7 +106,7 @@ def test_block_borders_do_not_matter(rows: int, width: int) -> None:
     assert fingerprint([array]).rows_digest == single % 2**64
 
 
-@pytest.mark.parametrize("width", [2, 64, LARGE_ROW_BYTES])
+@pytest.mark.parametrize("width", [2, 31, 64, LARGE_ROW_BYTES])
 def test_sign_flips_do_not_cancel(width: int) -> None:
     """No two different sets of sign flips of a float32 row collide, by pairs of positions and of values."""
     row = np.random.default_rng(3).random(width).astype(np.float32)
@@ -118,7 +119,7 @@ def test_sign_flips_do_not_cancel(width: int) -> None:
     assert len(digests) == len(flips) + 1
 
 
-@pytest.mark.parametrize("width", [1, LARGE_ROW_BYTES])
+@pytest.mark.parametrize("width", [1, SMALL_ROW_BYTES, LARGE_ROW_BYTES])
 def test_swapped_labels_are_seen(width: int) -> None:
     """Swapping the labels of two rows changes the sum of the rows: components of a row belong together."""
     images = np.arange(2 * width, dtype=np.float64).reshape(2, width)
@@ -216,7 +217,7 @@ def test_layout_in_memory_does_not_matter() -> None:
         assert fingerprint([view, np.array(0)]) == fingerprint([view.copy(), np.array(0)])
 
 
-STABLE = [14689755919156078518, 14614937851621319818, 4866693617947242100, 917962064052925741]
+STABLE = [14689755919156078518, 14614937851621319818, 8837766747715132525, 17173490861200053168, 917962064052925741]
 
 
 def test_fingerprints_are_stable() -> None:
@@ -224,8 +225,9 @@ def test_fingerprints_are_stable() -> None:
     images = np.arange(12, dtype=np.uint8).reshape(3, 4)
     small = fingerprint([images, objects([b"a", b"b", b"c"])])
     large = fingerprint([np.zeros((2, LARGE_ROW_BYTES + 1), np.uint8)])
+    middle = fingerprint([np.zeros((2, SMALL_ROW_BYTES + 1), np.uint8), np.arange(2, dtype="<i8")])
     scalar = fingerprint([np.array(1.5, np.float32)])
-    assert [small.value, small.rows_digest, large.rows_digest, scalar.value] == STABLE
+    assert [small.value, small.rows_digest, middle.rows_digest, large.rows_digest, scalar.value] == STABLE
 
 
 @pytest.mark.parametrize(
