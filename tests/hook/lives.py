@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -41,7 +42,26 @@ class Job:
     """Keywords of the hook besides `checkpoint_dir`; None: no hook."""
     kill: str = ""
     """`before:N` (before the model's save of step N), `between:N` (after it, before the input's), `after:N`
-    (after both), or `file:N:K` (instead of the K-th change of a name that the save of input N makes)."""
+    (after both are written), or `file:N:K` (instead of the K-th change of a name that the save of input N makes)."""
+    listener: bool = False
+    """The input is saved by the listener, before the model."""
+    train: str = "session"
+    """`session`, or `estimator`: one `train` call and one `evaluate` after the other until the model is at `steps`,
+    with one hook for all; `estimators`: the same with a new Estimator and a new hook for each."""
+    call: int | None = None
+    """Steps of a `train` call; None: to the end of the data, or to `steps`."""
+    theirs: bool = False
+    """TensorFlow's own hook instead of ours."""
+    strategy: str = ""
+    """`mirrored`: a `MirroredStrategy` over one CPU."""
+    evaluate_with_hook: bool = False
+    checkpoint_dir: str = ""
+    """Of the input, where it is not the model's."""
+    largest_file: int = 0
+    """Bytes at which writing to a file fails (RLIMIT_FSIZE), as on a full disk."""
+    construct: dict[str, Any] = field(default_factory=dict)
+    """Only makes a hook, with these arguments."""
+    environ: dict[str, str] = field(default_factory=dict)
     interrupt: int = 0
     """The session breaks (AbortedError) once, after this step, and is recovered by TensorFlow."""
     run_anyway: bool = False
@@ -66,6 +86,12 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _die_when_written(hooks: list[Any]) -> None:
+    for hook in hooks:
+        hook._checkpointer.finish()
+    _die()
+
+
 def _die_at_file_operation(count: int) -> Any:
     """From now on the `count`-th change of a name in the file system is a SIGKILL instead."""
     left = [count]
@@ -87,6 +113,7 @@ def _die_at_file_operation(count: int) -> Any:
 
 def _hooks(job: Job) -> list[Any]:
     before, between, after = [], [], []
+    own: list[Any] = []
     kind, _, rest = job.kill.partition(":")
     step, _, count = rest.partition(":")
     if kind == "before":
@@ -96,17 +123,20 @@ def _hooks(job: Job) -> list[Any]:
     elif kind == "file":
         between = [_At(int(step), _die_at_file_operation(int(count)))]
     elif kind == "after":
-        after = [_At(int(step), _die)]
+        after = [_At(int(step), lambda: _die_when_written(own))]
     if job.interrupt:
         after.append(_At(job.interrupt, _break_once()))
-    saver = v1.train.CheckpointSaverHook(job.model_dir, save_steps=job.save_model, saver=_saver(job))
-    own = [] if job.hook is None else [_own_hook(job)]
+    own += [] if job.hook is None else [_own_hook(job)]
+    listeners = [pipeline_ckpt.InputPipelineSaverListener(own[0])] if job.listener else []
+    saver = v1.train.CheckpointSaverHook(
+        job.model_dir, save_steps=job.save_model, saver=_saver(job), listeners=listeners
+    )
     return [*before, saver, *between, *own, *after]
 
 
 def _own_hook(job: Job) -> Any:
     keywords = {"save_steps": 10, **(job.hook or {})}
-    return pipeline_ckpt.CheckpointInputPipelineHook(checkpoint_dir=job.model_dir, **keywords)
+    return pipeline_ckpt.CheckpointInputPipelineHook(checkpoint_dir=job.checkpoint_dir or job.model_dir, **keywords)
 
 
 def _saver(job: Job) -> Any:
@@ -128,17 +158,44 @@ def _break_once() -> Any:
 
 def _dataset(pipeline: str) -> Any:
     numbers = tf.data.Dataset.range(30).map(lambda x: x * 3)
-    if pipeline == "unseeded":
-        return numbers.shuffle(30).prefetch(4)
-    if pipeline == "unseeded-repeat":
-        return numbers.shuffle(30).repeat().prefetch(4)
-    if pipeline == "finite":
-        return numbers
-    if pipeline == "finite-short":
-        return numbers.take(12)
-    if pipeline == "stateful":
-        return numbers.repeat().map(lambda x: x + tf.random.uniform([], maxval=9, dtype=tf.int64))
-    return numbers.shuffle(16, seed=7).repeat().prefetch(4)
+    make = PIPELINES.get(pipeline)
+    return numbers.shuffle(16, seed=7).repeat().prefetch(4) if make is None else make(numbers)
+
+
+def _generator(_: Any) -> Any:
+    return tf.data.Dataset.from_generator(lambda: iter(range(200)), output_signature=tf.TensorSpec([], tf.int64))
+
+
+def _python(numbers: Any) -> Any:
+    return numbers.repeat().map(lambda x: _unchanged(tf.numpy_function(lambda y: y, [x], tf.int64)))
+
+
+def _large(_: Any) -> Any:
+    """A buffer of 16 MB."""
+    blocks = tf.data.Dataset.range(10**6).map(lambda x: x + tf.zeros([512], tf.int64))
+    return blocks.shuffle(4000, seed=3).map(lambda x: x[0])
+
+
+PIPELINES: dict[str, Any] = {
+    "epoch": lambda numbers: numbers.shuffle(30, seed=5, reshuffle_each_iteration=False).take(12),
+    "finite": lambda numbers: numbers,
+    "finite-short": lambda numbers: numbers.take(12),
+    "generator": _generator,
+    "large": _large,
+    "other elements": lambda numbers: numbers.repeat().map(lambda x: tf.cast(x, tf.int32)),
+    "other function": lambda _: tf.data.Dataset.range(30).map(lambda x: x * 5).shuffle(16, seed=7).repeat().prefetch(4),
+    "python": _python,
+    "stateful": lambda numbers: numbers.repeat().map(lambda x: x + tf.random.uniform([], maxval=9, dtype=tf.int64)),
+    "unordered": lambda numbers: numbers.repeat().map(lambda x: x, num_parallel_calls=2, deterministic=False),
+    "unseeded": lambda numbers: numbers.shuffle(30).prefetch(4),
+    "unseeded-repeat": lambda numbers: numbers.shuffle(30).repeat().prefetch(4),
+}
+"""By the names of `Job.pipeline`, from the numbers 0, 3, ... 87; another name has a seeded shuffle."""
+
+
+def _unchanged(tensor: Any) -> Any:
+    tensor.set_shape([])
+    return tensor
 
 
 def _element(pipeline: str) -> Any:
@@ -184,6 +241,77 @@ def train(job: Job) -> None:
                 step = session.run(train_op)
 
 
+def train_estimator(job: Job) -> None:
+    """Trains with `tf.estimator` (TensorFlow 2.15)."""
+    estimator = _estimator(job)
+    hooks: list[Any] = []
+    while (at := _step_of(estimator)) < job.steps:
+        if not hooks or job.train == "estimators":
+            estimator = _estimator(job)
+            hooks = _estimator_hooks(job, estimator)
+        count = job.steps - at if job.call is None else min(job.call, job.steps - at)
+        listeners = [_Listener(job)]
+        if job.listener:
+            listeners.append(pipeline_ckpt.InputPipelineSaverListener(hooks[-2]))
+        estimator.train(lambda: _dataset(job.pipeline), hooks=hooks, steps=count, saving_listeners=listeners)
+        if _step_of(estimator) == at:
+            raise RuntimeError(f"0 steps were trained from step {at}")
+        evaluation = [hooks[-2]] if job.evaluate_with_hook else []
+        estimator.evaluate(lambda: tf.data.Dataset.range(1000, 1003), hooks=evaluation)
+
+
+def _estimator(job: Job) -> Any:
+    def model_fn(features: Any, labels: Any, mode: str) -> Any:
+        del labels
+        loss = tf.cast(tf.reduce_sum(features), tf.float32)
+        if mode != "train":
+            return tf.estimator.EstimatorSpec(mode, loss=loss)
+        with tf.control_dependencies([features]):
+            step_op = v1.assign_add(v1.train.get_global_step(), 1)
+        train_op = tf.numpy_function(_logger(job.log), [step_op, features], tf.int64)
+        return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op.op)
+
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"]) if job.strategy == "mirrored" else None
+    config = tf.estimator.RunConfig(
+        model_dir=job.model_dir,
+        save_checkpoints_steps=job.save_model,
+        save_summary_steps=None,
+        log_step_count_steps=None,
+        keep_checkpoint_max=job.keep_model,
+        train_distribute=strategy,
+    )
+    return tf.estimator.Estimator(model_fn, config=config)
+
+
+def _step_of(estimator: Any) -> int:
+    return int(estimator.get_variable_value("global_step")) if estimator.latest_checkpoint() else 0
+
+
+class _Listener(tf.compat.v1.train.CheckpointSaverListener):  # type: ignore[misc]  # TensorFlow is untyped
+    """`kill="before:N"`: dies before the model's save of step N."""
+
+    def __init__(self, job: Job) -> None:
+        kind, _, step = job.kill.partition(":")
+        self._step = int(step) if kind == "before" else -1
+
+    def before_save(self, session: Any, global_step_value: Any) -> None:
+        if global_step_value == self._step:
+            _die()
+
+
+def _estimator_hooks(job: Job, estimator: Any) -> list[Any]:
+    """The hook in the last place but one; the model's saver comes before all of them."""
+    kind, _, rest = job.kill.partition(":")
+    if job.theirs:
+        hook: Any = tf.data.experimental.CheckpointInputPipelineHook(estimator)
+    else:
+        hook = pipeline_ckpt.CheckpointInputPipelineHook(estimator, **(job.hook or {}))
+    between = [_At(int(rest), _die)] if kind == "between" else []
+    written = [] if job.theirs else [hook]
+    after = _At(int(rest), lambda: _die_when_written(written)) if kind == "after" else _At(-1, _die)
+    return [*between, hook, after]
+
+
 def _logger(path: str) -> Any:
     log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -197,7 +325,12 @@ def _logger(path: str) -> Any:
 def _live(job: Job) -> None:
     """The child: never returns."""
     try:
-        train(job)
+        os.environ.update(job.environ)
+        if job.largest_file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest_file, job.largest_file))
+        if job.construct:
+            pipeline_ckpt.CheckpointInputPipelineHook(**job.construct)
+        (train if job.train == "session" else train_estimator)(job)
     except Exception as error:
         with open(job.result, "w") as file:
             json.dump({"error": type(error).__name__, "message": str(error)}, file)

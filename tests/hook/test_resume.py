@@ -197,9 +197,9 @@ def test_finished_training(training: Training, reference: Training) -> None:
     assert min(longer.elements) == 41
 
 
-@pytest.mark.parametrize(("pipeline", "count"), [("pairs", 2), ("two", 1), ("two", [1, 1])])
+@pytest.mark.parametrize(("pipeline", "count"), [("pairs", 2), ("pairs", None), ("two", [1, 1]), ("two", None)])
 def test_elements_per_step(training: Training, reference: Training, pipeline: str, count: Any) -> None:
-    """Several elements a step, and several iterators, are fast-forwarded by as many."""
+    """Several elements a step, and several iterators, are fast-forwarded by as many, said or counted."""
     hook = {"save_steps": 15, "elements_per_step": count}
     _check(training, reference, ["after:28", "after:33"], pipeline=pipeline, hook=hook)
 
@@ -262,7 +262,19 @@ def test_mark(training: Training) -> None:
     mark = json.loads((training.model_dir / "input.ckpt-10.commit").read_text())
     names = ("input.ckpt-10.data-00000-of-00001", "input.ckpt-10.index")
     sizes = {name: (training.model_dir / name).stat().st_size for name in names}
-    assert mark == {"format": 1, "step": 10, "iterators": ["IteratorV2:0"], "bytes": sizes}
+    fingerprint = mark["signature"].pop("fingerprint")
+    assert len(fingerprint) == 16
+    assert mark == {
+        "format": 1,
+        "step": 10,
+        "iterators": ["IteratorV2:0"],
+        "holds": "iterator",
+        "began": 0,
+        "ended": False,
+        "elements_per_step": [1],
+        "signature": {"elements": ["int64()"]},
+        "bytes": sizes,
+    }
 
 
 def test_writes_nothing_but_the_iterators(training: Training) -> None:

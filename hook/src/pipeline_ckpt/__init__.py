@@ -22,8 +22,9 @@ from .errors import (
     NotSerializableError,
     NoUsableCheckpointError,
     PipelineCheckpointError,
+    StorageError,
 )
-from .hook import CheckpointInputPipelineHook
+from .hook import CheckpointInputPipelineHook, InputPipelineSaverListener, make_saveable_from_iterator
 
 __version__ = "0.1.0"
 
@@ -31,7 +32,10 @@ __all__ = [
     "CheckpointInputPipelineHook",
     "FastForwardError",
     "HookUsageError",
+    "InputPipelineSaverListener",
     "NoUsableCheckpointError",
     "NotSerializableError",
     "PipelineCheckpointError",
+    "StorageError",
+    "make_saveable_from_iterator",
 ]

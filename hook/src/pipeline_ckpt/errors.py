@@ -19,9 +19,23 @@ class NoUsableCheckpointError(PipelineCheckpointError, RuntimeError):
     """The model was restored at a step for which no input checkpoint is usable."""
 
 
+class StorageError(PipelineCheckpointError, OSError):
+    """The directory of the input checkpoints cannot be written, before anything was trained."""
+
+
 class FastForwardError(PipelineCheckpointError, RuntimeError):
-    """The input pipeline ended before it reached the model's step."""
+    """The input pipeline cannot be brought to the model's step."""
 
 
 class NotSerializableError(PipelineCheckpointError, RuntimeError):
-    """TensorFlow cannot save the state of this input pipeline."""
+    """TensorFlow cannot save the state of this input pipeline.
+
+    Attributes:
+        op: The op that cannot be saved, as TensorFlow names it; empty when it does not say.
+        python: Whether that op runs Python code, which can be run again from the start.
+    """
+
+    def __init__(self, message: str, *, op: str = "", python: bool = False) -> None:
+        super().__init__(message)
+        self.op = op
+        self.python = python

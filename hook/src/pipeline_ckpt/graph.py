@@ -2,58 +2,66 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from .describe import PipelineGraph, initializers
 from .errors import FastForwardError, HookUsageError, NotSerializableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 POLICIES = {"warn": 0, "ignore": 1, "fail": 2}
 """The values of the attribute `external_state_policy` of the op SerializeIterator (`tf.data`'s C++ enum)."""
 _OWN_OPS = "pipeline_ckpt_ops"
 _GET_NEXT = {"IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional"}
 _HARMLESS = {"MakeIterator", "IteratorToStringHandle", "SerializeIterator", "DeserializeIterator"}
+_STATEFUL = re.compile(r"(\w+) is stateful|(\w+) does not support checkpointing")
+_PYTHON = frozenset(("PyFunc", "PyFuncStateless", "EagerPyFunc", "GeneratorDataset"))
+"""What is Python in a pipeline: no checkpoint holds it, but it can be run again."""
+_PROBE_MS = 2000
 
 
 class InputPipelines:
-    """All iterators of the default graph's collection "iterators".
+    """Some iterators of the default graph.
 
     Args:
+        iterators: the iterators, their resource tensors, or those tensors' names; None for all in the graph's
+            collection "iterators".
         policy: "fail", "warn" or "ignore": what to do about state outside the pipeline.
-        elements_per_step: for each iterator how many elements a step takes; one number is for all of them,
-            None counts the graph's get-next ops.
+        elements_per_step: for each iterator how many elements a step takes; one number is for all of them, None
+            counts the graph's get-next ops.
 
     Raises:
-        HookUsageError: no iterator; another number of them; what a step takes cannot be counted.
+        HookUsageError: no iterator; another number of them.
     """
 
-    def __init__(self, *, policy: str, elements_per_step: int | Sequence[int] | None) -> None:
-        resources = {resource.name: resource for resource in tf.compat.v1.get_collection("iterators")}
-        if not resources:
-            raise HookUsageError(
-                'The graph has 0 iterators in its collection "iterators", CheckpointInputPipelineHook needs '
-                "at least 1: make the iterator with tf.compat.v1.data.make_initializable_iterator(dataset) "
-                "before the session."
-            )
-        self.names = tuple(resources)
-        self._per_step = _per_step(list(resources.values()), elements_per_step)
+    def __init__(self, *, iterators: Sequence[Any] | None, policy: str, elements_per_step: Any) -> None:
+        resources = _resources(iterators)
+        self.names = tuple(resource.name for resource in resources)
+        self.graph = PipelineGraph(resources)
+        self.given = _given(elements_per_step, self.names)
+        self._resources = resources
+        self._steps = _writers(tf.compat.v1.train.get_global_step())
         with tf.name_scope("pipeline_ckpt"):
-            self._build(list(resources.values()), policy)
+            self._build(policy)
 
-    def _build(self, resources: list[Any], policy: str) -> None:
+    def _build(self, policy: str) -> None:
         # The names that TensorFlow's own hook gave to the same tensors.
         keys = [name + "_STATE" for name in self.names]
         self._prefix = tf.compat.v1.placeholder(tf.string, [], name="prefix")
-        states = [
-            tf.raw_ops.SerializeIterator(resource_handle=resource, external_state_policy=POLICIES[policy])
-            for resource in resources
+        holders = [_holder(resource, number) for number, resource in enumerate(self._resources)]
+        # The state is taken in the training thread, which must wait for it; what is held can be written by another.
+        self._hold = [
+            _held(resource, holder, policy) for resource, holder in zip(self._resources, holders, strict=True)
         ]
-        self._save = tf.raw_ops.SaveV2(
-            prefix=self._prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), tensors=states
+        held = [tf.raw_ops.ReadVariableOp(resource=holder, dtype=tf.variant) for holder in holders]
+        self._write = tf.raw_ops.SaveV2(
+            prefix=self._prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), tensors=held
         )
+        self._drop = [tf.raw_ops.DestroyResourceOp(resource=holder, ignore_lookup_error=True) for holder in holders]
         # One read for all of them: where a file is damaged, no iterator has changed yet.
         read = tf.raw_ops.RestoreV2(
             prefix=self._prefix,
@@ -61,41 +69,174 @@ class InputPipelines:
             shape_and_slices=[""] * len(keys),
             dtypes=[tf.variant] * len(keys),
         )
-        restores = zip(resources, read, strict=True)
+        restores = zip(self._resources, read, strict=True)
         self._restore = [tf.raw_ops.DeserializeIterator(resource_handle=r, serialized=state) for r, state in restores]
-        self._advance = [_get_next(resource) for resource in resources]
+        self._advance = [_get_next(resource) for resource in self._resources]
         for op in self._advance:
             tf.compat.v1.add_to_collection(_OWN_OPS, op)
+        self._restart = [op for resource in self._resources for op in initializers(resource)]
 
-    def save(self, session: Any, prefix: str) -> None:
-        """Writes the iterators' state as a TensorFlow checkpoint (no variables, no graph)."""
+    def hold(self, session: Any) -> None:
+        """Takes the iterators' state, to be written by `write`; the training waits for no more than this.
+
+        Raises:
+            NotSerializableError: TensorFlow cannot, or by the policy must not, serialise it.
+        """
         try:
-            session.run(self._save, {self._prefix: prefix})
+            session.run(self._hold)
         except (tf.errors.FailedPreconditionError, tf.errors.UnimplementedError) as error:
-            raise NotSerializableError(
-                f"The state of the iterators {', '.join(self.names)} cannot be saved: {_first_line(error)} "
-                'Use stateless ops (tf.random.stateless_uniform), or external_state_policy="warn" or '
-                '"ignore" if it may be lost in a preemption.'
-            ) from error
+            raise _not_serializable(self.names, error) from error
+
+    def write(self, session: Any, prefix: str) -> None:
+        """Writes what is held as a TensorFlow checkpoint (no variables, no graph); safe in any thread."""
+        session.run(self._write, {self._prefix: prefix})
+
+    def drop(self, session: Any) -> None:
+        """Frees what is held."""
+        session.run(self._drop)
 
     def restore(self, session: Any, prefix: str) -> None:
-        """Reads what `save` wrote; a damaged file is an `OpError` and leaves the iterators as they were."""
+        """Reads what `write` wrote; a damaged file is an `OpError` and leaves the iterators as they were."""
         session.run(self._restore, {self._prefix: prefix})
 
-    def advance(self, session: Any, *, start: int, stop: int) -> None:
-        """Takes, and drops, the elements of the steps from `start` to `stop`."""
-        for name, op, per_step in zip(self.names, self._advance, self._per_step, strict=True):
-            count, taken = (stop - start) * per_step, 0
-            try:
-                for taken in range(count):  # noqa: B007  (what was taken when it ended)
-                    session.run(op)
-            except tf.errors.OutOfRangeError:
+    def advance(self, session: Any, *, start: int, stop: int, per_step: Sequence[int], wraps: bool) -> int:
+        """Takes, and drops, the elements of the steps from `start` to `stop`.
+
+        Args:
+            wraps: Where the data ends, it begins anew, as a training does that is called for one epoch after another.
+
+        Returns:
+            The step at which the data began anew last; `start` if it never did.
+
+        Raises:
+            FastForwardError: The data ended, and does not begin anew, or not with a whole step.
+        """
+        began = start
+        for step in range(start, stop):
+            taken = self._take(session, per_step)
+            if taken and wraps and self._restart and step > began:
+                self.restart(session)
+                began = step
+                taken = self._take(session, per_step)
+            if taken:
                 # As an OutOfRangeError it would end the training "successfully" after 0 steps.
                 raise FastForwardError(
-                    f"The iterator {name} ended after {taken} of the {count} elements from step {start} to "
-                    f"the model's step {stop}: the data has become shorter, or elements_per_step is not "
-                    f"{per_step}."
-                ) from None
+                    f"The iterator {taken} ended at step {step}, {step - start} of the {stop - start} steps from step "
+                    f"{start} to the model's step {stop} (elements_per_step={_shown(per_step)}): the data has become "
+                    "shorter, or elements_per_step is another number."
+                )
+        return began
+
+    def _take(self, session: Any, per_step: Sequence[int]) -> str | None:
+        """Takes the elements of one step; the name of an iterator that ended before, else None."""
+        for name, op, count in zip(self.names, self._advance, per_step, strict=True):
+            try:
+                for _ in range(count):
+                    session.run(op)
+            except tf.errors.OutOfRangeError:
+                return str(name)
+        return None
+
+    def restart(self, session: Any) -> None:
+        """Runs the iterators' initializers."""
+        session.run(self._restart)
+
+    def has_ended(self, session: Any, per_step: Sequence[int]) -> bool:
+        """Whether an iterator that is trained on has no further element; takes one if it has.
+
+        An iterator that gives no answer within 2 s has not ended.
+        """
+        options = tf.compat.v1.RunOptions(timeout_in_ms=_PROBE_MS)
+        try:
+            for op, count in zip(self._advance, per_step, strict=True):
+                if count:
+                    session.run(op, options=options)
+        except tf.errors.OutOfRangeError:
+            return True
+        except tf.errors.OpError:
+            return False
+        return False
+
+    def count(self, fetches: Any = None) -> tuple[int, ...] | None:
+        """How many elements of each iterator a step takes, None: the graph does not say.
+
+        Args:
+            fetches: Of a `session.run`; only one that writes `global_step` is a step. Without them only a graph with
+                one iterator and one get-next op is certain: a second one may be of a validation, or a peek.
+        """
+        executed = None if fetches is None else _closure(self._resources[0].graph, fetches)
+        if executed is not None and not any(op.name in executed for op in self._steps):
+            return None
+        counts = []
+        for ops in self._consumers():
+            run = [op for op in ops if executed is None or op.name in executed]
+            # In a branch or a loop, by functions or by v1's control flow, the graph does not say how often it runs.
+            if any(op.type not in _GET_NEXT or op._control_flow_context is not None for op in run):
+                return None
+            counts.append(len(run))
+        return tuple(counts) if executed is not None or counts == [1] else None
+
+    def _consumers(self) -> Iterator[list[Any]]:
+        """For each iterator the user's ops that may take elements."""
+        own = {op.name for op in self._resources[0].graph.get_collection(_OWN_OPS)}
+        for resource in self._resources:
+            yield [op for op in resource.consumers() if op.type not in _HARMLESS and op.name not in own]
+
+
+def _resources(iterators: Sequence[Any] | None) -> list[Any]:
+    graph = tf.compat.v1.get_default_graph()
+    given = graph.get_collection("iterators") if iterators is None else list(iterators)
+    tensors = [_resource(graph, one) for one in given]
+    resources = list({tensor.name: tensor for tensor in tensors}.values())
+    if not resources:
+        raise HookUsageError(
+            'The graph has 0 iterators in its collection "iterators", CheckpointInputPipelineHook needs at least 1: '
+            "make the iterator with tf.compat.v1.data.make_initializable_iterator(dataset) before the session."
+        )
+    return resources
+
+
+def _resource(graph: Any, one: Any) -> Any:
+    if isinstance(one, str):
+        try:
+            return graph.get_tensor_by_name(one if ":" in one else f"{one}:0")
+        except (KeyError, ValueError):
+            known = ", ".join(resource.name for resource in graph.get_collection("iterators")) or "none"
+            raise HookUsageError(
+                f"iterators: the graph has no {one!r}; its iterators are {known}: pass some of these names, or leave "
+                "iterators= out for all of them."
+            ) from None
+    return getattr(one, "_iterator_resource", one)
+
+
+def _given(elements_per_step: Any, names: Sequence[str]) -> tuple[int, ...] | None:
+    if elements_per_step is None:
+        return None
+    if isinstance(elements_per_step, int):
+        return (elements_per_step,) * len(names)
+    if len(elements_per_step) != len(names):
+        raise HookUsageError(
+            f"elements_per_step={tuple(elements_per_step)} is for {len(elements_per_step)} iterators, the graph has "
+            f"{len(names)}: give one number for each of {', '.join(names)}."
+        )
+    return tuple(elements_per_step)
+
+
+def _holder(resource: Any, number: int) -> Any:
+    # On the iterator's device: a device function would put a variable on a parameter server.
+    with tf.compat.v1.colocate_with(resource, ignore_existing=True):
+        return tf.raw_ops.VarHandleOp(
+            dtype=tf.variant,
+            shape=tf.TensorShape(None),
+            shared_name=f"pipeline_ckpt_{number}_{resource.op.name}",
+            container="",
+        )
+
+
+def _held(resource: Any, holder: Any, policy: str) -> Any:
+    with tf.compat.v1.colocate_with(resource, ignore_existing=True):
+        state = tf.raw_ops.SerializeIterator(resource_handle=resource, external_state_policy=POLICIES[policy])
+        return tf.raw_ops.AssignVariableOp(resource=holder, value=state)
 
 
 def _get_next(resource: Any) -> Any:
@@ -103,31 +244,16 @@ def _get_next(resource: Any) -> Any:
     return tf.raw_ops.IteratorGetNext(iterator=resource, output_types=types, output_shapes=shapes)[0].op
 
 
-def _per_step(resources: list[Any], given: int | Sequence[int] | None) -> list[int]:
-    if isinstance(given, int):
-        return [given] * len(resources)
-    if given is not None:
-        if len(given) != len(resources):
-            raise HookUsageError(
-                f"elements_per_step={tuple(given)} is for {len(given)} iterators, the graph has "
-                f"{len(resources)}: give one number for each of "
-                f"{', '.join(resource.name for resource in resources)}."
-            )
-        return list(given)
-    own = set(tf.compat.v1.get_collection(_OWN_OPS))
-    consumers = [op for resource in resources for op in resource.consumers() if op not in own]
-    get_next = [op.name for op in consumers if op.type in _GET_NEXT]
-    others = [op.name for op in consumers if op.type not in _GET_NEXT | _HARMLESS]
-    # Whether each step runs each of several get-next ops (a validation iterator, a peek, a branch) is not in
-    # the graph.
-    if len(resources) != 1 or len(get_next) != 1 or others:
-        raise HookUsageError(
-            f"How many elements a step takes cannot be counted: {len(resources)} iterators with "
-            f"{len(get_next)} get-next ops ({', '.join(get_next + others) or 'none'}), only 1 with 1 is "
-            "certain. Pass elements_per_step= with one number for each of "
-            f"{', '.join(resource.name for resource in resources)} (0: not used in training)."
-        )
-    return [1]
+def _not_serializable(names: Sequence[str], error: Any) -> NotSerializableError:
+    named = _STATEFUL.search(str(error))
+    op = "" if named is None else named[1] or named[2]
+    return NotSerializableError(
+        f"The state of the iterators {', '.join(names)} cannot be saved: {_first_line(error)} "
+        'Use stateless ops (tf.random.stateless_uniform), or state="position" if the pipeline yields the same elements '
+        'in each run, or external_state_policy="warn" or "ignore" if that state may be lost in a preemption.',
+        op=op,
+        python=op in _PYTHON,
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -135,3 +261,47 @@ def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     at = next((i + 1 for i, line in enumerate(lines) if line.startswith("Node:")), 0)
     return lines[min(at, len(lines) - 1)] if lines else type(error).__name__
+
+
+def _writers(variable: Any) -> list[Any]:
+    """The ops that write a variable: one of resources, of references, or a strategy's with several copies."""
+    copies = getattr(variable, "values", None) or (variable,)
+    tensors = [copy.handle if hasattr(copy, "handle") else copy._ref() for copy in copies]
+    return [op for tensor in tensors for op in tensor.consumers() if op.type.startswith("Assign")]
+
+
+def _closure(graph: Any, fetches: Any) -> set[str]:
+    """The names of all ops that a run of these fetches executes."""
+    pending = [op for leaf in _leaves(fetches) for op in _ops(graph, leaf)]
+    seen: set[str] = set()
+    while pending:
+        op = pending.pop()
+        if op.name not in seen:
+            seen.add(op.name)
+            pending.extend(tensor.op for tensor in op.inputs)
+            pending.extend(op.control_inputs)
+    return seen
+
+
+def _leaves(fetches: Any) -> Iterator[Any]:
+    """The leaves of a fetch, in no certain order; keys may be anything."""
+    if isinstance(fetches, dict):
+        fetches = list(fetches.values())
+    if isinstance(fetches, (list, tuple)):
+        for one in fetches:
+            yield from _leaves(one)
+    else:
+        yield fetches
+
+
+def _ops(graph: Any, leaf: Any) -> Iterator[Any]:
+    for part in tf.nest.flatten(leaf, expand_composites=True):
+        try:
+            element = graph.as_graph_element(part, allow_tensor=True, allow_operation=True)
+        except (TypeError, ValueError, KeyError):
+            continue  # not ours to judge: the run itself says what is wrong with it
+        yield getattr(element, "op", element)
+
+
+def _shown(per_step: Sequence[int]) -> str:
+    return str(per_step[0] if len(per_step) == 1 else tuple(per_step))

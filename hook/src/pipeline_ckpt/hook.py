@@ -1,7 +1,8 @@
-"""The session hook: when to save, what to restore."""
+"""The session hook and the saver listener: when to save, when to resume."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -9,17 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tensorflow as tf
 
-from .errors import HookUsageError, NoUsableCheckpointError
+from .checkpointer import InputCheckpointer, Policy
+from .errors import HookUsageError
 from .graph import POLICIES, InputPipelines
-from .store import CheckpointStore, Mark
+from .store import CheckpointStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+v1 = tf.compat.v1
 logger = logging.getLogger("pipeline_ckpt")
-
-_DAMAGED = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError)
-_UNFIT = (tf.errors.InvalidArgumentError, tf.errors.FailedPreconditionError, tf.errors.InternalError)
 
 
 class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # untyped base
@@ -29,166 +29,175 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
     reads and drops the elements from its step to s. So model and input may be saved at different steps, in
     either order, and a kill at any moment of either save is harmless. Input checkpoints beyond s are retired.
 
+    It takes the arguments of `tf.data.experimental.CheckpointInputPipelineHook`, which TensorFlow had until 2.15, and
+    goes on from that hook's checkpoints. Only the iterators are saved: no variables, no GraphDef, no MetaGraphDef. Pass
+    it to `train`, never to `evaluate`.
+
     Args:
-        checkpoint_dir: The model's directory: the model checkpoints found in it decide which input
-            checkpoints are kept besides the newest `max_to_keep`.
-        save_steps: Save every so many steps. Exactly one of `save_steps` and `save_secs` is needed.
-        save_secs: Save every so many seconds.
+        estimator: A `tf.estimator.Estimator`: its `model_dir`, `save_checkpoints_steps`, `save_checkpoints_secs` and
+            `keep_checkpoint_max` count, unless given here.
         external_state_policy: "fail" (default), "warn" or "ignore": what to do when the pipeline has state
             outside of itself (a stateful random op), which no checkpoint holds.
-        max_to_keep: The number of newest input checkpoints that are kept in any case; None keeps all.
-        checkpoint_basename: What the file names begin with; each worker that shares the directory
-            needs another.
+        checkpoint_dir: The model's directory, instead of an estimator: the model checkpoints found in it decide which
+            input checkpoints are kept besides the newest `max_to_keep`.
+        save_steps: Save every so many steps. Exactly one of `save_steps` and `save_secs` is needed.
+        save_secs: Save every so many seconds.
+        max_to_keep: The number of newest input checkpoints that are kept in any case; None keeps all. Default: the
+            estimator's, else 5.
+        checkpoint_basename: What the file names begin with. Default: "input.ckpt", with more than one worker replica
+            (by the estimator, else by TF_CONFIG) "input_<task type>_<task id>.ckpt".
+        iterators: The iterators to save, or the names of their resources ("IteratorV2:0"); default: all of the graph's
+            collection "iterators".
+        elements_per_step: How many elements a step takes, one number or one for each iterator. Default: counted from
+            the graph and from what is run; needed only where get-next ops are in a branch or a loop.
+        state: "iterator" (default) saves the iterators' state, buffers included. "position" saves a number, and a
+            resume reads and drops all elements from the beginning of the data; for buffers that are too large to save,
+            and chosen by itself, with a warning, for pipelines that run Python (`from_generator`, `py_function`) or
+            that TensorFlow cannot save (the device iterators of `MirroredStrategy`).
         on_missing: What to do when the model is at s > 0 and no input checkpoint is usable. "error" (default)
-            stops, because that means that files were lost (the hook saves at its first step), and because the
+            stops, because that means that files were lost (the hook saves before its first step), and because the
             hook cannot know whether the pipeline yields the same elements when it starts again. "replay"
             reads and drops the elements of all s steps from the pipeline's start: exact for a pipeline that
             is the same in each run.
-        elements_per_step: How many elements a step takes, one number or one for each iterator of the
-            collection "iterators". Needed unless the graph has one iterator with one get-next op, which makes
-            it 1.
+        on_nondeterminism: "error" (default) or "warn", when elements must be read and dropped and the pipeline does not
+            yield the same elements each time.
+        at_end: What a training does that is called again when the data had ended. "restart" begins the data anew
+            (default with an estimator: one `train` call an epoch), "stop" takes nothing (default without one: the
+            restart of a training that was complete).
+        durable: Whether files and directories are fsynced before a checkpoint counts, so that it is whole after a power
+            loss too. Default: where the directory is local.
 
     Raises:
-        HookUsageError: A value is out of range (here); a graph without `global_step` or without iterators, or
-            one for which `elements_per_step` is needed (in `begin`).
-        NoUsableCheckpointError: See `on_missing`; from the first `run` of a session, as the next one.
-        FastForwardError: The pipeline ended before the model's step.
-        NotSerializableError: TensorFlow cannot save this pipeline; from the first `run` of a new training.
+        HookUsageError: (a ValueError) a value is out of range (here); a graph without `global_step` or without
+            iterators, or that of an evaluation (in `begin`).
+        NoUsableCheckpointError: See `on_missing`; from the first `run` of a session, as the next two.
+        FastForwardError: The pipeline ended before the model's step; or see `elements_per_step`, `on_nondeterminism`.
+        NotSerializableError: TensorFlow cannot save this pipeline, see `external_state_policy`.
     """
 
     def __init__(
         self,
+        estimator: Any = None,
+        external_state_policy: Literal["fail", "warn", "ignore"] | None = None,
         *,
-        checkpoint_dir: str | os.PathLike[str],
+        checkpoint_dir: str | os.PathLike[str] | None = None,
         save_steps: int | None = None,
         save_secs: float | None = None,
-        external_state_policy: Literal["fail", "warn", "ignore"] | None = None,
-        max_to_keep: int | None = 5,
-        checkpoint_basename: str = "input.ckpt",
-        on_missing: Literal["error", "replay"] = "error",
+        max_to_keep: int | Literal["default"] | None = "default",
+        checkpoint_basename: str | None = None,
+        iterators: Sequence[Any] | None = None,
         elements_per_step: int | Sequence[int] | None = None,
+        state: Literal["iterator", "position"] = "iterator",
+        on_missing: Literal["error", "replay"] = "error",
+        on_nondeterminism: Literal["error", "warn"] = "error",
+        at_end: Literal["restart", "stop"] | None = None,
+        durable: bool | None = None,
     ) -> None:
-        if (save_steps is None) == (save_secs is None):
-            raise HookUsageError(
-                f"Exactly one of save_steps and save_secs must be given, got save_steps={save_steps} and "
-                f"save_secs={save_secs}: pass the one and leave out the other."
-            )
-        _check_least("save_steps", save_steps, least=1)
-        _check_secs(save_secs)
+        config = _config(estimator, checkpoint_dir)
+        if save_steps is None and save_secs is None and config is not None:
+            save_steps, save_secs = config.save_checkpoints_steps, config.save_checkpoints_secs
+        if max_to_keep == "default":
+            # An Estimator takes 0 for "keep all".
+            max_to_keep = 5 if config is None else config.keep_checkpoint_max or None
+        _check_triggers(save_steps, save_secs)
         _check_least("max_to_keep", max_to_keep, least=1, remedy="pass one, or None to keep all")
         for count in (elements_per_step,) if isinstance(elements_per_step, int) else elements_per_step or ():
             _check_least("elements_per_step", count, least=0)
-        _check_choice("external_state_policy", external_state_policy or "fail", POLICIES)
-        _check_choice("on_missing", on_missing, ("error", "replay"))
-        self._directory = os.fspath(checkpoint_dir)
-        self._basename = checkpoint_basename
-        self._store = CheckpointStore(self._directory, checkpoint_basename, max_to_keep=max_to_keep)
+        self._policy = Policy(
+            external_state=_choice("external_state_policy", external_state_policy or "fail", POLICIES),
+            state=_choice("state", state, ("iterator", "position")),
+            on_missing=_choice("on_missing", on_missing, ("error", "replay")),
+            on_nondeterminism=_choice("on_nondeterminism", on_nondeterminism, ("error", "warn")),
+            at_end=_choice("at_end", at_end or ("stop" if estimator is None else "restart"), ("restart", "stop")),
+        )
+        directory = os.fspath(estimator.model_dir if checkpoint_dir is None else checkpoint_dir)
+        local = "://" not in directory
+        if durable and not local:
+            raise HookUsageError(f"durable=True needs a local directory, and {directory} is none: pass durable=False.")
+        basename = checkpoint_basename or _basename(config)
+        self._store = CheckpointStore(
+            directory, basename, max_to_keep=max_to_keep, durable=local if durable is None else durable
+        )
         self._save_steps, self._save_secs = save_steps, save_secs
-        self._policy = external_state_policy or "fail"
-        self._on_missing = on_missing
-        self._elements_per_step = elements_per_step
+        self._iterators, self._elements_per_step = iterators, elements_per_step
         self._graph: Any = None
+        self._checkpointer: Any = None
         self._resumed = False
-        self._saved_step: int | None = None
+        self._running = False
         self._due_step, self._due_time = 0, 0.0
+        self._seen, self._stride = 0, 1
 
     def begin(self) -> None:
         """Builds the ops; a second call in the same graph changes nothing."""
-        graph = tf.compat.v1.get_default_graph()
+        graph = v1.get_default_graph()
         if graph is self._graph:
             return
-        self._global_step = tf.compat.v1.train.get_global_step(graph)
+        if graph.get_collection(v1.GraphKeys.EVAL_STEP):
+            raise HookUsageError(
+                "CheckpointInputPipelineHook was passed to evaluate: it would restore the training's position into the "
+                "evaluation's input. Pass it to train only."
+            )
+        self._global_step = v1.train.get_global_step(graph)
         if self._global_step is None:
             raise HookUsageError(
                 "The graph has no global_step, by which CheckpointInputPipelineHook knows the model's step: "
                 "call tf.compat.v1.train.get_or_create_global_step() before the session is made."
             )
-        self._pipelines = InputPipelines(policy=self._policy, elements_per_step=self._elements_per_step)
+        pipelines = InputPipelines(
+            iterators=self._iterators,
+            policy=self._policy.external_state,
+            elements_per_step=self._elements_per_step,
+        )
+        self._checkpointer = InputCheckpointer(pipelines, self._store, self._policy)
         self._graph = graph
 
     def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002  (TensorFlow's)
         """A new session, also one that replaces a broken one, resumes at its first `run`."""
-        self._resumed = False
+        self._resumed = self._running = False
 
     def before_run(self, run_context: Any) -> Any:
         """Resumes before the first step: here all other hooks have initialised their iterators."""
         if not self._resumed:
-            self._resume(run_context.session)
+            step = self._read_step(run_context.session)
+            self._checkpointer.resume(run_context.session, step, run_context.original_args.fetches)
+            self._schedule(step)
+            self._seen = step
             self._resumed = True
-        return tf.compat.v1.train.SessionRunArgs(self._global_step)
+        self._running = True
+        return v1.train.SessionRunArgs(self._global_step)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Saves when it is time."""
+        self._running = False
         # Read in the same run as the increment, the value is from before or after it: a hint that spares a
         # second run in most steps, never the step of a checkpoint.
-        if self._due(int(run_values.results) + 1):
+        seen = int(run_values.results)
+        self._stride, self._seen = max(self._stride, seen - self._seen), seen
+        if self._due(seen + self._stride):
             step = self._read_step(run_context.session)
             if self._due(step):
-                self._save(run_context.session, step)
+                self.save_now(run_context.session, step, fetches=run_context.original_args.fetches)
 
     def end(self, session: Any) -> None:
         """Saves once more; called when the training or its data ends, not after an error."""
         if self._resumed:
-            self._save(session, self._read_step(session))
+            # A run that did not come back, and was no error: that is how the end of the data looks from here.
+            self._checkpointer.save_last(session, self._read_step(session), cut_short=self._running)
+        self._checkpointer.close()
+        self._graph = None  # the next `train` builds anew, whatever graph it has
 
-    def _resume(self, session: Any) -> None:
-        begun = time.monotonic()
-        step = self._read_step(session)
-        self._store.open()
-        self._saved_step = None
-        start, problems = self._restore_newest(session, step)
-        if start is None and step > 0 and self._on_missing == "error":
-            raise NoUsableCheckpointError(
-                f"The model in {self._directory} is at global_step {step}, and no input checkpoint "
-                f"{self._basename}-N with N <= {step} is usable ({'; '.join(problems) or 'none found'}). "
-                'Restore the files, or pass on_missing="replay" if the pipeline yields the same elements in '
-                "each run."
-            )
-        self._pipelines.advance(session, start=start or 0, stop=step)
-        self._store.retire_beyond(step)
-        self._schedule(step)
-        if start is None:
-            # The first checkpoint holds the seeds that the pipeline drew: later fast-forwards need no luck.
-            self._save(session, step, prune=False)
-            return
-        self._saved_step = start
-        logger.info(
-            "resumed %s-%d, and %d steps forward to global_step %d, in %.3f s",
-            *(self._basename, start, step - start, step, time.monotonic() - begun),
-        )
+    def save_now(self, session: Any, step: int, *, wait: bool = False, fetches: Any = None) -> None:
+        """Saves the iterators at step `step`; the next save is counted from here.
 
-    def _restore_newest(self, session: Any, step: int) -> tuple[int | None, list[str]]:
-        """The step of the checkpoint that was restored, None for none, and why others were not."""
-        marks, problems = self._store.committed()
-        for mark in marks:
-            if mark.step > step:
-                continue
-            name = f"{self._basename}-{mark.step}"
-            if mark.iterators != self._pipelines.names:
-                problems.append(f"{name}: holds {_join(mark.iterators)}, the graph has {_join(self._pipelines.names)}")
-                continue
-            try:
-                self._pipelines.restore(session, self._store.prefix(mark.step))
-            except (*_DAMAGED, *_UNFIT) as error:
-                problems.append(f"{name}: {type(error).__name__}")
-                if isinstance(error, _DAMAGED):
-                    self._store.retire(mark.step)
-                continue
-            _warn(problems)
-            return mark.step, problems
-        _warn(problems)
-        return None, problems
-
-    def _save(self, session: Any, step: int, *, prune: bool = True) -> None:
-        if step != self._saved_step:  # a checkpoint in its place is never written again
-            begun = time.monotonic()
-            self._pipelines.save(session, self._store.begin_save(step))
-            size = self._store.commit(Mark(step, self._pipelines.names))
-            self._saved_step = step
-            if prune:
-                self._store.prune()
-            logger.info("saved %s-%d, %d bytes in %.3f s", self._basename, step, size, time.monotonic() - begun)
-        self._schedule(step)
+        Args:
+            session: The session of the training.
+            step: The model's step.
+            wait: Return when the checkpoint is complete, not when the state is taken.
+            fetches: Of the run that made this step.
+        """
+        if self._resumed:
+            self._checkpointer.save(session, step, wait=wait, fetches=fetches)
+            self._schedule(step)
 
     def _due(self, step: int) -> bool:
         return step >= self._due_step if self._save_steps else time.monotonic() >= self._due_time
@@ -201,13 +210,76 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         return int(session.run(self._global_step))
 
 
-def _warn(problems: list[str]) -> None:
-    for problem in problems:
-        logger.warning("skipped input checkpoint %s", problem)
+class InputPipelineSaverListener(tf.compat.v1.train.CheckpointSaverListener):  # type: ignore[misc]  # untyped base
+    """Saves the input in the same breath as the model, directly before it.
+
+        hook = CheckpointInputPipelineHook(estimator)
+        estimator.train(input_fn, hooks=[hook], saving_listeners=[InputPipelineSaverListener(hook)])
+
+    Args:
+        hook: The hook of the same training: it resumes, it keeps its own times to save besides, and it must be among
+            the training's hooks.
+    """
+
+    def __init__(self, hook: CheckpointInputPipelineHook) -> None:
+        self._hook = hook
+
+    def before_save(self, session: Any, global_step_value: Any) -> None:
+        """Called by `CheckpointSaverHook` before each save; the one before the first step has nothing to save."""
+        self._hook.save_now(session, int(global_step_value), wait=True)
 
 
-def _join(names: Sequence[str]) -> str:
-    return ", ".join(names)
+def make_saveable_from_iterator(
+    iterator: Any, external_state_policy: Literal["fail", "warn", "ignore"] | None = None
+) -> Any:
+    """The other documented way: the input inside the model's checkpoint.
+
+    Add what it returns to the collection `SAVEABLE_OBJECTS` of the *training* graph only: added in an evaluation's
+    graph too, the restore of the model would make it evaluate training elements.
+
+    Args:
+        iterator: A `tf.compat.v1.data.Iterator`.
+        external_state_policy: "fail" (default), "warn" or "ignore".
+    """
+    return tf.data.experimental.make_saveable_from_iterator(iterator, external_state_policy)
+
+
+def _config(estimator: Any, checkpoint_dir: Any) -> Any:
+    if (estimator is None) == (checkpoint_dir is None):
+        raise HookUsageError(
+            f"Exactly one of estimator and checkpoint_dir must be given, got estimator={estimator!r} and "
+            f"checkpoint_dir={checkpoint_dir!r}: pass the one and leave out the other."
+        )
+    if estimator is not None and not (hasattr(estimator, "config") and hasattr(estimator, "model_dir")):
+        raise HookUsageError(
+            f"estimator={estimator!r} is not a tf.estimator.Estimator: pass one, or the model's directory as "
+            "checkpoint_dir=."
+        )
+    return None if estimator is None else estimator.config
+
+
+def _basename(config: Any) -> str:
+    if config is not None:
+        replicas, task_type, task_id = config.num_worker_replicas, config.task_type, config.task_id
+    else:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}")
+        spec, task = cluster.get("cluster", {}), cluster.get("task", {})
+        replicas = sum(len(spec.get(role, ())) for role in ("chief", "master", "worker"))
+        task_type, task_id = task.get("type", "worker"), task.get("index", 0)
+    return f"input_{task_type}_{task_id}.ckpt" if replicas > 1 else "input.ckpt"
+
+
+def _check_triggers(save_steps: Any, save_secs: Any) -> None:
+    if (save_steps is None) == (save_secs is None):
+        raise HookUsageError(
+            f"Exactly one of save_steps and save_secs must be given, got save_steps={save_steps} and "
+            f"save_secs={save_secs}: pass the one and leave out the other."
+        )
+    _check_least("save_steps", save_steps, least=1)
+    if save_secs is not None and (
+        not isinstance(save_secs, (int, float)) or isinstance(save_secs, bool) or not save_secs > 0
+    ):
+        raise HookUsageError(f"save_secs={save_secs!r} is not a number above 0: pass one, in seconds.")
 
 
 def _check_least(name: str, value: object, *, least: int, remedy: str = "pass one") -> None:
@@ -215,11 +287,7 @@ def _check_least(name: str, value: object, *, least: int, remedy: str = "pass on
         raise HookUsageError(f"{name}={value!r} is not an integer of at least {least}: {remedy}.")
 
 
-def _check_secs(value: object) -> None:
-    if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0):
-        raise HookUsageError(f"save_secs={value!r} is not a number above 0: pass one, in seconds.")
-
-
-def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+def _choice(name: str, value: Any, choices: Iterable[str]) -> Any:
     if value not in choices:
         raise HookUsageError(f"{name}={value!r} is unknown: pass {' or '.join(map(repr, choices))}.")
+    return value

@@ -1,20 +1,25 @@
 """Input checkpoints as files of one directory. Knows nothing of graphs and sessions.
 
 Checkpoint N of basename `input.ckpt` is TensorFlow's pair `input.ckpt-N.index`,
-`input.ckpt-N.data-00000-of-00001` and the mark `input.ckpt-N.commit`. A save writes the pair in the directory
-`input.ckpt-N.tmp`, renames it to its place, renames the mark to its place, and only then removes the
-temporary directory. So a pair without a mark is no checkpoint, and where a temporary directory is left, such
-a pair is ours to remove. All names in a mark are relative.
+`input.ckpt-N.data-00000-of-00001` and the mark `input.ckpt-N.commit`; one that holds a position only is the mark
+alone. A save writes the pair in the directory `input.ckpt-N.tmp`, renames it to its place, renames the mark to its
+place, and only then removes the temporary directory. So a pair without a mark is no checkpoint, and where a temporary
+directory is left, such a pair is ours to remove. All names in a mark are relative.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+import os
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
+
+from .describe import Signature
 
 _FORMAT = 1
 _PARTS = (".data-00000-of-00001", ".index")
@@ -30,24 +35,42 @@ class Mark:
     step: int
     iterators: tuple[str, ...]
     """The names of the iterators' resources, in the graph that saved them."""
+    holds: str = "iterator"
+    """`iterator`: their state; `position`: nothing but this mark."""
+    began: int = 0
+    """The step at which the data began, or began anew after it had ended."""
+    ended: bool = False
+    """Whether the data had ended at this step."""
+    elements_per_step: tuple[int, ...] | None = None
+    """What a step takes of each iterator, where that is known."""
+    signature: Signature | None = None
+    """None for a checkpoint of TensorFlow's own hook."""
 
 
 class CheckpointStore:
-    """The input checkpoints with one basename in one directory."""
+    """The input checkpoints with one basename in one directory.
 
-    def __init__(self, directory: str, basename: str, *, max_to_keep: int | None) -> None:
-        self._directory = directory
-        self._basename = basename
+    Args:
+        directory: where they are; local, or anything that `tf.io.gfile` knows.
+        basename: what their names begin with.
+        max_to_keep: how many of the newest are kept in any case; None keeps all.
+        durable: whether files and directories are fsynced before they count; local directories only.
+    """
+
+    def __init__(self, directory: str, basename: str, *, max_to_keep: int | None, durable: bool) -> None:
+        self.directory = directory
+        self.basename = basename
         self._max_to_keep = max_to_keep
+        self._durable = durable
         self._own = re.compile(re.escape(basename) + r"-(\d+)\.(commit|retired|tmp)")
 
     def prefix(self, step: int) -> str:
         """TensorFlow's name of checkpoint `step`: the path without the parts' suffixes."""
-        return self._path(f"{self._basename}-{step}")
+        return self._path(f"{self.basename}-{step}")
 
     def open(self) -> None:
         """Makes the directory, and removes what a save that was killed left behind."""
-        tf.io.gfile.makedirs(self._directory)
+        tf.io.gfile.makedirs(self.directory)
         committed = self._steps("commit")
         for step in self._steps("tmp"):
             if step not in committed:
@@ -59,28 +82,66 @@ class CheckpointStore:
         found = [self._read_mark(step) for step in sorted(self._steps("commit"), reverse=True)]
         return [mark for mark in found if isinstance(mark, Mark)], [why for why in found if isinstance(why, str)]
 
+    def foreign(self) -> list[int]:
+        """The steps, newest first, of checkpoints that TensorFlow's own hook left here: pairs with its `.meta`."""
+        names = set(self._names())
+        pattern = re.compile(re.escape(self.basename) + r"-(\d+)\.meta")
+        steps = [int(match[1]) for match in map(pattern.fullmatch, names) if match]
+        whole = [step for step in steps if {f"{self.basename}-{step}{part}" for part in _PARTS} <= names]
+        return sorted(set(whole) - self._steps("commit"), reverse=True)
+
     def begin_save(self, step: int) -> str:
         """Makes the temporary directory of checkpoint `step`; the prefix to write to."""
+        self.abandon(step)
+        tf.io.gfile.makedirs(self.prefix(step) + ".tmp")
+        return f"{self.prefix(step)}.tmp/part"
+
+    def abandon(self, step: int) -> None:
+        """Removes what a save has written so far."""
         temporary = self.prefix(step) + ".tmp"
         if tf.io.gfile.exists(temporary):
             tf.io.gfile.rmtree(temporary)
-        tf.io.gfile.makedirs(temporary)
-        return f"{temporary}/part"
 
     def commit(self, mark: Mark) -> int:
         """Puts what was written to `begin_save`'s prefix in place and marks it; its size in bytes."""
         prefix = self.prefix(mark.step)
+        parts = _PARTS if mark.holds == "iterator" else ()
+        for part in parts:
+            self._sync(f"{prefix}.tmp/part{part}")
         # What is there under this step was retired or is not whole, or it would not be saved again.
         self._remove(prefix + ".commit", prefix + ".retired")
-        for part in _PARTS:
+        for part in parts:
             tf.io.gfile.rename(f"{prefix}.tmp/part{part}", prefix + part, overwrite=True)
-        sizes = {f"{self._basename}-{mark.step}{part}": tf.io.gfile.stat(prefix + part).length for part in _PARTS}
-        content = {"format": _FORMAT, "step": mark.step, "iterators": mark.iterators, "bytes": sizes}
-        with tf.io.gfile.GFile(f"{prefix}.tmp/commit", "w") as file:
-            file.write(json.dumps(content))
-        tf.io.gfile.rename(f"{prefix}.tmp/commit", prefix + ".commit", overwrite=True)
+        size = self._write_mark(mark, parts)
         tf.io.gfile.rmtree(prefix + ".tmp")
-        return sum(sizes.values())
+        return size
+
+    def adopt(self, mark: Mark) -> None:
+        """Marks a pair that is in its place already."""
+        tf.io.gfile.makedirs(self.prefix(mark.step) + ".tmp")
+        self._write_mark(mark, _PARTS)
+        tf.io.gfile.rmtree(self.prefix(mark.step) + ".tmp")
+
+    def _write_mark(self, mark: Mark, parts: tuple[str, ...]) -> int:
+        prefix = self.prefix(mark.step)
+        sizes = {f"{self.basename}-{mark.step}{part}": tf.io.gfile.stat(prefix + part).length for part in parts}
+        content = json.dumps({"format": _FORMAT, **dataclasses.asdict(mark), "bytes": sizes})
+        with tf.io.gfile.GFile(f"{prefix}.tmp/commit", "w") as file:
+            file.write(content)
+        self._sync(f"{prefix}.tmp/commit")
+        self._sync(self.directory)  # the renames of the pair come before the mark's
+        tf.io.gfile.rename(f"{prefix}.tmp/commit", prefix + ".commit", overwrite=True)
+        self._sync(self.directory)
+        return int(sum(sizes.values())) + len(content)
+
+    def _sync(self, path: str) -> None:
+        if not self._durable:
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def retire(self, step: int) -> None:
         """Takes the mark from checkpoint `step`; a person can still give it back until the next `prune`."""
@@ -90,9 +151,7 @@ class CheckpointStore:
         """Retires the checkpoints that are newer than the model: a future that a rollback has abandoned."""
         for beyond in sorted(self._steps("commit")):
             if beyond > step:
-                logger.warning(
-                    "%s-%d is beyond the model's global_step %d and is retired", self._basename, beyond, step
-                )
+                logger.warning("%s-%d is beyond the model's global_step %d and is retired", self.basename, beyond, step)
                 self.retire(beyond)
 
     def prune(self) -> None:
@@ -106,9 +165,10 @@ class CheckpointStore:
         for model in self._model_steps():
             keep.update([step for step in steps if step <= model][:1])
         for step in (set(steps) | self._steps("retired")) - keep:
-            # The mark goes first: a kill in between must not leave a mark without its files.
+            # The mark goes first: a kill in between must not leave a mark without its files. One that TensorFlow's
+            # own hook left has a meta graph too.
             prefix = self.prefix(step)
-            self._remove(prefix + ".commit", *(prefix + part for part in _PARTS), prefix + ".retired")
+            self._remove(prefix + ".commit", *(prefix + part for part in (*_PARTS, ".meta", ".retired")))
 
     def _read_mark(self, step: int) -> Mark | str:
         try:
@@ -121,25 +181,40 @@ class CheckpointStore:
                 found = tf.io.gfile.stat(self._path(name)).length
                 if found != size:
                     raise ValueError(f"{name} has {found} bytes instead of {size}")
-            return Mark(step, tuple(content["iterators"]))
+            return _mark(step, content)
         except (ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
-            return f"{self._basename}-{step}: {error}"
+            return f"{self.basename}-{step}: {error}"
 
     def _path(self, name: str) -> str:
-        return f"{self._directory}/{name}"
+        return f"{self.directory}/{name}"
 
     def _names(self) -> list[str]:
-        return [name.rstrip("/") for name in tf.io.gfile.listdir(self._directory)]  # directories may end with "/"
+        return [name.rstrip("/") for name in tf.io.gfile.listdir(self.directory)]  # directories may end with "/"
 
     def _steps(self, kind: str) -> set[int]:
         matches = map(self._own.fullmatch, self._names())
         return {int(match[1]) for match in matches if match and match[2] == kind}
 
     def _model_steps(self) -> set[int]:
-        matches = map(_MODEL_INDEX.fullmatch, self._names())
-        return {int(match[2]) for match in matches if match and match[1] != self._basename}
+        """The steps of all checkpoints here but input checkpoints, ours and those of other workers."""
+        names = set(self._names())
+        matches = [match for match in map(_MODEL_INDEX.fullmatch, names) if match and match[1] != self.basename]
+        return {int(match[2]) for match in matches if f"{match[1]}-{match[2]}.commit" not in names}
 
     def _remove(self, *paths: str) -> None:
         for path in paths:
             if tf.io.gfile.exists(path):
                 tf.io.gfile.remove(path)
+
+
+def _mark(step: int, content: dict[str, Any]) -> Mark:
+    signature, per_step = content["signature"], content["elements_per_step"]
+    return Mark(
+        step,
+        tuple(content["iterators"]),
+        holds=content["holds"],
+        began=content["began"],
+        ended=content["ended"],
+        elements_per_step=None if per_step is None else tuple(per_step),
+        signature=None if signature is None else Signature(tuple(signature["elements"]), signature["fingerprint"]),
+    )
