@@ -1,6 +1,6 @@
-"""False alarms: random trials over the good pipelines and the good examples; every one must be exact.
+"""Random trials of what must be exact: the good pipelines and examples (false alarms), or the production hook.
 
-    python benchmarks/random_trials.py --trials=300 [--seed=N]
+    python benchmarks/random_trials.py --trials=300 [--of=pipelines|hook] [--seed=N]
 
 Prints a row for each pipeline, the seed, and the trials that were not exact.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import importlib.util
 import json
 import os
 import subprocess
@@ -20,8 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 from good_pipelines import GOOD  # noqa: E402  (the path must be known first)
+from hooked import ESTIMATORS, SESSIONS  # noqa: E402
 
-EXAMPLES = 3  # tests in examples/digits
+HAS_ESTIMATOR = importlib.util.find_spec("tensorflow_estimator") is not None
+TESTS = {
+    "pipelines": (["tests/acceptance/test_good_pipelines.py::test_resumes_exactly", "examples/digits"], len(GOOD) + 3),
+    "hook": (["tests/acceptance/test_hook.py"], len(SESSIONS) + HAS_ESTIMATOR * len(ESTIMATORS)),
+}
+"""What pytest is to run, and how many tests that is."""
 
 CONFTEST = """
 import json, os
@@ -35,14 +42,14 @@ def pytest_runtest_logreport(report):
 """
 
 
-def run(directory: Path, *, trials_each: int, seed: int, processes: int) -> tuple[list[list[str]], float]:
+def run(directory: Path, of: str, *, trials_each: int, seed: int, processes: int) -> tuple[list[list[str]], float]:
     """Runs the trials; returns (test id, outcome, text) of each, and the seconds that it took."""
     log = directory / "trials.jsonl"
     (directory / "log_trials.py").write_text(CONFTEST)
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-p", "log_trials", "-p", "no:randomly", f"-n{processes}"),
         *(f"--preempt-trials={trials_each}", f"--preempt-seed={seed}", "--preempt-at=random"),
-        *("tests/acceptance/test_good_pipelines.py::test_resumes_exactly", "examples/digits"),
+        *TESTS[of][0],
     ]
     environ = {**os.environ, "TRIALS_LOG": str(log), "PYTHONPATH": f"{directory}:{ROOT}"}
     start = time.monotonic()
@@ -56,20 +63,21 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--of", choices=TESTS, default="pipelines")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    tests = len(GOOD) + EXAMPLES
     with tempfile.TemporaryDirectory() as directory:
         rows, seconds = run(
             Path(directory),
-            trials_each=-(-arguments.trials // tests),
+            arguments.of,
+            trials_each=-(-arguments.trials // TESTS[arguments.of][1]),
             seed=arguments.seed,
             processes=arguments.processes,
         )
     outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for node, outcome, text in rows:
-        name = node.split("[")[-1].rsplit("-random", 1)[0] if "test_good" in node else node.split("[")[0]
+        name = node.split("[")[0] if "examples" in node else node.split("[")[-1].rsplit("-random", 1)[0]
         outcomes[name][outcome] += 1
         if outcome != "exact":
             print(f"NOT EXACT  {node}: {text}")
