@@ -25,7 +25,7 @@ from hooked import ESTIMATORS, SESSIONS  # noqa: E402
 
 HAS_ESTIMATOR = importlib.util.find_spec("tensorflow_estimator") is not None
 TESTS = {
-    "pipelines": (["tests/acceptance/test_good_pipelines.py::test_resumes_exactly", "examples/digits"], len(GOOD) + 3),
+    "pipelines": (["tests/acceptance/test_good_pipelines.py::test_resumes_exactly", "examples/digits"], len(GOOD) + 4),
     "hook": (["tests/acceptance/test_hook.py"], len(SESSIONS) + HAS_ESTIMATOR * len(ESTIMATORS)),
 }
 """What pytest is to run, and how many tests that is."""

@@ -32,6 +32,13 @@ def test_session(preemption: Preemption, data_dir: str) -> None:
     )
 
 
+def test_saveable(preemption: Preemption, data_dir: str) -> None:
+    """The input inside the model's checkpoint resumes exactly, and its validation is not taken for training."""
+    preemption.check_script(
+        [str(HERE / "train_saveable.py"), "--model_dir={model_dir}", f"--data_dir={data_dir}"], compare_weights=True
+    )
+
+
 def test_loop(preemption: Preemption, data_dir: str) -> None:
     """A custom loop with one checkpoint for model, step and iterator resumes exactly."""
     here = str(HERE)

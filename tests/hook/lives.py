@@ -36,6 +36,8 @@ class Job:
     """Gets the error as JSON, if one ends the life."""
     steps: int = 40
     save_model: int = 10
+    save_model_secs: float | None = None
+    """Estimators: instead of `save_model`."""
     keep_model: int = 5
     pipeline: str = "seeded"
     hook: dict[str, Any] | None = field(default_factory=dict)
@@ -59,6 +61,8 @@ class Job:
     """Of the input, where it is not the model's."""
     largest_file: int = 0
     """Bytes at which writing to a file fails (RLIMIT_FSIZE), as on a full disk."""
+    trace: str = ""
+    """A file that gets a line for each fsync and each rename."""
     construct: dict[str, Any] = field(default_factory=dict)
     """Only makes a hook, with these arguments."""
     environ: dict[str, str] = field(default_factory=dict)
@@ -109,6 +113,22 @@ def _die_at_file_operation(count: int) -> Any:
             setattr(tf.io.gfile, name, call)
 
     return arm
+
+
+def _trace(path: str) -> None:
+    """Writes down each fsync and each rename, and does them."""
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    fsync, rename = os.fsync, tf.io.gfile.rename
+
+    def traced_fsync(descriptor: Any) -> None:
+        fsync(descriptor)
+        os.write(log, f"fsync {os.readlink(f'/proc/self/fd/{descriptor}')}\n".encode())
+
+    def traced_rename(source: str, target: str, **kwargs: Any) -> None:
+        rename(source, target, **kwargs)
+        os.write(log, f"rename {target}\n".encode())
+
+    os.fsync, tf.io.gfile.rename = traced_fsync, traced_rename
 
 
 def _hooks(job: Job) -> list[Any]:
@@ -274,7 +294,8 @@ def _estimator(job: Job) -> Any:
     strategy = tf.distribute.MirroredStrategy(["/cpu:0"]) if job.strategy == "mirrored" else None
     config = tf.estimator.RunConfig(
         model_dir=job.model_dir,
-        save_checkpoints_steps=job.save_model,
+        **({"save_checkpoints_steps": job.save_model} if job.save_model_secs is None else {}),
+        save_checkpoints_secs=job.save_model_secs,
         save_summary_steps=None,
         log_step_count_steps=None,
         keep_checkpoint_max=job.keep_model,
@@ -328,6 +349,8 @@ def _live(job: Job) -> None:
         os.environ.update(job.environ)
         if job.largest_file:
             resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest_file, job.largest_file))
+        if job.trace:
+            _trace(job.trace)
         if job.construct:
             pipeline_ckpt.CheckpointInputPipelineHook(**job.construct)
         (train if job.train == "session" else train_estimator)(job)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.hook.conftest import Life, Training
 
 pytestmark = pytest.mark.tensorflow
@@ -172,6 +174,27 @@ def test_listener(training: Training, reference: Training) -> None:
     _same(expected, *lives)
     assert [min(life.elements) for life in lives] == [1, 11, 16]
     assert "resumed input.ckpt-10, and 0 steps forward to global_step 10" in lives[1].log
+
+
+def test_durable(training: Training, tmp_path: Path) -> None:
+    """What a mark stands for has been fsynced before the mark is in its place: files first, then their directory."""
+    trace = tmp_path / "trace"
+    assert training.live(steps=10, trace=str(trace)).status == 0
+    lines = trace.read_text().replace(f"{training.model_dir}/", "").replace(str(training.model_dir), ".").splitlines()
+    last = [line for line in lines if "ckpt-10" in line or line == "fsync ."][-8:]
+    assert last == [
+        "fsync input.ckpt-10.tmp/part.data-00000-of-00001",
+        "fsync input.ckpt-10.tmp/part.index",
+        "rename input.ckpt-10.data-00000-of-00001",
+        "rename input.ckpt-10.index",
+        "fsync input.ckpt-10.tmp/commit",
+        "fsync .",
+        "rename input.ckpt-10.commit",
+        "fsync .",
+    ]
+    trace.unlink()
+    assert training.live(steps=20, trace=str(trace), hook={"durable": False}).status == 0
+    assert "fsync" not in trace.read_text()
 
 
 @pytest.mark.parametrize(

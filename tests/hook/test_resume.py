@@ -6,7 +6,9 @@ Each kill is a SIGKILL of a real training; what the lives took is compared with 
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -286,3 +288,14 @@ def test_writes_nothing_but_the_iterators(training: Training) -> None:
         "commit",
     }
     assert "in-" not in (training.model_dir / "checkpoint").read_text()
+
+
+def test_takes_over_what_tensorflow_2_15_wrote(training: Training, reference: Training) -> None:
+    """A directory of TensorFlow 2.15's own hook (`tf215`: an Estimator at step 20, killed) is gone on from."""
+    shutil.copytree(Path(__file__).with_name("tf215"), training.model_dir)
+    expected = reference.live(hook=None).elements
+    lives = [training.live(kill="after:31"), training.live()]
+    assert "took over input.ckpt-20, which TensorFlow's own hook has written" in lives[0].log
+    assert [min(life.elements) for life in lives] == [21, 31]
+    assert _differing(expected, lives) == []
+    assert training.committed() == [20, 30, 40]
