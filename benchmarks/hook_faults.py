@@ -64,7 +64,7 @@ class Row:
                     at = order.index(found, max(0, step - 12)) + 1 if found in order[max(0, step - 12) :] else 0
                     return f"step {step} is trained on element {at}" if at else f"step {step} has another element"
         if error:
-            return f"ends with {error.split(chr(10))[0][:110]}"
+            return "`train` returns after 0 steps" if "0 steps were" in error else f"ends with {error.split(':')[0]}"
         trained = set().union(*(life.elements for life in self.lives))
         return "exact" if trained == set(expected) else f"only {len(trained)} of {steps} steps"
 

@@ -1,8 +1,11 @@
-"""Child side: the fork server and the supervisor of one life. Self-contained but for `worker`; a fresh interpreter.
+"""Child side: the fork server and its supervisors. Self-contained but for `worker`; a fresh interpreter.
 
     pytest process --(requests)--> server: imports TensorFlow once, runs no op, forks supervisors
-                   --(commands)--> supervisor: one a life; forks the training process, ends its whole tree
+                   --(commands)--> supervisor: for one life at a time; forks the training process, ends its whole tree
                                    worker: the training process (`worker.py`)
+
+A supervisor whose life has ended waits for the next one: forking it costs as much as forking the training process. The
+server forks another when none is free.
 
 The supervisor is a child subreaper, so whatever the training leaves behind - a worker, a `setsid` child, a daemon -
 becomes its child and is killed and reaped before it reports the end of the life. Three chains end everything when
@@ -124,7 +127,7 @@ def _site_module() -> str:
 
 def _serve(connection: socket.socket) -> None:
     parent = os.getppid()
-    supervisors: set[int] = set()
+    pool = _Pool()
     wakeup = _wake_on_child()
     poll = select.poll()
     poll.register(connection, select.POLLIN)
@@ -133,19 +136,68 @@ def _serve(connection: socket.socket) -> None:
         ready = {descriptor for descriptor, _ in poll.poll(_LOOK_AROUND_MS)}
         if wakeup.fileno() in ready:
             wakeup.recv(4096)
-        _reap_supervisors(supervisors)
+        pool.reap()
         if connection.fileno() not in ready:
             continue
         data, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 1)
         if not data:
             return
-        control = socket.socket(fileno=descriptors[0])
+        pool.run(connection, data, descriptors[0])
+
+
+class _Pool:
+    """The server's supervisors, by their pids."""
+
+    def __init__(self) -> None:
+        self._supervisors: dict[int, socket.socket] = {}
+        self._busy: set[int] = set()
+
+    def run(self, connection: socket.socket, request: bytes, control: int) -> None:
+        """Hands a request to a supervisor that is free, or to a new one."""
+        # A supervisor says that it is free before it says that its life has ended, so before anybody can ask for the
+        # next one.
+        for pid in list(self._busy):
+            with contextlib.suppress(BlockingIOError):
+                self._supervisors[pid].recv(1, socket.MSG_DONTWAIT)
+                self._busy.discard(pid)
+        free = [pid for pid in self._supervisors if pid not in self._busy]
+        if not any(self._hand(pid, request, control) for pid in free):
+            self._hand(self._fork(connection, control), request, control)
+        os.close(control)
+
+    def _hand(self, pid: int, request: bytes, control: int) -> bool:
+        """Hands a request to a supervisor; False if somebody has killed it."""
+        try:
+            socket.send_fds(self._supervisors[pid], [request], [control])
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        self._busy.add(pid)
+        return True
+
+    def _fork(self, connection: socket.socket, control: int) -> int:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            connection.close()
-            _become_supervisor(control, json.loads(data)["run"])
-        control.close()
-        supervisors.add(pid)
+            os.close(control)
+            for other in (connection, ours, *self._supervisors.values()):
+                other.close()
+            _become_supervisor(theirs)
+        theirs.close()
+        self._supervisors[pid] = ours
+        return pid
+
+    def reap(self) -> None:
+        """Reaps what has ended. A supervisor that was killed leaves its tree to this process, which ends it."""
+        lost = False
+        with contextlib.suppress(ChildProcessError):
+            while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+                supervisor = self._supervisors.pop(pid, None)
+                self._busy.discard(pid)
+                if supervisor is not None:
+                    supervisor.close()
+                    lost = True
+        if lost:
+            end_descendants(spare=self._supervisors)
 
 
 def _wake_on_child() -> socket.socket:
@@ -157,26 +209,18 @@ def _wake_on_child() -> socket.socket:
     return reader
 
 
-def _reap_supervisors(supervisors: set[int]) -> None:
-    """Reaps what has ended. A supervisor that was killed leaves its tree to this process, which ends it."""
-    killed = False
-    with contextlib.suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            pid, status = ended
-            killed |= pid in supervisors and os.WIFSIGNALED(status)
-            supervisors.discard(pid)
-    if killed:
-        end_descendants(spare=supervisors)
-
-
-def _become_supervisor(control: socket.socket, spec_path: str) -> NoReturn:
+def _become_supervisor(requests: socket.socket) -> NoReturn:
     code = 70
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        Supervisor(control, spec_path).run()
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(requests, MAX_MESSAGE, 1)
+            if not data:
+                break  # the server is gone
+            Supervisor(requests, socket.socket(fileno=descriptors[0]), json.loads(data)["run"]).run()
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -189,14 +233,15 @@ def _become_supervisor(control: socket.socket, spec_path: str) -> NoReturn:
 class Supervisor:
     """Runs one life: forwards what the worker says, does what pytest says, ends the tree, reports."""
 
-    def __init__(self, control: socket.socket, spec_path: str) -> None:
+    def __init__(self, requests: socket.socket, control: socket.socket, spec_path: str) -> None:
+        self._requests = requests
         self._control = control
         self._worker, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._parent = os.getppid()
         self._pid = os.fork()
         if self._pid == 0:
-            control.close()
-            self._worker.close()
+            for ours in (requests, control, self._worker):
+                ours.close()
             _become_worker(theirs, spec_path)
         theirs.close()
         self._pidfd = os.pidfd_open(self._pid)
@@ -216,7 +261,12 @@ class Supervisor:
             if self._control.fileno() in ready and not self._obey():
                 break
         status, peak, left = end_descendants(root=self._pid)
-        send(self._control, event="ended", status=status, peak_kb=peak, left_behind=left)
+        os.close(self._pidfd)
+        self._worker.close()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._requests.send(b"!")  # free: see `_Pool.run`
+        with self._control:
+            send(self._control, event="ended", status=status, peak_kb=peak, left_behind=left)
 
     def _forward(self) -> bool:
         message = receive(self._worker)

@@ -16,7 +16,7 @@ from .ledger import PREVIEW_LIMIT, LedgerWriter, pack_preview, preview_share
 from .model import Flag, Kind, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import FrameType
 
     from .fingerprint import Component
@@ -55,8 +55,8 @@ class Source:
     label: str
     components: tuple[dict[str, Any], ...]
     opaque: str | None
-    dense: bool
-    """Whether its elements are nothing but tensors that have bytes."""
+    leaves: Callable[[Any], Iterable[Any]] | None
+    """Of `elements.dense_leaves`."""
     ignored: bool = False
     stream: Stream | None = None
     iterators: int = 0
@@ -140,7 +140,7 @@ class Recorder:
             if known is None:
                 ignored = key == _NO_PIPELINE
                 known = Source(
-                    key, label, *elements.describe(element_spec), elements.all_dense(element_spec), ignored=ignored
+                    key, label, *elements.describe(element_spec), elements.dense_leaves(element_spec), ignored=ignored
                 )
                 self._sources[key] = known
             return known

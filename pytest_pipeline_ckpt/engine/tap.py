@@ -138,7 +138,7 @@ class Tap:
                 self._recorder.end(self._known(iterator))
                 raise
             known = self._known(iterator)
-            self._recorder.taken(known, elements.components(element, dense=known.source.dense), self._steps.eager)
+            self._recorder.taken(known, elements.components(element, known.source.leaves), self._steps.eager)
             return element
 
         return _next_internal

@@ -128,7 +128,8 @@ def _trace(path: str) -> None:
         rename(source, target, **kwargs)
         os.write(log, f"rename {target}\n".encode())
 
-    os.fsync, tf.io.gfile.rename = traced_fsync, traced_rename
+    os.fsync = traced_fsync  # type: ignore[assignment]  # the parameter has another name
+    tf.io.gfile.rename = traced_rename
 
 
 def _hooks(job: Job) -> list[Any]:
