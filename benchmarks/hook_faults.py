@@ -182,7 +182,7 @@ def epochs(row: Row) -> str:
 def evaluate(row: Row) -> str:
     """Passed to `evaluate`."""
     life = row.live(evaluate_with_hook=True)
-    return f"refused: {life.error.split(':')[0]}" if life.error else "evaluates, and says nothing"
+    return f"refused: {life.error.split(':')[0]}" if life.error else "evaluates training elements, and says nothing"
 
 
 ROWS: tuple[Callable[[Row], str], ...] = (

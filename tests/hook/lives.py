@@ -57,6 +57,7 @@ class Job:
     strategy: str = ""
     """`mirrored`: a `MirroredStrategy` over one CPU."""
     evaluate_with_hook: bool = False
+    """The same pipeline in the evaluation, and the hook passed to it too."""
     checkpoint_dir: str = ""
     """Of the input, where it is not the model's."""
     largest_file: int = 0
@@ -277,8 +278,10 @@ def train_estimator(job: Job) -> None:
         estimator.train(lambda: _dataset(job.pipeline), hooks=hooks, steps=count, saving_listeners=listeners)
         if _step_of(estimator) == at:
             raise RuntimeError(f"0 steps were trained from step {at}")
-        evaluation = [hooks[-2]] if job.evaluate_with_hook else []
-        estimator.evaluate(lambda: tf.data.Dataset.range(1000, 1003), hooks=evaluation)
+        if job.evaluate_with_hook:
+            estimator.evaluate(lambda: _dataset(job.pipeline), hooks=[_estimator_hooks(job, estimator)[-2]], steps=3)
+        else:
+            estimator.evaluate(lambda: tf.data.Dataset.range(1000, 1003))
 
 
 def _estimator(job: Job) -> Any:
