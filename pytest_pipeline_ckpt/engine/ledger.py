@@ -16,6 +16,7 @@ import dataclasses
 import json
 import os
 import struct
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ RECORD = np.dtype(
 )
 PREVIEW_BYTES = 64
 PREVIEW_LIMIT = 100_000
+_COLLECTED = 64
 LEDGER, STREAMS, PREVIEWS, OPAQUE = "ledger.bin", "streams.jsonl", "previews.bin", "opaque.txt"
 _PACK = struct.Struct("<BBHIQQII").pack
 _LENGTHS = tuple(bytes((length,)) for length in range(PREVIEW_BYTES + 1))
@@ -48,7 +50,10 @@ _UINT64 = (1 << 64) - 1
 
 
 class LedgerWriter:
-    """Appends records; every method is one `os.write` and safe to call from any thread."""
+    """Appends records, each by one `os.write`; safe to call from any thread.
+
+    Previews are collected: a life that is killed where it was not held lacks those of its last elements.
+    """
 
     def __init__(self, directory: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -57,6 +62,9 @@ class LedgerWriter:
         self._streams = os.open(directory / STREAMS, flags, 0o644)
         self._previews = os.open(directory / PREVIEWS, flags, 0o644)
         self._previews_left = PREVIEW_LIMIT
+        self._collected: list[bytes] = []
+        self._lock = threading.RLock()  # a signal handler may interrupt either
+        os.register_at_fork(after_in_child=self._collected.clear)  # they are the parent's to write
         self._start = time.monotonic()
 
     def stream(self, stream: Stream) -> None:
@@ -71,15 +79,26 @@ class LedgerWriter:
         self, stream: int, iterator: int, value: int, *, rows_digest: int, rows: int, preview: bytes, flags: int = 0
     ) -> None:
         """Appends an element; `preview` is cut to `PREVIEW_BYTES`."""
-        # The preview goes first: a preview without its record is harmless, a record without its preview is not.
         if self._previews_left > 0:
             self._previews_left -= 1
-            os.write(self._previews, preview.ljust(PREVIEW_BYTES, b"\0")[:PREVIEW_BYTES])
+            with self._lock:
+                self._collected.append(preview.ljust(PREVIEW_BYTES, b"\0")[:PREVIEW_BYTES])
+            if len(self._collected) >= _COLLECTED:
+                self.flush()
         self._append(Kind.ELEMENT, flags, stream, iterator, value, rows_digest, rows)
 
     def event(self, kind: Kind, value: int = 0, *, stream: int = 0, iterator: int = 0) -> None:
         """Appends any other record; `value` may be negative (`UNKNOWN_STEP`)."""
+        if kind is not Kind.STEP:
+            self.flush()
         self._append(kind, 0, stream, iterator, value & _UINT64, 0, 0)
+
+    def flush(self) -> None:
+        """Writes the previews that were collected."""
+        with self._lock:
+            if self._collected:
+                os.write(self._previews, b"".join(self._collected))
+                self._collected.clear()
 
     def _append(self, kind: int, flags: int, stream: int, iterator: int, value: int, digest: int, rows: int) -> None:
         ms = int((time.monotonic() - self._start) * 1000) & 0xFFFFFFFF

@@ -69,8 +69,17 @@ class Spec:
 class Gate:
     """Counts training elements and holds the worker at the planned one until it is released or killed."""
 
-    def __init__(self, connection: socket.socket, *, until: int | None, cap: int | None, ignored: list[str]) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        writer: LedgerWriter,
+        *,
+        until: int | None,
+        cap: int | None,
+        ignored: list[str],
+    ) -> None:
         self._connection = connection
+        self._writer = writer
         self._until = until
         self._cap = cap
         self._ignored = frozenset(ignored)
@@ -82,13 +91,13 @@ class Gate:
             return
         self._count += 1
         if self._cap is not None and self._count > self._cap:
-            forkserver.send(self._connection, event="endless")
-            self._wait()
+            self._wait(event="endless")
         elif self._until is not None and self._count >= self._until:
-            forkserver.send(self._connection, event="held", elements=self._count)
-            self._wait()
+            self._wait(event="held", elements=self._count)
 
-    def _wait(self) -> None:
+    def _wait(self, **said: Any) -> None:
+        self._writer.flush()  # whoever is held may be killed
+        forkserver.send(self._connection, **said)
         message = forkserver.receive(self._connection)
         if message is None:
             os._exit(70)  # the supervisor is gone: nobody will ever release this process
@@ -146,9 +155,10 @@ def _run(spec: Spec, connection: socket.socket) -> int:
 
     directory = Path(spec.directory)
     payload = _load(directory / PAYLOAD)
-    gate = Gate(connection, until=spec.until, cap=spec.max_elements, ignored=spec.ignored)
+    writer = LedgerWriter(directory)
+    gate = Gate(connection, writer, until=spec.until, cap=spec.max_elements, ignored=spec.ignored)
     _keep_generated_code_in(directory)
-    installed = tap.install(LedgerWriter(directory), gate, step=payload["step"])
+    installed = tap.install(writer, gate, step=payload["step"])
     try:
         _train(spec, payload["function"])
     except SystemExit as stop:
