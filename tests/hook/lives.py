@@ -62,11 +62,23 @@ class Job:
     """Of the input, where it is not the model's."""
     largest_file: int = 0
     """Bytes at which writing to a file fails (RLIMIT_FSIZE), as on a full disk."""
+    increment: int = 1
+    """By which a step moves `global_step`."""
+    peek: int = 0
+    """Every so many steps an element is taken without a step."""
+    initialise: bool = False
+    """The iterator is initialised by the first run in the session, not when the session is made."""
+    accident: int = 0
+    """At this step a run takes an element and ends in StopIteration, which is no error to a MonitoredSession."""
+    sessions: int = 1
+    """So many sessions, one after the other, with one hook; each trains `steps` divided by this."""
     trace: str = ""
     """A file that gets a line for each fsync and each rename."""
     construct: dict[str, Any] = field(default_factory=dict)
     """Only makes a hook, with these arguments."""
     environ: dict[str, str] = field(default_factory=dict)
+    kill_resume: int = 0
+    """Instead of the K-th change of a name in this life, which a resume makes."""
     interrupt: int = 0
     """The session breaks (AbortedError) once, after this step, and is recovered by TensorFlow."""
     run_anyway: bool = False
@@ -133,9 +145,9 @@ def _trace(path: str) -> None:
     tf.io.gfile.rename = traced_rename
 
 
-def _hooks(job: Job) -> list[Any]:
+def _hooks(job: Job, own: list[Any]) -> list[Any]:
+    """The session's hooks; `own` holds ours, and gets it if it is empty."""
     before, between, after = [], [], []
-    own: list[Any] = []
     kind, _, rest = job.kill.partition(":")
     step, _, count = rest.partition(":")
     if kind == "before":
@@ -148,7 +160,7 @@ def _hooks(job: Job) -> list[Any]:
         after = [_At(int(step), lambda: _die_when_written(own))]
     if job.interrupt:
         after.append(_At(job.interrupt, _break_once()))
-    own += [] if job.hook is None else [_own_hook(job)]
+    own += [] if job.hook is None or own else [_own_hook(job)]
     listeners = [pipeline_ckpt.InputPipelineSaverListener(own[0])] if job.listener else []
     saver = v1.train.CheckpointSaverHook(
         job.model_dir, save_steps=job.save_model, saver=_saver(job), listeners=listeners
@@ -223,7 +235,10 @@ def _unchanged(tensor: Any) -> Any:
 def _element(pipeline: str) -> Any:
     """The tensor of what a step takes."""
     iterator = v1.data.make_initializable_iterator(_dataset(pipeline))
-    v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
+    v1.add_to_collection("initializer", iterator.initializer)
+    if pipeline == "feedable":
+        handle = v1.placeholder_with_default(iterator._string_handle, [])
+        iterator = v1.data.Iterator.from_string_handle(handle, iterator.output_types, iterator.output_shapes)
     if pipeline == "branch":
         return v1.cond(v1.train.get_global_step() >= 0, iterator.get_next, lambda: tf.constant(0, tf.int64))
     element = iterator.get_next()
@@ -232,35 +247,56 @@ def _element(pipeline: str) -> Any:
             return element * 1000 + iterator.get_next()
     if pipeline == "two":
         other = v1.data.make_initializable_iterator(tf.data.Dataset.range(100).shuffle(9, seed=3).repeat())
-        v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, other.initializer)
+        v1.add_to_collection("initializer", other.initializer)
         return element * 1000 + other.get_next()
     return element
 
 
 def train(job: Job) -> None:
     """Trains to step `job.steps`; the model is its global_step."""
+    own: list[Any] = []
+    for number in range(1, job.sessions + 1):
+        _train_session(job, own, steps=job.steps * number // job.sessions)
+
+
+def _train_session(job: Job, own: list[Any], *, steps: int) -> None:
     with tf.Graph().as_default():
         if job.pipeline != "no step":
             global_step = v1.train.get_or_create_global_step()
         element = tf.constant(0) if job.pipeline == "no iterator" else _element(job.pipeline)
         if job.pipeline == "no step":
             _own_hook(job).begin()
+        initializers = v1.get_collection("initializer")
+        if not job.initialise:
+            for op in initializers:
+                v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, op)
         with tf.control_dependencies([element]):
-            step_op = v1.assign_add(global_step, 1)
+            step_op = v1.assign_add(global_step, job.increment)
         train_op = tf.numpy_function(_logger(job.log), [step_op, element], tf.int64)
+        fails = tf.numpy_function(_stop, [element], tf.int64)
         # The loop of a real training: never a step more than asked for, also when it is called again at the
         # end.
         with v1.train.MonitoredTrainingSession(
             checkpoint_dir=job.model_dir,
-            hooks=_hooks(job),
+            hooks=_hooks(job, own),
             save_checkpoint_steps=None,
             save_checkpoint_secs=None,
             save_summaries_steps=None,
             log_step_count_steps=None,
         ) as session:
+            if job.initialise:
+                session.run(initializers)
             step = 0 if job.run_anyway else session.run(global_step)
-            while step < job.steps and not session.should_stop():
+            while step < steps and not session.should_stop():
+                if job.accident and step == job.accident:
+                    session.run(fails)
                 step = session.run(train_op)
+                if job.peek and step % job.peek == 0:
+                    session.run(element)
+
+
+def _stop(_: Any) -> Any:
+    raise StopIteration
 
 
 def train_estimator(job: Job) -> None:
@@ -353,6 +389,8 @@ def _live(job: Job) -> None:
         os.environ.update(job.environ)
         if job.largest_file:
             resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest_file, job.largest_file))
+        if job.kill_resume:
+            _die_at_file_operation(job.kill_resume)()
         if job.trace:
             _trace(job.trace)
         if job.construct:

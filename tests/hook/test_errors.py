@@ -125,9 +125,9 @@ def test_elements_per_step_cannot_be_counted(training: Training) -> None:
     life = training.live(**job)
     assert (life.elements, life.error) == (
         {},
-        "FastForwardError: How many elements a step takes of the iterators IteratorV2:0 cannot be counted from the "
-        "graph, and the pipeline must be brought from step 15 to the model's step 20. Pass elements_per_step= with one "
-        "number for each of them (0: not used in training).",
+        "FastForwardError: How many elements a step takes of the iterators IteratorV2:0 is not known, and the pipeline "
+        "must be brought from step 15 to the model's step 20. Pass elements_per_step= with one number for each of them "
+        "(0: not used in training).",
     )
     job["hook"]["elements_per_step"] = 1
     assert min(training.live(**job).elements) == 21

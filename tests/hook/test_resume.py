@@ -274,6 +274,8 @@ def test_mark(training: Training) -> None:
         "began": 0,
         "ended": False,
         "elements_per_step": [1],
+        "varies": False,
+        "taken": [10],
         "signature": {"elements": ["int64()"]},
         "bytes": sizes,
     }

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import tensorflow as tf
 
 from .errors import FastForwardError, NotSerializableError, NoUsableCheckpointError, StorageError
+from .graph import first_line
 from .store import CheckpointStore, Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .graph import InputPipelines
 
@@ -55,10 +56,13 @@ class InputCheckpointer:
         self._policy = policy
         self._signature = pipelines.graph.signature
         self._holds = policy.state
-        self._per_step: tuple[int, ...] | None = None
+        self._progress = Progress(pipelines.given)
         self._began = 0
         self._saved: Mark | None = None
-        self._half_restored = False
+        self._dirty = False
+        """Whether the iterators may be anywhere: a resume has begun, and has not come to its end."""
+        self._changed = ""
+        """The checkpoint that another pipeline wrote, if that is where this one goes on."""
         self._failure: Exception | None = None
         """Why the last save could not be written."""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="pipeline_ckpt")
@@ -66,46 +70,111 @@ class InputCheckpointer:
 
     # Resuming.
 
-    def resume(self, session: Any, step: int, fetches: Any) -> None:
+    def resume(self, session: Any, step: int) -> None:
         """Brings the iterators, which have just been initialised, to the element after step `step`.
 
-        Args:
-            fetches: of the run that is about to happen, which may tell what a step takes.
-
         Raises:
+            StorageError: the first checkpoint of a training cannot be written.
             NoUsableCheckpointError: there is no usable checkpoint, and the policy is "error".
             FastForwardError: the pipeline cannot be brought to `step`.
         """
         begun = time.monotonic()
         self.finish()
         self._saved = None
+        if self._dirty:
+            self._pipelines.restart(session)
+        self._dirty, self._changed = True, ""
         try:
             self._store.open()
         except (OSError, tf.errors.OpError) as error:
             raise self._unwritable(error) from error
-        self._per_step = self._pipelines.given or self._pipelines.count()
-        self._half_restored = False
         mark, problems = self._restore_newest(session, step)
-        if mark is None:
-            if step > 0 and self._policy.on_missing == "error":
-                raise self._nothing_usable(step, problems)
-            self._began = 0
-        start, fresh = self._start(mark)
-        if fresh and self._half_restored:
-            self._pipelines.restart(session)
-        self._per_step = self._per_step or (None if mark is None else mark.elements_per_step)
-        if start < step:
-            self._fast_forward(session, start, step, fresh=fresh, counted=self._pipelines.count(fetches))
+        if mark is None and step > 0 and self._policy.on_missing == "error":
+            raise self._nothing_usable(step, problems)
+        self._go_to(session, mark)
+        taken = self._go_on(session, mark, step)
+        self._pipelines.count_from_zero(session)
+        self._progress.begin(step, taken)
         self._store.retire_beyond(step)
         self._saved = mark
         if mark is not None:
-            self._say_resumed(mark, start, step, time.monotonic() - begun)
-        else:
+            self._say_resumed(mark, step, time.monotonic() - begun)
+        if mark is None or self._draws_anew(mark, step):
             # The first checkpoint holds the seeds that the pipeline drew: later fast-forwards need no luck. It is
             # complete before the first step, or a model checkpoint could come to stand without it.
+            self._saved = None
             self.save(session, step, wait=True, prune=False)
             if self._failure is not None:
                 raise self._unwritable(self._failure) from self._failure
+        self._dirty = False
+
+    def _begins_anew(self, mark: Mark | None) -> bool:
+        """Whether a checkpoint stands for the beginning of the data."""
+        return mark is None or (mark.ended and self._policy.at_end == "restart")
+
+    def _draws_anew(self, mark: Mark, step: int) -> bool:
+        """Whether the pipeline has drawn seeds that no checkpoint holds: those of an epoch that begins now."""
+        begins = mark.step == step and self._begins_anew(mark)
+        return begins and self._holds == "iterator" and bool(self._pipelines.graph.unreproducible)
+
+    def _go_to(self, session: Any, mark: Mark | None) -> None:
+        """Brings the iterators to where a checkpoint has them."""
+        self._began = 0 if mark is None else mark.step if self._begins_anew(mark) else mark.began
+        if mark is not None and mark.holds == "position" and self._began < mark.step:
+            self._check_reproducible(mark.began, mark.step, fresh=True)
+            self._pipelines.skip(session, self._position_of(mark))
+
+    def _position_of(self, mark: Mark) -> tuple[int, ...]:
+        if mark.taken is not None:
+            return mark.taken
+        per_step = mark.elements_per_step or self._progress.given
+        if per_step is None:
+            raise self._uncounted(mark.began, mark.step)
+        return tuple(count * (mark.step - mark.began) for count in per_step)
+
+    def _go_on(self, session: Any, mark: Mark | None, step: int) -> tuple[int, ...] | None:
+        """Takes, and drops, the elements of the steps from a checkpoint's to `step`.
+
+        Returns:
+            How many elements of each iterator were taken since the data began, where that is known.
+        """
+        start = 0 if mark is None else mark.step
+        per_step = self._per_step_of(mark)
+        anew = self._begins_anew(mark)
+        taken = (0,) * len(self._pipelines.names) if anew or mark is None else mark.taken
+        if start < step:
+            if per_step is None:
+                raise self._uncounted(start, step)
+            self._check_reproducible(start, step, fresh=anew or self._from_position(mark))
+            can_wrap = not self._pipelines.graph.unreproducible or self._policy.on_nondeterminism == "warn"
+            wraps = self._policy.at_end == "restart" and can_wrap
+            began = self._pipelines.advance(session, start=start, stop=step, per_step=per_step, wraps=wraps)
+            if began > start:
+                self._began, start, taken = began, began, (0,) * len(per_step)
+        if taken is None and per_step is not None and mark is not None:
+            taken = tuple(count * (mark.step - mark.began) for count in per_step)  # TensorFlow's hook counted nothing
+        if taken is None or per_step is None:
+            return taken
+        return tuple(before + count * (step - start) for before, count in zip(taken, per_step, strict=True))
+
+    @staticmethod
+    def _from_position(mark: Mark | None) -> bool:
+        return mark is not None and mark.holds == "position"
+
+    def _per_step_of(self, mark: Mark | None) -> tuple[int, ...] | None:
+        """What a step took when a checkpoint was written."""
+        if mark is not None and mark.elements_per_step is not None:
+            return mark.elements_per_step
+        if mark is not None and mark.varies:
+            return self._progress.given
+        return self._progress.given or self._pipelines.assumed()
+
+    def _uncounted(self, start: int, step: int) -> FastForwardError:
+        return FastForwardError(
+            f"How many elements a step takes of the iterators {_join(self._pipelines.names)} is not known, "
+            f"and the pipeline must be brought from step {start} to the model's step {step}. Pass "
+            "elements_per_step= with one number for each of them (0: not used in training)."
+        )
 
     def _unwritable(self, error: Exception) -> StorageError:
         return StorageError(
@@ -116,8 +185,6 @@ class InputCheckpointer:
     def _restore_newest(self, session: Any, step: int) -> tuple[Mark | None, list[str]]:
         """The checkpoint that was restored, None for none, and why others were not."""
         marks, problems = self._store.committed()
-        if not marks and not problems:
-            return self._take_over(session, step)
         for mark in marks:
             if mark.step > step:
                 continue
@@ -126,8 +193,7 @@ class InputCheckpointer:
                 _warn(problems)
                 return mark, problems
             problems.append(f"{self._basename}-{mark.step}: {problem}")
-        _warn(problems)
-        return None, problems
+        return self._take_over(session, step, problems)
 
     def _other_pipeline(self, mark: Mark) -> str:
         """Why a checkpoint is not of these iterators; empty if it is."""
@@ -144,8 +210,9 @@ class InputCheckpointer:
             try:
                 self._pipelines.restore(session, self._store.prefix(mark.step))
             except (*_DAMAGED, *_UNFIT) as error:
-                return self._not_restored(mark, error)
+                return self._not_restored(session, mark, error)
         if mark.signature is not None and mark.signature.fingerprint != self._signature.fingerprint:
+            self._changed = f"{self._basename}-{mark.step}"
             logger.warning(
                 "the input pipeline is not the one that wrote %s-%d (its code, file names or TensorFlow's version "
                 "changed): elements that were in its buffers are the old one's, all others the new one's",
@@ -153,19 +220,18 @@ class InputCheckpointer:
             )
         return ""
 
-    def _not_restored(self, mark: Mark, error: Any) -> str:
+    def _not_restored(self, session: Any, mark: Mark, error: Any) -> str:
         """Why a checkpoint could not be restored."""
         if error.op is not None and error.op.type == "DeserializeIterator":
             # The file is whole. The iterators may have got a part of it.
-            self._half_restored = True
+            self._pipelines.restart(session)
             return f"TensorFlow cannot restore it into this pipeline, which is another one ({type(error).__name__})"
         if isinstance(error, _DAMAGED) and mark.signature is not None:  # one of TensorFlow's hook has no mark
             self._store.retire(mark.step)
         return type(error).__name__
 
-    def _take_over(self, session: Any, step: int) -> tuple[Mark | None, list[str]]:
+    def _take_over(self, session: Any, step: int, problems: list[str]) -> tuple[Mark | None, list[str]]:
         """Restores what TensorFlow's own hook has left, and makes it a checkpoint of ours."""
-        problems = []
         for foreign in self._store.foreign():
             if foreign > step:
                 continue
@@ -175,6 +241,7 @@ class InputCheckpointer:
                 problems.append(f"{self._basename}-{foreign} of TensorFlow's hook: {problem}")
                 continue
             self._store.adopt(mark)
+            _warn(problems)
             logger.info("took over %s-%d, which TensorFlow's own hook has written", self._basename, foreign)
             return mark, problems
         _warn(problems)
@@ -187,35 +254,13 @@ class InputCheckpointer:
             'Restore the files, or pass on_missing="replay" if the pipeline yields the same elements in each run.'
         )
 
-    def _start(self, mark: Mark | None) -> tuple[int, bool]:
-        """The step at which the iterators are now, and whether they are at the beginning of the data."""
-        if mark is None:
-            return 0, True
-        if mark.ended and self._policy.at_end == "restart":
-            self._began = mark.step
-            return mark.step, True
-        self._began = mark.began
-        return (mark.began, True) if mark.holds == "position" else (mark.step, False)
-
-    def _fast_forward(self, session: Any, start: int, step: int, *, fresh: bool, counted: Any) -> None:
-        per_step = self._per_step = self._per_step or counted
-        names = _join(self._pipelines.names)
-        if per_step is None:
-            raise FastForwardError(
-                f"How many elements a step takes of the iterators {names} cannot be counted from the graph, and the "
-                f"pipeline must be brought from step {start} to the model's step {step}. Pass elements_per_step= with "
-                f"one number for each of them (0: not used in training)."
-            )
-        self._check_reproducible(start, step, fresh=fresh)
-        wraps = self._policy.at_end == "restart"
-        began = self._pipelines.advance(session, start=start, stop=step, per_step=per_step, wraps=wraps)
-        self._began = began if began > start else self._began
-
     def _check_reproducible(self, start: int, step: int, *, fresh: bool) -> None:
         """Within an epoch the state of an unseeded shuffle is in the checkpoint; from the beginning nothing is."""
         found = self._pipelines.graph.unreproducible
         if not fresh:
             found = tuple(name for name in found if "deterministic" in name)
+        if self._changed:
+            found = (*found, f"it is not the one that wrote {self._changed}")
         if found:
             sentence = (
                 f"the pipeline must be brought from step {start} to the model's step {step}, and does not yield the "
@@ -234,7 +279,8 @@ class InputCheckpointer:
                 *(start, step),
             )
 
-    def _say_resumed(self, mark: Mark, start: int, step: int, seconds: float) -> None:
+    def _say_resumed(self, mark: Mark, step: int, seconds: float) -> None:
+        start = mark.began if mark.holds == "position" else mark.step
         logger.info(
             "resumed %s-%d, and %d steps forward to global_step %d, in %.3f s",
             *(self._basename, mark.step, step - start, step, seconds),
@@ -248,7 +294,7 @@ class InputCheckpointer:
 
     # Saving.
 
-    def save(self, session: Any, step: int, *, wait: bool, prune: bool = True, fetches: Any = None) -> None:
+    def save(self, session: Any, step: int, *, wait: bool, prune: bool = True) -> None:
         """Saves the iterators as they are, unless step `step` is saved already.
 
         The training thread waits until their state is taken; another thread writes it, one save after the other.
@@ -256,22 +302,48 @@ class InputCheckpointer:
         Args:
             wait: for the writing too.
             prune: delete checkpoints that are not needed any more.
-            fetches: of the run that made this step, which may tell what a step takes.
 
         Raises:
             NotSerializableError: TensorFlow cannot save the pipeline, and the policy does not allow a position.
         """
-        if self._saved is not None and self._saved.step == step:
-            return
-        begun = time.monotonic()
-        self.finish()
-        self._learn(fetches)
-        self._hold(session)
-        mark = self._mark(step)
-        self._saved = mark
-        self._writing = self._writer.submit(self._write, session, mark, begun, prune)
+        if self._saved is None or self._saved.step != step:
+            begun = time.monotonic()
+            self.finish()
+            self._hold(session)
+            self.observe(session, step)
+            self._saved = self._mark(step)
+            self._writing = self._writer.submit(self._write, session, self._saved, begun, prune)
         if wait:
             self.finish()
+
+    def count_from_zero(self, session: Any) -> None:
+        """Makes the counters of a new session."""
+        self._pipelines.count_from_zero(session)
+
+    def initialised_by(self, fetches: Any) -> bool:
+        """Whether a run of these fetches initialises the iterators, so that they can be resumed only after it."""
+        return self._pipelines.initialised_by(fetches)
+
+    def observe(self, session: Any, step: int) -> None:
+        """Looks how many elements the steps so far have taken."""
+        self._progress.observe(step, self._pipelines.counts(session) if self._pipelines.countable else None)
+        self.finish()
+        saved = self._saved
+        if saved is None or saved.step == step:
+            return
+        known = saved.elements_per_step if saved.elements_per_step is not None else self._progress.per_step
+        better = dataclasses.replace(
+            saved, elements_per_step=None if self._progress.varies else known, varies=self._progress.varies
+        )
+        if better != saved:
+            # The checkpoint from before the first step could not know it, and it may be the newest for long.
+            self._saved = better
+            self._try(saved.step, lambda: self._store.adopt(better))
+
+    @property
+    def has_observed(self) -> bool:
+        """Whether it has been looked once how many elements a step takes."""
+        return self._progress.has_observed
 
     def save_last(self, session: Any, step: int, *, cut_short: bool) -> None:
         """Saves for the last time, and whether the data has ended.
@@ -281,29 +353,38 @@ class InputCheckpointer:
         """
         self.finish()
         saved = self._saved if self._saved is not None and self._saved.step == step else None
-        looks = cut_short or self._policy.at_end == "restart"
-        if saved is not None and (saved.ended or not looks):
+        if saved is not None and (saved.ended or not (cut_short or self._policy.at_end == "restart")):
             return
-        if saved is None:
-            self._hold(session)
-        # The state is taken, so nothing is lost by an element that is taken now.
-        ended = looks and self._has_ended(session)
-        if saved is None:
+        self._hold(session)
+        if cut_short:
+            self._progress.taken = None  # what it has asked for in vain is counted too
+        else:
+            self.observe(session, step)
+        ended = self._has_ended(session, cut_short=cut_short)
+        if saved is None and (ended or not cut_short):
+            # A run that did not come back may have taken an element: the checkpoint before, and reading on, is exact.
             self._saved = self._mark(step, ended=ended)
             self._write(session, self._saved, time.monotonic(), prune=True)
-        elif ended:
-            self._store.adopt(dataclasses.replace(saved, ended=True))
+            return
+        if saved is not None and ended:
+            ended_mark = self._saved = dataclasses.replace(saved, ended=True)
+            self._try(step, lambda: self._store.adopt(ended_mark))
+        self._drop(session)
 
-    def _has_ended(self, session: Any) -> bool:
+    def _has_ended(self, session: Any, *, cut_short: bool) -> bool:
+        """Whether no element is left; the iterators are as they were, where their state is held."""
+        holds = self._holds == "iterator"
+        # Without a reason to look, not where Python or another process makes the elements, which may take for ever.
+        if not cut_short and (self._policy.at_end == "stop" or not holds):
+            return False
+        trained = self._progress.trained
         several = len(self._pipelines.names) > 1
-        if self._per_step is None and several:
+        if several and trained is None:
             return False  # it may be a validation's
-        return self._pipelines.has_ended(session, self._per_step or (1,))
-
-    def close(self) -> None:
-        """Waits for what is being written, and ends the thread that writes."""
-        self.finish()
-        self._writer.shutdown()
+        ended = self._pipelines.has_ended(session, trained or (True,) * len(self._pipelines.names))
+        if holds and not ended:
+            self._pipelines.rewind(session)
+        return ended
 
     def finish(self) -> None:
         """Waits until what is being written is written."""
@@ -311,9 +392,10 @@ class InputCheckpointer:
             writing, self._writing = self._writing, None
             writing.result()
 
-    def _learn(self, fetches: Any) -> None:
-        if self._per_step is None and fetches is not None:
-            self._per_step = self._pipelines.count(fetches)
+    def close(self) -> None:
+        """Waits for what is being written, and ends the thread that writes."""
+        self.finish()
+        self._writer.shutdown()
 
     def _mark(self, step: int, *, ended: bool = False) -> Mark:
         return Mark(
@@ -322,7 +404,9 @@ class InputCheckpointer:
             holds=self._holds,
             began=self._began,
             ended=ended,
-            elements_per_step=self._per_step,
+            elements_per_step=self._progress.per_step,
+            varies=self._progress.varies,
+            taken=self._progress.taken,
             signature=self._signature,
         )
 
@@ -340,6 +424,8 @@ class InputCheckpointer:
                     "each run",
                     error.op,
                 )
+        if self._holds == "position" and not self._pipelines.countable and self._progress.given is None:
+            raise self._uncounted(0, 0)
         found = ", ".join(self._pipelines.graph.unreproducible)
         if self._holds == "position" and found and self._policy.on_nondeterminism == "error":
             # Said at the first save, not at the first resume, which may be days later.
@@ -351,37 +437,111 @@ class InputCheckpointer:
 
     def _write(self, session: Any, mark: Mark, begun: float, prune: bool) -> None:
         """Writes what is held. Not being able to is no reason to end a training: the checkpoint before is whole."""
-        self._failure = None
-        try:
+
+        def write() -> int:
             prefix = self._store.begin_save(mark.step)
             if mark.holds == "iterator":
                 self._pipelines.write(session, prefix)
-            size = self._store.commit(mark)
-        except (OSError, RuntimeError, tf.errors.OpError) as error:  # RuntimeError: the session is closed
-            self._saved, self._failure = None, error
-            with contextlib.suppress(OSError, tf.errors.OpError):
-                self._store.abandon(mark.step)
-            logger.warning(
-                "%s-%d was not saved: %s (%s); the one before it is whole, and the next save tries again",
-                *(self._basename, mark.step, _reason(error), self._directory),
-            )
+            return self._store.commit(mark)
+
+        size = self._try(mark.step, write)
+        self._drop(session)
+        if size is None:
             return
-        finally:
-            if mark.holds == "iterator":
-                with contextlib.suppress(RuntimeError, tf.errors.OpError):  # a session that has broken holds nothing
-                    self._pipelines.drop(session)
         if prune:
-            self._store.prune()
+            self._try(mark.step, self._store.prune, what="old checkpoints were not deleted")
         seconds = time.monotonic() - begun
         logger.info("saved %s-%d, %d bytes in %.3f s", self._basename, mark.step, size, seconds)
+
+    def _try(self, step: int, call: Callable[[], Any], *, what: str = "") -> Any:
+        """The result of a call that writes files; None, and a warning, where they can't be written."""
+        self._failure = None
+        try:
+            return call()
+        except (OSError, RuntimeError, tf.errors.OpError) as error:  # RuntimeError: the session is closed
+            if what:
+                logger.warning("%s: %s (%s)", what, _reason(error), self._directory)
+                return None
+            self._saved, self._failure = None, error
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                self._store.abandon(step)
+            logger.warning(
+                "%s-%d was not saved: %s (%s); the one before it is whole, and the next save tries again",
+                *(self._basename, step, _reason(error), self._directory),
+            )
+            return None
+
+    def _drop(self, session: Any) -> None:
+        with contextlib.suppress(RuntimeError, tf.errors.OpError):  # a session that has broken holds nothing
+            self._pipelines.drop(session)
+
+
+class Progress:
+    """How many elements the training takes of each iterator.
+
+    Args:
+        given: What a step takes, as the user says.
+    """
+
+    def __init__(self, given: tuple[int, ...] | None) -> None:
+        self.given = given
+        self.has_observed = False
+        self.taken: tuple[int, ...] | None = None
+        """Since the data began; None where it cannot be known."""
+        self._base: tuple[int, ...] | None = None
+        self._counts: tuple[int, ...] | None = None
+        self._step = 0
+        self._measured: tuple[int, ...] | None = None
+        self.varies = False
+        """Whether a step does not always take the same, or what it takes cannot be counted."""
+
+    def begin(self, step: int, taken: tuple[int, ...] | None) -> None:
+        """A resume has come to step `step`, with so many elements taken."""
+        self.taken = self._base = taken
+        self._step = step
+        self._counts = None
+        self._measured, self.varies, self.has_observed = None, False, False
+
+    def observe(self, step: int, counts: tuple[int, ...] | None) -> None:
+        """At step `step` the training has taken `counts` elements since the resume; None: that cannot be counted."""
+        if counts is None:
+            self.taken, self.has_observed, self.varies = None, True, self.given is None
+            if self.given is not None and self._base is not None:
+                self.taken = tuple(a + (step - self._step) * b for a, b in zip(self._base, self.given, strict=True))
+                self._base, self._step = self.taken, step
+            return
+        before = self._counts or (0,) * len(counts)
+        if step > self._step:
+            self._compare(step - self._step, [now - then for now, then in zip(counts, before, strict=True)])
+            self._step, self._counts, self.has_observed = step, counts, True
+        if self._base is not None:
+            self.taken = tuple(base + count for base, count in zip(self._base, counts, strict=True))
+
+    def _compare(self, steps: int, taken: list[int]) -> None:
+        found = tuple(count // steps for count in taken)
+        whole = all(count % steps == 0 for count in taken) and any(taken)
+        if not whole or (self._measured is not None and self._measured != found):
+            self.varies = True
+        self._measured = found if whole else None
+
+    @property
+    def per_step(self) -> tuple[int, ...] | None:
+        """What a step takes; None where that is not known, or not always the same."""
+        return self.given or (None if self.varies else self._measured)
+
+    @property
+    def trained(self) -> tuple[bool, ...] | None:
+        """Which iterators the training takes elements of, if any has been seen."""
+        counts = self.given or self._counts
+        return tuple(map(bool, counts)) if counts is not None and any(counts) else None
 
 
 def _reason(error: Exception) -> str:
     """What the system says, without TensorFlow's header and stack; the last part of `path; No space left`."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = next((line for line in lines if "; " in line), lines[0] if lines else type(error).__name__)
+    lines = str(error).splitlines()
+    said = next((line.strip() for line in lines if "; " in line), first_line(error))
     return said.rsplit("; ", 1)[-1].split(" [")[0]
 
 

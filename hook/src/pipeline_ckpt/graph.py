@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -44,15 +45,19 @@ class InputPipelines:
         self.graph = PipelineGraph(resources)
         self.given = _given(elements_per_step, self.names)
         self._resources = resources
-        self._steps = _writers(tf.compat.v1.train.get_global_step())
+        self._unique = uuid.uuid4().hex  # another hook of this graph has variables of its own
         with tf.name_scope("pipeline_ckpt"):
             self._build(policy)
+            self._count_elements()
 
     def _build(self, policy: str) -> None:
         # The names that TensorFlow's own hook gave to the same tensors.
         keys = [name + "_STATE" for name in self.names]
         self._prefix = tf.compat.v1.placeholder(tf.string, [], name="prefix")
-        holders = [_holder(resource, number) for number, resource in enumerate(self._resources)]
+        holders = [
+            _variable(resource, f"{self._unique}_state_{number}", tf.variant, None)
+            for number, resource in enumerate(self._resources)
+        ]
         # The state is taken in the training thread, which must wait for it; what is held can be written by another.
         self._hold = [
             _held(resource, holder, policy) for resource, holder in zip(self._resources, holders, strict=True)
@@ -69,12 +74,40 @@ class InputPipelines:
             shape_and_slices=[""] * len(keys),
             dtypes=[tf.variant] * len(keys),
         )
-        restores = zip(self._resources, read, strict=True)
-        self._restore = [tf.raw_ops.DeserializeIterator(resource_handle=r, serialized=state) for r, state in restores]
+        self._restore = _deserialized(self._resources, read)
+        self._rewind = _deserialized(self._resources, held)
         self._advance = [_get_next(resource) for resource in self._resources]
         for op in self._advance:
             tf.compat.v1.add_to_collection(_OWN_OPS, op)
         self._restart = [op for resource in self._resources for op in initializers(resource)]
+
+    def _count_elements(self) -> None:
+        """Counts in the graph what the training takes: who takes an element runs what is before its get-next op."""
+        self.countable = True
+        self._zero, self._counts = [], []
+        for number, resource in enumerate(self._resources):
+            counter = _variable(resource, f"{self._unique}_count_{number}", tf.int64, [])
+            with tf.compat.v1.colocate_with(resource, ignore_existing=True):
+                zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
+            self._zero.append(tf.raw_ops.AssignVariableOp(resource=counter, value=zero))
+            self._counts.append(tf.raw_ops.ReadVariableOp(resource=counter, dtype=tf.int64))
+            for op in self._consumers(resource):
+                # In a branch or a loop, of functions or of v1's control flow, what is before an op runs anyway.
+                if op.type not in _GET_NEXT or op._control_flow_context is not None:
+                    self.countable = False
+                else:
+                    op._add_control_input(tf.raw_ops.AssignAddVariableOp(resource=counter, value=one))
+        for op in self._zero:
+            # A hook that takes an element before ours is asked must find the counters.
+            tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TABLE_INITIALIZERS, op)
+
+    def count_from_zero(self, session: Any) -> None:
+        """Forgets what was taken so far."""
+        session.run(self._zero)
+
+    def counts(self, session: Any) -> tuple[int, ...]:
+        """How many elements the training has taken of each iterator since `count_from_zero`."""
+        return tuple(int(count) for count in session.run(self._counts))
 
     def hold(self, session: Any) -> None:
         """Takes the iterators' state, to be written by `write`; the training waits for no more than this.
@@ -90,6 +123,10 @@ class InputPipelines:
     def write(self, session: Any, prefix: str) -> None:
         """Writes what is held as a TensorFlow checkpoint (no variables, no graph); safe in any thread."""
         session.run(self._write, {self._prefix: prefix})
+
+    def rewind(self, session: Any) -> None:
+        """Brings the iterators back to what is held."""
+        session.run(self._rewind)
 
     def drop(self, session: Any) -> None:
         """Frees what is held."""
@@ -138,18 +175,48 @@ class InputPipelines:
         return None
 
     def restart(self, session: Any) -> None:
-        """Runs the iterators' initializers."""
+        """Runs the iterators' initializers.
+
+        Raises:
+            FastForwardError: There is not one for each, so which dataset is the training's is not known.
+        """
+        if len(self._restart) != len(self._resources):
+            raise FastForwardError(
+                f"The data of the iterators {', '.join(self.names)} must begin anew, and the graph has "
+                f"{len(self._restart)} initializers for {len(self._resources)} of them: give each iterator one dataset."
+            )
         session.run(self._restart)
 
-    def has_ended(self, session: Any, per_step: Sequence[int]) -> bool:
+    def initialised_by(self, fetches: Any) -> bool:
+        """Whether a `session.run` of these fetches initialises one of the iterators."""
+        executed = _closure(self._resources[0].graph, fetches)
+        return any(op.name in executed for op in self._restart)
+
+    def skip(self, session: Any, counts: Sequence[int]) -> None:
+        """Takes, and drops, so many elements of each iterator.
+
+        Raises:
+            FastForwardError: One ended before.
+        """
+        for name, op, count in zip(self.names, self._advance, counts, strict=True):
+            try:
+                for taken in range(count):  # noqa: B007  (what was taken when it ended)
+                    session.run(op)
+            except tf.errors.OutOfRangeError:
+                raise FastForwardError(
+                    f"The iterator {name} ended after {taken} of the {count} elements that were taken before the "
+                    "preemption: the data has become shorter."
+                ) from None
+
+    def has_ended(self, session: Any, trained: Sequence[bool]) -> bool:
         """Whether an iterator that is trained on has no further element; takes one if it has.
 
         An iterator that gives no answer within 2 s has not ended.
         """
         options = tf.compat.v1.RunOptions(timeout_in_ms=_PROBE_MS)
         try:
-            for op, count in zip(self._advance, per_step, strict=True):
-                if count:
+            for op, asked in zip(self._advance, trained, strict=True):
+                if asked:
                     session.run(op, options=options)
         except tf.errors.OutOfRangeError:
             return True
@@ -157,30 +224,18 @@ class InputPipelines:
             return False
         return False
 
-    def count(self, fetches: Any = None) -> tuple[int, ...] | None:
-        """How many elements of each iterator a step takes, None: the graph does not say.
+    def assumed(self) -> tuple[int, ...] | None:
+        """How many elements of each iterator a step takes, where nothing was counted; None: the graph does not say.
 
-        Args:
-            fetches: Of a `session.run`; only one that writes `global_step` is a step. Without them only a graph with
-                one iterator and one get-next op is certain: a second one may be of a validation, or a peek.
+        Only one iterator with one get-next op is certain: a second one may be of a validation, or a peek.
         """
-        executed = None if fetches is None else _closure(self._resources[0].graph, fetches)
-        if executed is not None and not any(op.name in executed for op in self._steps):
-            return None
-        counts = []
-        for ops in self._consumers():
-            run = [op for op in ops if executed is None or op.name in executed]
-            # In a branch or a loop, by functions or by v1's control flow, the graph does not say how often it runs.
-            if any(op.type not in _GET_NEXT or op._control_flow_context is not None for op in run):
-                return None
-            counts.append(len(run))
-        return tuple(counts) if executed is not None or counts == [1] else None
+        ops = [op for resource in self._resources for op in self._consumers(resource)]
+        return (1,) if self.countable and len(self._resources) == 1 and len(ops) == 1 else None
 
-    def _consumers(self) -> Iterator[list[Any]]:
-        """For each iterator the user's ops that may take elements."""
+    def _consumers(self, resource: Any) -> list[Any]:
+        """The user's ops that may take elements of an iterator."""
         own = {op.name for op in self._resources[0].graph.get_collection(_OWN_OPS)}
-        for resource in self._resources:
-            yield [op for op in resource.consumers() if op.type not in _HARMLESS and op.name not in own]
+        return [op for op in resource.consumers() if op.type not in _HARMLESS and op.name not in own]
 
 
 def _resources(iterators: Sequence[Any] | None) -> list[Any]:
@@ -222,15 +277,17 @@ def _given(elements_per_step: Any, names: Sequence[str]) -> tuple[int, ...] | No
     return tuple(elements_per_step)
 
 
-def _holder(resource: Any, number: int) -> Any:
+def _variable(resource: Any, name: str, dtype: Any, shape: Any) -> Any:
     # On the iterator's device: a device function would put a variable on a parameter server.
     with tf.compat.v1.colocate_with(resource, ignore_existing=True):
         return tf.raw_ops.VarHandleOp(
-            dtype=tf.variant,
-            shape=tf.TensorShape(None),
-            shared_name=f"pipeline_ckpt_{number}_{resource.op.name}",
-            container="",
+            dtype=dtype, shape=tf.TensorShape(shape), shared_name=f"pipeline_ckpt_{name}", container=""
         )
+
+
+def _deserialized(resources: Sequence[Any], states: Sequence[Any]) -> list[Any]:
+    pairs = zip(resources, states, strict=True)
+    return [tf.raw_ops.DeserializeIterator(resource_handle=resource, serialized=state) for resource, state in pairs]
 
 
 def _held(resource: Any, holder: Any, policy: str) -> Any:
@@ -248,7 +305,7 @@ def _not_serializable(names: Sequence[str], error: Any) -> NotSerializableError:
     named = _STATEFUL.search(str(error))
     op = "" if named is None else named[1] or named[2]
     return NotSerializableError(
-        f"The state of the iterators {', '.join(names)} cannot be saved: {_first_line(error)} "
+        f"The state of the iterators {', '.join(names)} cannot be saved: {first_line(error)} "
         'Use stateless ops (tf.random.stateless_uniform), or state="position" if the pipeline yields the same elements '
         'in each run, or external_state_policy="warn" or "ignore" if that state may be lost in a preemption.',
         op=op,
@@ -256,18 +313,11 @@ def _not_serializable(names: Sequence[str], error: Any) -> NotSerializableError:
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The sentence of an OpError that says why; TensorFlow puts a header and the traceback before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     at = next((i + 1 for i, line in enumerate(lines) if line.startswith("Node:")), 0)
     return lines[min(at, len(lines) - 1)] if lines else type(error).__name__
-
-
-def _writers(variable: Any) -> list[Any]:
-    """The ops that write a variable: one of resources, of references, or a strategy's with several copies."""
-    copies = getattr(variable, "values", None) or (variable,)
-    tensors = [copy.handle if hasattr(copy, "handle") else copy._ref() for copy in copies]
-    return [op for tensor in tensors for op in tensor.consumers() if op.type.startswith("Assign")]
 
 
 def _closure(graph: Any, fetches: Any) -> set[str]:

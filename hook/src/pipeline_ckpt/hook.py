@@ -122,7 +122,9 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         self._iterators, self._elements_per_step = iterators, elements_per_step
         self._graph: Any = None
         self._checkpointer: Any = None
-        self._resumed = False
+        self._resumed: Any = None
+        """The session that has been resumed."""
+        self._restored_step = 0
         self._running = False
         self._due_step, self._due_time = 0, 0.0
         self._seen, self._stride = 0, 1
@@ -153,50 +155,64 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
 
     def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002  (TensorFlow's)
         """A new session, also one that replaces a broken one, resumes at its first `run`."""
-        self._resumed = self._running = False
+        self._resumed, self._running = None, False
+        self._restored_step = self._read_step(session)
+        self._checkpointer.count_from_zero(session)
 
     def before_run(self, run_context: Any) -> Any:
         """Resumes before the first step: here all other hooks have initialised their iterators."""
-        if not self._resumed:
+        fetches = run_context.original_args.fetches
+        if self._resumed is None and not self._checkpointer.initialised_by(fetches):
             step = self._read_step(run_context.session)
-            self._checkpointer.resume(run_context.session, step, run_context.original_args.fetches)
+            if step != self._restored_step:
+                raise HookUsageError(
+                    f"The model went from global_step {self._restored_step} to {step} before the first run that "
+                    "hooks see: steps in run_step_fn, or in another hook, are trained on elements that are not "
+                    "restored. Train with session.run."
+                )
+            self._checkpointer.resume(run_context.session, step)
             self._schedule(step)
             self._seen = step
-            self._resumed = True
-        self._running = True
+            self._resumed = run_context.session
+        self._running = self._resumed is not None
         return v1.train.SessionRunArgs(self._global_step)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Saves when it is time."""
         self._running = False
+        if self._resumed is None:
+            return
         # Read in the same run as the increment, the value is from before or after it: a hint that spares a
         # second run in most steps, never the step of a checkpoint.
         seen = int(run_values.results)
         self._stride, self._seen = max(self._stride, seen - self._seen), seen
-        if self._due(seen + self._stride):
+        first = not self._checkpointer.has_observed
+        if first or self._due(seen + self._stride):
             step = self._read_step(run_context.session)
+            if first and step > self._restored_step:
+                self._checkpointer.observe(run_context.session, step)
             if self._due(step):
-                self.save_now(run_context.session, step, fetches=run_context.original_args.fetches)
+                self.save_now(run_context.session, step)
 
     def end(self, session: Any) -> None:
         """Saves once more; called when the training or its data ends, not after an error."""
-        if self._resumed:
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
             # A run that did not come back, and was no error: that is how the end of the data looks from here.
             self._checkpointer.save_last(session, self._read_step(session), cut_short=self._running)
         self._checkpointer.close()
         self._graph = None  # the next `train` builds anew, whatever graph it has
 
-    def save_now(self, session: Any, step: int, *, wait: bool = False, fetches: Any = None) -> None:
+    def save_now(self, session: Any, step: int, *, wait: bool = False) -> None:
         """Saves the iterators at step `step`; the next save is counted from here.
 
         Args:
-            session: The session of the training.
+            session: The session of the training. One that has not been resumed has nothing to save.
             step: The model's step.
             wait: Return when the checkpoint is complete, not when the state is taken.
-            fetches: Of the run that made this step.
         """
-        if self._resumed:
-            self._checkpointer.save(session, step, wait=wait, fetches=fetches)
+        if self._resumed is not None and session is self._resumed:
+            self._checkpointer.save(session, step, wait=wait)
             self._schedule(step)
 
     def _due(self, step: int) -> bool:

@@ -43,6 +43,10 @@ class Mark:
     """Whether the data had ended at this step."""
     elements_per_step: tuple[int, ...] | None = None
     """What a step takes of each iterator, where that is known."""
+    varies: bool = False
+    """Whether a step does not always take the same, or what it takes cannot be counted."""
+    taken: tuple[int, ...] | None = None
+    """How many elements of each iterator were taken since the data began, where that is known."""
     signature: Signature | None = None
     """None for a checkpoint of TensorFlow's own hook."""
 
@@ -62,7 +66,7 @@ class CheckpointStore:
         self.basename = basename
         self._max_to_keep = max_to_keep
         self._durable = durable
-        self._own = re.compile(re.escape(basename) + r"-(\d+)\.(commit|retired|tmp)")
+        self._own = re.compile(re.escape(basename) + r"-(\d+)\.(commit|retired|tmp|mark)")
 
     def prefix(self, step: int) -> str:
         """TensorFlow's name of checkpoint `step`: the path without the parts' suffixes."""
@@ -76,6 +80,7 @@ class CheckpointStore:
             if step not in committed:
                 self._remove(*(self.prefix(step) + part for part in _PARTS))
             tf.io.gfile.rmtree(self.prefix(step) + ".tmp")
+        self._remove(*(self.prefix(step) + ".mark" for step in self._steps("mark")))
 
     def committed(self) -> tuple[list[Mark], list[str]]:
         """The whole checkpoints, newest first, and for each that is not whole a sentence that says why."""
@@ -112,25 +117,25 @@ class CheckpointStore:
         self._remove(prefix + ".commit", prefix + ".retired")
         for part in parts:
             tf.io.gfile.rename(f"{prefix}.tmp/part{part}", prefix + part, overwrite=True)
-        size = self._write_mark(mark, parts)
+        size = self._write_mark(mark, f"{prefix}.tmp/commit")
         tf.io.gfile.rmtree(prefix + ".tmp")
         return size
 
     def adopt(self, mark: Mark) -> None:
-        """Marks a pair that is in its place already."""
-        tf.io.gfile.makedirs(self.prefix(mark.step) + ".tmp")
-        self._write_mark(mark, _PARTS)
-        tf.io.gfile.rmtree(self.prefix(mark.step) + ".tmp")
+        """Marks a checkpoint whose files are in their place already."""
+        # Not in a temporary directory: one that is left behind says that the files are of a save that was killed.
+        self._write_mark(mark, self.prefix(mark.step) + ".mark")
 
-    def _write_mark(self, mark: Mark, parts: tuple[str, ...]) -> int:
+    def _write_mark(self, mark: Mark, temporary: str) -> int:
         prefix = self.prefix(mark.step)
+        parts = _PARTS if mark.holds == "iterator" else ()
         sizes = {f"{self.basename}-{mark.step}{part}": tf.io.gfile.stat(prefix + part).length for part in parts}
         content = json.dumps({"format": _FORMAT, **dataclasses.asdict(mark), "bytes": sizes})
-        with tf.io.gfile.GFile(f"{prefix}.tmp/commit", "w") as file:
+        with tf.io.gfile.GFile(temporary, "w") as file:
             file.write(content)
-        self._sync(f"{prefix}.tmp/commit")
+        self._sync(temporary)
         self._sync(self.directory)  # the renames of the pair come before the mark's
-        tf.io.gfile.rename(f"{prefix}.tmp/commit", prefix + ".commit", overwrite=True)
+        tf.io.gfile.rename(temporary, prefix + ".commit", overwrite=True)
         self._sync(self.directory)
         return int(sum(sizes.values())) + len(content)
 
@@ -158,9 +163,9 @@ class CheckpointStore:
         """Deletes retired checkpoints, and committed ones that no kept model checkpoint can need.
 
         Needed are the newest `max_to_keep`, and for each model checkpoint in the directory the newest that is
-        not beyond it.
+        not beyond it. One that is not whole can stand for none, and is left to whoever looks into it.
         """
-        steps = sorted(self._steps("commit"), reverse=True)
+        steps = [mark.step for mark in self.committed()[0]]
         keep = set(steps if self._max_to_keep is None else steps[: self._max_to_keep])
         for model in self._model_steps():
             keep.update([step for step in steps if step <= model][:1])
@@ -208,7 +213,7 @@ class CheckpointStore:
 
 
 def _mark(step: int, content: dict[str, Any]) -> Mark:
-    signature, per_step = content["signature"], content["elements_per_step"]
+    signature, per_step, taken = content["signature"], content["elements_per_step"], content["taken"]
     return Mark(
         step,
         tuple(content["iterators"]),
@@ -216,5 +221,7 @@ def _mark(step: int, content: dict[str, Any]) -> Mark:
         began=content["began"],
         ended=content["ended"],
         elements_per_step=None if per_step is None else tuple(per_step),
+        varies=content["varies"],
+        taken=None if taken is None else tuple(taken),
         signature=None if signature is None else Signature(tuple(signature["elements"]), signature["fingerprint"]),
     )

@@ -1,0 +1,112 @@
+"""Trainings that do what they should not: the hook is exact, or says that it cannot be; it never guesses."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.hook.conftest import Life, Training
+
+pytestmark = pytest.mark.tensorflow
+
+UNKNOWN = "FastForwardError: How many elements a step takes of the iterators IteratorV2:0 is not known, and "
+
+
+def _same(expected: dict[int, int], *lives: Life) -> None:
+    """Each step of the lives was trained on the element of the reference."""
+    for life in lives:
+        assert life.elements, life.log
+        assert life.elements == {step: expected[step] for step in life.elements}
+
+
+@pytest.mark.parametrize(
+    "job",
+    [{"increment": 2}, {"peek": 4}, {"pipeline": "feedable"}, {"pipeline": "branch"}],
+    ids=["steps of two", "elements without a step", "fed by a handle", "in a branch"],
+)
+def test_what_a_step_takes_is_not_guessed(training: Training, job: dict[str, Any]) -> None:
+    """Where steps do not take a constant number of elements that can be counted, a fast-forward is refused."""
+    hook = {"save_steps": 15, "iterators": ["IteratorV2:0"]}
+    assert training.live(kill="after:26" if job.get("increment") else "after:25", hook=hook, **job).status == -9
+    life = training.live(hook=hook, **job)
+    assert life.elements == {}
+    assert life.error.startswith(UNKNOWN)
+
+
+def test_without_a_fast_forward_nothing_must_be_known(training: Training, reference: Training) -> None:
+    """A checkpoint of the model's very step serves, whatever a step takes."""
+    job: dict[str, Any] = {"pipeline": "feedable", "listener": True}
+    expected = reference.live(hook=None).elements
+    _same(expected, *(training.live(kill=kill, **job) for kill in ("after:25", "between:30", "")))
+
+
+def test_a_run_that_fails_without_an_error(training: Training, reference: Training) -> None:
+    """An element that was taken by a run that ended in StopIteration is not taken for trained."""
+    expected = reference.live(hook=None).elements
+    first = training.live(accident=24)
+    second = training.live(kill="after:33")
+    _same(expected, first, second)
+    assert (max(first.elements), min(second.elements)) == (24, 25)
+
+
+def test_two_sessions_with_one_hook(training: Training, reference: Training) -> None:
+    """A session that has not been resumed has nothing to save: the listener leaves the good checkpoint alone."""
+    expected = reference.live(hook=None).elements
+    life = training.live(sessions=2, listener=True)
+    assert life.error == ""
+    _same(expected, life)
+    assert len(life.elements) == 40
+
+
+def test_recovered_session_with_a_listener(training: Training, reference: Training) -> None:
+    """Nor does it in a session that replaces a broken one, before that is resumed."""
+    expected = reference.live(hook=None).elements
+    job: dict[str, Any] = {"listener": True, "hook": {"save_steps": 3}}
+    lives = [training.live(interrupt=25, kill="after:28", **job), training.live(**job)]
+    _same(expected, *lives)
+
+
+def test_initialised_by_the_first_run(training: Training, reference: Training) -> None:
+    """An iterator that the training initialises itself is resumed after that, not before."""
+    expected = reference.live(hook=None).elements
+    lives = [training.live(initialise=True, kill=kill) for kill in ("after:25", "after:33", "")]
+    _same(expected, *lives)
+    assert [min(life.elements) for life in lives] == [1, 21, 31]
+
+
+def test_a_damaged_checkpoint_stands_for_none(training: Training, reference: Training) -> None:
+    """One that cannot be read does not count among those that are kept."""
+    expected = reference.live(hook=None).elements
+    job: dict[str, Any] = {"save_model": 20, "hook": {"save_steps": 10, "max_to_keep": 2}}
+    training.live(kill="after:25", **job)
+    index = training.model_dir / "input.ckpt-20.index"
+    index.write_bytes(index.read_bytes()[:20])
+    lives = [training.live(kill="after:31", **job), training.live(**job)]
+    _same(expected, *lives)
+    assert "resumed input.ckpt-10, and 10 steps forward to global_step 20" in lives[1].log
+
+
+def test_changed_pipeline_is_not_read_on(training: Training) -> None:
+    """The elements of a changed pipeline are not dropped in place of the old one's."""
+    training.live(kill="after:17", hook={"save_steps": 10, "state": "position"})
+    life = training.live(pipeline="other function", hook={"save_steps": 10, "state": "position"})
+    assert (life.elements, life.error) == (
+        {},
+        "FastForwardError: The pipeline must be brought from step 0 to the model's step 10, and does not yield the "
+        "same elements in the same order each time: it is not the one that wrote input.ckpt-10. Make it reproducible, "
+        'or pass on_nondeterminism="warn" if repeated and lost elements do not matter.',
+    )
+
+
+@pytest.mark.parametrize("operation", [1, 2])
+def test_killed_while_taking_over(training: Training, reference: Training, operation: int) -> None:
+    """A kill while TensorFlow's own checkpoint becomes one of ours leaves it whole."""
+    shutil.copytree(Path(__file__).with_name("tf215"), training.model_dir)
+    expected = reference.live(hook=None).elements
+    assert training.live(kill_resume=operation).status == -9
+    _same(expected, training.live())
+    assert (training.model_dir / "input.ckpt-20.index").exists()
