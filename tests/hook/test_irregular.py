@@ -110,3 +110,26 @@ def test_killed_while_taking_over(training: Training, reference: Training, opera
     assert training.live(kill_resume=operation).status == -9
     _same(expected, training.live())
     assert (training.model_dir / "input.ckpt-20.index").exists()
+
+
+def test_what_varied_once_is_not_trusted_later(training: Training) -> None:
+    """A life that begins regularly does not make up for one that was not."""
+    job: dict[str, Any] = {"peek": 4, "save_model": 5, "hook": {"save_steps": 15}}
+    training.live(kill="after:16", **job)
+    assert min(training.live(kill="after:22", **job).elements) == 16
+    life = training.live(**job)
+    assert (life.elements, life.error[: len(UNKNOWN)]) == ({}, UNKNOWN)
+
+
+def test_another_number_of_elements_a_step(training: Training, reference: Training) -> None:
+    """Steps are counted as they were trained: a life that takes two elements a step follows one that took one."""
+    expected = list(reference.live(hook=None, steps=80).elements.values())
+    job: dict[str, Any] = {"save_model": 5, "hook": {"save_steps": 15}}
+    training.live(kill="after:21", **job)
+    second = training.live(kill="after:27", pipeline="pairs", **job)
+    third = training.live(pipeline="pairs", **job)
+    taken = [value for life in (second, third) for value in life.elements.values()]
+    assert min(second.elements) == 21
+    assert min(third.elements) == 26
+    pairs = [1000 * one + other for one, other in zip(expected[20::2], expected[21::2], strict=False)]
+    assert taken == [*pairs[:7], *pairs[5 : 5 + len(third.elements)]]

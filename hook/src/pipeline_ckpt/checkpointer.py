@@ -94,7 +94,7 @@ class InputCheckpointer:
         self._go_to(session, mark)
         taken = self._go_on(session, mark, step)
         self._pipelines.count_from_zero(session)
-        self._progress.begin(step, taken)
+        self._progress.begin(step, taken, varies=mark is not None and mark.varies)
         self._store.retire_beyond(step)
         self._saved = mark
         if mark is not None:
@@ -310,7 +310,10 @@ class InputCheckpointer:
             begun = time.monotonic()
             self.finish()
             self._hold(session)
-            self.observe(session, step)
+            before = self._progress.varies
+            self._count(session, step)
+            if self._progress.varies and not before:
+                self.observe(session, step)  # the checkpoint before must know it too, should this one fail
             self._saved = self._mark(step)
             self._writing = self._writer.submit(self._write, session, self._saved, begun, prune)
         if wait:
@@ -325,20 +328,29 @@ class InputCheckpointer:
         return self._pipelines.initialised_by(fetches)
 
     def observe(self, session: Any, step: int) -> None:
-        """Looks how many elements the steps so far have taken."""
-        self._progress.observe(step, self._pipelines.counts(session) if self._pipelines.countable else None)
+        """Looks how many elements the steps so far have taken, and lets the newest checkpoint know."""
+        self._count(session, step)
         self.finish()
-        saved = self._saved
+        saved, progress = self._saved, self._progress
         if saved is None or saved.step == step:
             return
-        known = saved.elements_per_step if saved.elements_per_step is not None else self._progress.per_step
-        better = dataclasses.replace(
-            saved, elements_per_step=None if self._progress.varies else known, varies=self._progress.varies
-        )
+        per_step = saved.elements_per_step
+        if per_step is None or saved.step == progress.began_at:
+            # From before the first step, it could not know; or the steps behind it are those of another code.
+            per_step = progress.per_step
+        if progress.varies or per_step is None:
+            per_step = None
+        elif progress.per_step is not None and per_step != progress.per_step:
+            # The steps behind it are of two kinds: this one begins with the new kind.
+            self.save(session, step, wait=True)
+            return
+        better = dataclasses.replace(saved, elements_per_step=per_step, varies=progress.varies)
         if better != saved:
-            # The checkpoint from before the first step could not know it, and it may be the newest for long.
             self._saved = better
             self._try(saved.step, lambda: self._store.adopt(better))
+
+    def _count(self, session: Any, step: int) -> None:
+        self._progress.observe(step, self._pipelines.counts(session) if self._pipelines.countable else None)
 
     @property
     def has_observed(self) -> bool:
@@ -359,7 +371,7 @@ class InputCheckpointer:
         if cut_short:
             self._progress.taken = None  # what it has asked for in vain is counted too
         else:
-            self.observe(session, step)
+            self._count(session, step)
         ended = self._has_ended(session, cut_short=cut_short)
         if saved is None and (ended or not cut_short):
             # A run that did not come back may have taken an element: the checkpoint before, and reading on, is exact.
@@ -491,16 +503,18 @@ class Progress:
         self._base: tuple[int, ...] | None = None
         self._counts: tuple[int, ...] | None = None
         self._step = 0
+        self.began_at = 0
+        """The step at which this life went on."""
         self._measured: tuple[int, ...] | None = None
         self.varies = False
         """Whether a step does not always take the same, or what it takes cannot be counted."""
 
-    def begin(self, step: int, taken: tuple[int, ...] | None) -> None:
-        """A resume has come to step `step`, with so many elements taken."""
+    def begin(self, step: int, taken: tuple[int, ...] | None, *, varies: bool) -> None:
+        """A resume has come to step `step`, with so many elements taken; `varies` of the lives before."""
         self.taken = self._base = taken
-        self._step = step
+        self._step = self.began_at = step
         self._counts = None
-        self._measured, self.varies, self.has_observed = None, False, False
+        self._measured, self.varies, self.has_observed = None, varies, False
 
     def observe(self, step: int, counts: tuple[int, ...] | None) -> None:
         """At step `step` the training has taken `counts` elements since the resume; None: that cannot be counted."""
