@@ -6,6 +6,7 @@ Each kill is a SIGKILL of a real training; what the lives took is compared with 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -203,7 +204,8 @@ def test_finished_training(training: Training, reference: Training) -> None:
 def test_elements_per_step(training: Training, reference: Training, pipeline: str, count: Any) -> None:
     """Several elements a step, and several iterators, are fast-forwarded by as many, said or counted."""
     hook = {"save_steps": 15, "elements_per_step": count}
-    _check(training, reference, ["after:28", "after:33"], pipeline=pipeline, hook=hook)
+    lives = _check(training, reference, ["after:28", "after:33"], pipeline=pipeline, hook=hook)
+    assert re.search(r"resumed input.ckpt-15, and 5 steps forward .* \(10 elements read and dropped\)", lives[1].log)
 
 
 def test_recovered_session(training: Training, reference: Training) -> None:

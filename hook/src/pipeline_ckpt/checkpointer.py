@@ -84,6 +84,7 @@ class InputCheckpointer:
         if self._dirty:
             self._pipelines.restart(session)
         self._dirty, self._changed = True, ""
+        self._pipelines.dropped = 0
         try:
             self._store.open()
         except (OSError, tf.errors.OpError) as error:
@@ -282,8 +283,8 @@ class InputCheckpointer:
     def _say_resumed(self, mark: Mark, step: int, seconds: float) -> None:
         start = mark.began if mark.holds == "position" else mark.step
         logger.info(
-            "resumed %s-%d, and %d steps forward to global_step %d, in %.3f s",
-            *(self._basename, mark.step, step - start, step, seconds),
+            "resumed %s-%d, and %d steps forward to global_step %d, in %.3f s (%d elements read and dropped)",
+            *(self._basename, mark.step, step - start, step, seconds, self._pipelines.dropped),
         )
         if mark.ended and self._policy.at_end == "stop" and mark.step == step:
             logger.warning(

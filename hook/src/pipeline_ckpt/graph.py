@@ -44,6 +44,8 @@ class InputPipelines:
         self.names = tuple(resource.name for resource in resources)
         self.graph = PipelineGraph(resources)
         self.given = _given(elements_per_step, self.names)
+        self.dropped = 0
+        """How many elements `skip` and `advance` have taken."""
         self._resources = resources
         self._unique = uuid.uuid4().hex  # another hook of this graph has variables of its own
         with tf.name_scope("pipeline_ckpt"):
@@ -170,6 +172,7 @@ class InputPipelines:
             try:
                 for _ in range(count):
                     session.run(op)
+                    self.dropped += 1
             except tf.errors.OutOfRangeError:
                 return str(name)
         return None
@@ -202,6 +205,7 @@ class InputPipelines:
             try:
                 for taken in range(count):  # noqa: B007  (what was taken when it ended)
                     session.run(op)
+                    self.dropped += 1
             except tf.errors.OutOfRangeError:
                 raise FastForwardError(
                     f"The iterator {name} ended after {taken} of the {count} elements that were taken before the "
