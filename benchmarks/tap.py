@@ -84,7 +84,7 @@ def record_only(recorder_of: Any) -> Callable[[int], None]:
 
     def way(count: int) -> None:
         for _ in range(count):
-            parts = elements.components(element, known.source.leaves)
+            parts = elements.components(element, known.leaves)
             recorder_of._recorder.taken(known, parts, recorder_of._steps.eager)
 
     return way

@@ -55,8 +55,6 @@ class Source:
     label: str
     components: tuple[dict[str, Any], ...]
     opaque: str | None
-    leaves: Callable[[Any], Iterable[Any]] | None
-    """Of `elements.dense_leaves`."""
     ignored: bool = False
     stream: Stream | None = None
     iterators: int = 0
@@ -67,6 +65,8 @@ class TappedIterator:
     """One iterator, or one pass of a v1 iterator that is initialised again and again."""
 
     source: Source
+    leaves: Callable[[Any], Iterable[Any]] | None = None
+    """Of `elements.dense_leaves`; one line of code may make iterators of several specs."""
     ordinal: int = -1
     """Given with its first record: frameworks make iterators that nobody ever reads."""
     taken: int = 0
@@ -139,9 +139,7 @@ class Recorder:
             known = self._sources.get(key)
             if known is None:
                 ignored = key == _NO_PIPELINE
-                known = Source(
-                    key, label, *elements.describe(element_spec), elements.dense_leaves(element_spec), ignored=ignored
-                )
+                known = Source(key, label, *elements.describe(element_spec), ignored=ignored)
                 self._sources[key] = known
             return known
 
@@ -154,7 +152,7 @@ class Recorder:
         if self._skips(iterator):
             return
         digest = fingerprint(parts)
-        flags = int(Flag.OPAQUE) if iterator.source.opaque is not None and elements.has_opaque(parts) else 0
+        flags = int(Flag.OPAQUE) if iterator.leaves is None and elements.has_opaque(parts) else 0
         preview = b""
         if self.in_life < PREVIEW_LIMIT:
             share = preview_share(len(parts))

@@ -119,7 +119,7 @@ class Tap:
                 source = self._recorder.source(iterator.element_spec)
                 iterator._preempt_source = source
                 if context.executing_eagerly():
-                    self._register(iterator, TappedIterator(source))
+                    self._register(iterator, TappedIterator(source, elements.dense_leaves(iterator.element_spec)))
 
         return __init__
 
@@ -138,7 +138,7 @@ class Tap:
                 self._recorder.end(self._known(iterator))
                 raise
             known = self._known(iterator)
-            self._recorder.taken(known, elements.components(element, known.source.leaves), self._steps.eager)
+            self._recorder.taken(known, elements.components(element, known.leaves), self._steps.eager)
             return element
 
         return _next_internal
@@ -163,7 +163,8 @@ class Tap:
             handle = gen_dataset_ops.iterator_to_string_handle(iterator._iterator_resource).numpy()
             known = self._handles.get(handle)
             if known is None:
-                known = TappedIterator(self._recorder.source(iterator.element_spec))
+                leaves = elements.dense_leaves(iterator.element_spec)
+                known = TappedIterator(self._recorder.source(iterator.element_spec), leaves)
                 self._handles[handle] = known
             iterator._preempt_iterator = known
         return known
