@@ -104,9 +104,17 @@ def _die() -> None:
 
 
 def _die_when_written(hooks: list[Any]) -> None:
-    for hook in hooks:
-        hook._checkpointer.finish()
-    _die()
+    """Dies when the saves that have begun are complete: another thread writes them."""
+    _when_written(hooks, _die)()
+
+
+def _when_written(hooks: list[Any], action: Any) -> Any:
+    def call() -> None:
+        for hook in hooks:
+            hook._checkpointer.finish()
+        action()
+
+    return call
 
 
 def _die_at_file_operation(count: int) -> Any:
@@ -151,11 +159,11 @@ def _hooks(job: Job, own: list[Any]) -> list[Any]:
     kind, _, rest = job.kill.partition(":")
     step, _, count = rest.partition(":")
     if kind == "before":
-        before = [_At(int(step), _die)]
+        before = [_At(int(step), lambda: _die_when_written(own))]
     elif kind == "between":
-        between = [_At(int(step), _die)]
+        between = [_At(int(step), lambda: _die_when_written(own))]
     elif kind == "file":
-        between = [_At(int(step), _die_at_file_operation(int(count)))]
+        between = [_At(int(step), _when_written(own, _die_at_file_operation(int(count))))]
     elif kind == "after":
         after = [_At(int(step), lambda: _die_when_written(own))]
     if job.interrupt:
@@ -308,7 +316,7 @@ def train_estimator(job: Job) -> None:
             estimator = _estimator(job)
             hooks = _estimator_hooks(job, estimator)
         count = job.steps - at if job.call is None else min(job.call, job.steps - at)
-        listeners = [_Listener(job)]
+        listeners = [_Listener(job, [] if job.theirs else [hooks[-2]])]
         if job.listener:
             listeners.append(pipeline_ckpt.InputPipelineSaverListener(hooks[-2]))
         estimator.train(lambda: _dataset(job.pipeline), hooks=hooks, steps=count, saving_listeners=listeners)
@@ -351,13 +359,14 @@ def _step_of(estimator: Any) -> int:
 class _Listener(tf.compat.v1.train.CheckpointSaverListener):  # type: ignore[misc]  # TensorFlow is untyped
     """`kill="before:N"`: dies before the model's save of step N."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, written: list[Any]) -> None:
+        self._written = written
         kind, _, step = job.kill.partition(":")
         self._step = int(step) if kind == "before" else -1
 
     def before_save(self, session: Any, global_step_value: Any) -> None:
         if global_step_value == self._step:
-            _die()
+            _die_when_written(self._written)
 
 
 def _estimator_hooks(job: Job, estimator: Any) -> list[Any]:
@@ -367,8 +376,8 @@ def _estimator_hooks(job: Job, estimator: Any) -> list[Any]:
         hook: Any = tf.data.experimental.CheckpointInputPipelineHook(estimator)
     else:
         hook = pipeline_ckpt.CheckpointInputPipelineHook(estimator, **(job.hook or {}))
-    between = [_At(int(rest), _die)] if kind == "between" else []
     written = [] if job.theirs else [hook]
+    between = [_At(int(rest), lambda: _die_when_written(written))] if kind == "between" else []
     after = _At(int(rest), lambda: _die_when_written(written)) if kind == "after" else _At(-1, _die)
     return [*between, hook, after]
 
