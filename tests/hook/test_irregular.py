@@ -37,6 +37,21 @@ def test_what_a_step_takes_is_not_guessed(training: Training, job: dict[str, Any
     assert life.error.startswith(UNKNOWN)
 
 
+def test_a_position_that_cannot_be_counted(training: Training) -> None:
+    """It is refused before anything is trained, not at the first resume."""
+    job: dict[str, Any] = {"pipeline": "branch", "hook": {"save_steps": 10, "state": "position"}}
+    life = training.live(**job)
+    assert (life.elements, life.error) == (
+        {},
+        "FastForwardError: The position of the iterators IteratorV2:0 is not known, because the graph does not say how "
+        "many elements a step takes of them. Pass elements_per_step= with one number for each of them (0: not used in "
+        "training).",
+    )
+    job["hook"]["elements_per_step"] = 1
+    training.live(kill="after:15", **job)
+    assert min(training.live(**job).elements) == 11
+
+
 def test_without_a_fast_forward_nothing_must_be_known(training: Training, reference: Training) -> None:
     """A checkpoint of the model's very step serves, whatever a step takes."""
     job: dict[str, Any] = {"pipeline": "feedable", "listener": True}
@@ -96,9 +111,9 @@ def test_changed_pipeline_is_not_read_on(training: Training) -> None:
     life = training.live(pipeline="other function", hook={"save_steps": 10, "state": "position"})
     assert (life.elements, life.error) == (
         {},
-        "FastForwardError: The pipeline must be brought from step 0 to the model's step 10, and does not yield the "
-        "same elements in the same order each time: it is not the one that wrote input.ckpt-10. Make it reproducible, "
-        'or pass on_nondeterminism="warn" if repeated and lost elements do not matter.',
+        "FastForwardError: The pipeline must be brought from step 0 to the model's step 10, and is not the one that "
+        'wrote input.ckpt-10. Go back to that one, or pass on_nondeterminism="warn" if repeated and lost elements do '
+        "not matter.",
     )
 
 

@@ -15,17 +15,19 @@ import tensorflow as tf
 
 from .errors import FastForwardError, NotSerializableError, NoUsableCheckpointError, StorageError
 from .graph import first_line
+from .progress import Progress
+from .restore import Restorer
 from .store import CheckpointStore, Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from .graph import InputPipelines
 
 logger = logging.getLogger("pipeline_ckpt")
 
-_DAMAGED = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError)
-_UNFIT = (tf.errors.InvalidArgumentError, tf.errors.FailedPreconditionError, tf.errors.InternalError)
+_UNWRITABLE = (OSError, RuntimeError, tf.errors.OpError)
+"""What a write can end in; RuntimeError: the session was closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,13 @@ class InputCheckpointer:
         self._basename = store.basename
         self._policy = policy
         self._signature = pipelines.graph.signature
+        self._restorer = Restorer(pipelines, store, at_end=policy.at_end)
         self._holds = policy.state
         self._progress = Progress(pipelines.given)
         self._began = 0
         self._saved: Mark | None = None
         self._dirty = False
         """Whether the iterators may be anywhere: a resume has begun, and has not come to its end."""
-        self._changed = ""
-        """The checkpoint that another pipeline wrote, if that is where this one goes on."""
         self._failure: Exception | None = None
         """Why the last save could not be written."""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="pipeline_ckpt")
@@ -83,13 +84,13 @@ class InputCheckpointer:
         self._saved = None
         if self._dirty:
             self._pipelines.restart(session)
-        self._dirty, self._changed = True, ""
+        self._dirty = True
         self._pipelines.dropped = 0
         try:
             self._store.open()
         except (OSError, tf.errors.OpError) as error:
             raise self._unwritable(error) from error
-        mark, problems = self._restore_newest(session, step)
+        mark, problems = self._restorer.newest(session, step)
         if mark is None and step > 0 and self._policy.on_missing == "error":
             raise self._nothing_usable(step, problems)
         self._go_to(session, mark)
@@ -146,7 +147,7 @@ class InputCheckpointer:
         if start < step:
             if per_step is None:
                 raise self._uncounted(start, step)
-            self._check_reproducible(start, step, fresh=anew or self._from_position(mark))
+            self._check_reproducible(start, step, fresh=anew or (mark is not None and mark.holds == "position"))
             can_wrap = not self._pipelines.graph.unreproducible or self._policy.on_nondeterminism == "warn"
             wraps = self._policy.at_end == "restart" and can_wrap
             began = self._pipelines.advance(session, start=start, stop=step, per_step=per_step, wraps=wraps)
@@ -157,10 +158,6 @@ class InputCheckpointer:
         if taken is None or per_step is None:
             return taken
         return tuple(before + count * (step - start) for before, count in zip(taken, per_step, strict=True))
-
-    @staticmethod
-    def _from_position(mark: Mark | None) -> bool:
-        return mark is not None and mark.holds == "position"
 
     def _per_step_of(self, mark: Mark | None) -> tuple[int, ...] | None:
         """What a step took when a checkpoint was written."""
@@ -183,71 +180,6 @@ class InputCheckpointer:
             "room or the directory writable, or pass another checkpoint_dir."
         )
 
-    def _restore_newest(self, session: Any, step: int) -> tuple[Mark | None, list[str]]:
-        """The checkpoint that was restored, None for none, and why others were not."""
-        marks, problems = self._store.committed()
-        for mark in marks:
-            if mark.step > step:
-                continue
-            problem = self._other_pipeline(mark) or self._restored(session, mark)
-            if not problem:
-                _warn(problems)
-                return mark, problems
-            problems.append(f"{self._basename}-{mark.step}: {problem}")
-        return self._take_over(session, step, problems)
-
-    def _other_pipeline(self, mark: Mark) -> str:
-        """Why a checkpoint is not of these iterators; empty if it is."""
-        if mark.iterators != self._pipelines.names:
-            return f"holds {_join(mark.iterators)}, the graph has {_join(self._pipelines.names)}"
-        if mark.signature is not None and mark.signature.elements != self._signature.elements:
-            saved, now = "; ".join(mark.signature.elements), "; ".join(self._signature.elements)
-            return f"has elements of {saved}, the graph's are {now}"
-        return ""
-
-    def _restored(self, session: Any, mark: Mark) -> str:
-        """Restores a checkpoint; why that was not possible, empty if it was."""
-        if mark.holds == "iterator" and not (mark.ended and self._policy.at_end == "restart"):
-            try:
-                self._pipelines.restore(session, self._store.prefix(mark.step))
-            except (*_DAMAGED, *_UNFIT) as error:
-                return self._not_restored(session, mark, error)
-        if mark.signature is not None and mark.signature.fingerprint != self._signature.fingerprint:
-            self._changed = f"{self._basename}-{mark.step}"
-            logger.warning(
-                "the input pipeline is not the one that wrote %s-%d (its code, file names or TensorFlow's version "
-                "changed): elements that were in its buffers are the old one's, all others the new one's",
-                *(self._basename, mark.step),
-            )
-        return ""
-
-    def _not_restored(self, session: Any, mark: Mark, error: Any) -> str:
-        """Why a checkpoint could not be restored."""
-        if error.op is not None and error.op.type == "DeserializeIterator":
-            # The file is whole. The iterators may have got a part of it.
-            self._pipelines.restart(session)
-            return f"TensorFlow cannot restore it into this pipeline, which is another one ({type(error).__name__})"
-        if isinstance(error, _DAMAGED) and mark.signature is not None:  # one of TensorFlow's hook has no mark
-            self._store.retire(mark.step)
-        return type(error).__name__
-
-    def _take_over(self, session: Any, step: int, problems: list[str]) -> tuple[Mark | None, list[str]]:
-        """Restores what TensorFlow's own hook has left, and makes it a checkpoint of ours."""
-        for foreign in self._store.foreign():
-            if foreign > step:
-                continue
-            mark = Mark(foreign, self._pipelines.names)
-            problem = self._restored(session, mark)
-            if problem:
-                problems.append(f"{self._basename}-{foreign} of TensorFlow's hook: {problem}")
-                continue
-            self._store.adopt(mark)
-            _warn(problems)
-            logger.info("took over %s-%d, which TensorFlow's own hook has written", self._basename, foreign)
-            return mark, problems
-        _warn(problems)
-        return None, problems
-
     def _nothing_usable(self, step: int, problems: list[str]) -> NoUsableCheckpointError:
         return NoUsableCheckpointError(
             f"The model in {self._directory} is at global_step {step}, and no input checkpoint "
@@ -260,17 +192,17 @@ class InputCheckpointer:
         found = self._pipelines.graph.unreproducible
         if not fresh:
             found = tuple(name for name in found if "deterministic" in name)
-        if self._changed:
-            found = (*found, f"it is not the one that wrote {self._changed}")
-        if found:
-            sentence = (
-                f"the pipeline must be brought from step {start} to the model's step {step}, and does not yield the "
-                f"same elements in the same order each time: {', '.join(found)}"
-            )
+        why, remedy = "", "Make it reproducible"
+        if self._restorer.changed:
+            why, remedy = f"is not the one that wrote {self._restorer.changed}", "Go back to that one"
+        elif found:
+            why = f"does not yield the same elements in the same order each time: {', '.join(found)}"
+        if why:
+            sentence = f"The pipeline must be brought from step {start} to the model's step {step}, and {why}"
             if self._policy.on_nondeterminism == "error":
                 raise FastForwardError(
-                    f"{sentence[0].upper()}{sentence[1:]}. Make it reproducible, or pass "
-                    'on_nondeterminism="warn" if repeated and lost elements do not matter.'
+                    f'{sentence}. {remedy}, or pass on_nondeterminism="warn" if repeated and lost elements do not '
+                    "matter."
                 )
             logger.warning("%s: elements may be repeated or lost", sentence)
         elif self._pipelines.graph.reshuffles:
@@ -347,8 +279,7 @@ class InputCheckpointer:
             return
         better = dataclasses.replace(saved, elements_per_step=per_step, varies=progress.varies)
         if better != saved:
-            self._saved = better
-            self._try(saved.step, lambda: self._store.adopt(better))
+            self._renew(better)
 
     def _count(self, session: Any, step: int) -> None:
         self._progress.observe(step, self._pipelines.counts(session) if self._pipelines.countable else None)
@@ -380,8 +311,7 @@ class InputCheckpointer:
             self._write(session, self._saved, time.monotonic(), prune=True)
             return
         if saved is not None and ended:
-            ended_mark = self._saved = dataclasses.replace(saved, ended=True)
-            self._try(step, lambda: self._store.adopt(ended_mark))
+            self._renew(dataclasses.replace(saved, ended=True))
         self._drop(session)
 
     def _has_ended(self, session: Any, *, cut_short: bool) -> bool:
@@ -438,7 +368,11 @@ class InputCheckpointer:
                     error.op,
                 )
         if self._holds == "position" and not self._pipelines.countable and self._progress.given is None:
-            raise self._uncounted(0, 0)
+            raise FastForwardError(
+                f"The position of the iterators {_join(self._pipelines.names)} is not known, because the graph does "
+                "not say how many elements a step takes of them. Pass elements_per_step= with one number for each of "
+                "them (0: not used in training)."
+            )
         found = ", ".join(self._pipelines.graph.unreproducible)
         if self._holds == "position" and found and self._policy.on_nondeterminism == "error":
             # Said at the first save, not at the first resume, which may be days later.
@@ -450,105 +384,45 @@ class InputCheckpointer:
 
     def _write(self, session: Any, mark: Mark, begun: float, prune: bool) -> None:
         """Writes what is held. Not being able to is no reason to end a training: the checkpoint before is whole."""
-
-        def write() -> int:
+        self._failure = None
+        try:
             prefix = self._store.begin_save(mark.step)
             if mark.holds == "iterator":
                 self._pipelines.write(session, prefix)
-            return self._store.commit(mark)
-
-        size = self._try(mark.step, write)
-        self._drop(session)
-        if size is None:
+            size = self._store.commit(mark)
+        except _UNWRITABLE as error:
+            self._saved, self._failure = None, error
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                self._store.abandon(mark.step)
+            logger.warning(
+                "%s-%d was not saved: %s (%s); the one before it is whole, and the next save tries again",
+                *(self._basename, mark.step, _reason(error), self._directory),
+            )
             return
+        finally:
+            self._drop(session)
         if prune:
-            self._try(mark.step, self._store.prune, what="old checkpoints were not deleted")
+            try:
+                self._store.prune()
+            except _UNWRITABLE as error:
+                logger.warning("old input checkpoints were not deleted: %s (%s)", _reason(error), self._directory)
         seconds = time.monotonic() - begun
         logger.info("saved %s-%d, %d bytes in %.3f s", self._basename, mark.step, size, seconds)
 
-    def _try(self, step: int, call: Callable[[], Any], *, what: str = "") -> Any:
-        """The result of a call that writes files; None, and a warning, where they can't be written."""
-        self._failure = None
+    def _renew(self, mark: Mark) -> None:
+        """Replaces the mark of the newest checkpoint by one that knows more; its files stay as they are."""
+        self._saved = mark
         try:
-            return call()
-        except (OSError, RuntimeError, tf.errors.OpError) as error:  # RuntimeError: the session is closed
-            if what:
-                logger.warning("%s: %s (%s)", what, _reason(error), self._directory)
-                return None
-            self._saved, self._failure = None, error
-            with contextlib.suppress(OSError, tf.errors.OpError):
-                self._store.abandon(step)
+            self._store.adopt(mark)
+        except _UNWRITABLE as error:
             logger.warning(
-                "%s-%d was not saved: %s (%s); the one before it is whole, and the next save tries again",
-                *(self._basename, step, _reason(error), self._directory),
+                "the mark of %s-%d was not renewed: %s (%s)",
+                *(self._basename, mark.step, _reason(error), self._directory),
             )
-            return None
 
     def _drop(self, session: Any) -> None:
         with contextlib.suppress(RuntimeError, tf.errors.OpError):  # a session that has broken holds nothing
             self._pipelines.drop(session)
-
-
-class Progress:
-    """How many elements the training takes of each iterator.
-
-    Args:
-        given: What a step takes, as the user says.
-    """
-
-    def __init__(self, given: tuple[int, ...] | None) -> None:
-        self.given = given
-        self.has_observed = False
-        self.taken: tuple[int, ...] | None = None
-        """Since the data began; None where it cannot be known."""
-        self._base: tuple[int, ...] | None = None
-        self._counts: tuple[int, ...] | None = None
-        self._step = 0
-        self.began_at = 0
-        """The step at which this life went on."""
-        self._measured: tuple[int, ...] | None = None
-        self.varies = False
-        """Whether a step does not always take the same, or what it takes cannot be counted."""
-
-    def begin(self, step: int, taken: tuple[int, ...] | None, *, varies: bool) -> None:
-        """A resume has come to step `step`, with so many elements taken; `varies` of the lives before."""
-        self.taken = self._base = taken
-        self._step = self.began_at = step
-        self._counts = None
-        self._measured, self.varies, self.has_observed = None, varies, False
-
-    def observe(self, step: int, counts: tuple[int, ...] | None) -> None:
-        """At step `step` the training has taken `counts` elements since the resume; None: that cannot be counted."""
-        if counts is None:
-            self.taken, self.has_observed, self.varies = None, True, self.given is None
-            if self.given is not None and self._base is not None:
-                self.taken = tuple(a + (step - self._step) * b for a, b in zip(self._base, self.given, strict=True))
-                self._base, self._step = self.taken, step
-            return
-        before = self._counts or (0,) * len(counts)
-        if step > self._step:
-            self._compare(step - self._step, [now - then for now, then in zip(counts, before, strict=True)])
-            self._step, self._counts, self.has_observed = step, counts, True
-        if self._base is not None:
-            self.taken = tuple(base + count for base, count in zip(self._base, counts, strict=True))
-
-    def _compare(self, steps: int, taken: list[int]) -> None:
-        found = tuple(count // steps for count in taken)
-        whole = all(count % steps == 0 for count in taken) and any(taken)
-        if not whole or (self._measured is not None and self._measured != found):
-            self.varies = True
-        self._measured = found if whole else None
-
-    @property
-    def per_step(self) -> tuple[int, ...] | None:
-        """What a step takes; None where that is not known, or not always the same."""
-        return self.given or (None if self.varies else self._measured)
-
-    @property
-    def trained(self) -> tuple[bool, ...] | None:
-        """Which iterators the training takes elements of, if any has been seen."""
-        counts = self.given or self._counts
-        return tuple(map(bool, counts)) if counts is not None and any(counts) else None
 
 
 def _reason(error: Exception) -> str:
@@ -558,11 +432,6 @@ def _reason(error: Exception) -> str:
     lines = str(error).splitlines()
     said = next((line.strip() for line in lines if "; " in line), first_line(error))
     return said.rsplit("; ", 1)[-1].split(" [")[0]
-
-
-def _warn(problems: Sequence[str]) -> None:
-    for problem in problems:
-        logger.warning("skipped input checkpoint %s", problem)
 
 
 def _join(names: Sequence[str]) -> str:

@@ -32,8 +32,8 @@ class InputPipelines:
         iterators: the iterators, their resource tensors, or those tensors' names; None for all in the graph's
             collection "iterators".
         policy: "fail", "warn" or "ignore": what to do about state outside the pipeline.
-        elements_per_step: for each iterator how many elements a step takes; one number is for all of them, None
-            counts the graph's get-next ops.
+        elements_per_step: for each iterator how many elements a step takes; one number is for all of them, None for
+            what is counted while the training runs.
 
     Raises:
         HookUsageError: no iterator; another number of them.

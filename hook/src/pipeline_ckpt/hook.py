@@ -48,8 +48,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             (by the estimator, else by TF_CONFIG) "input_<task type>_<task id>.ckpt".
         iterators: The iterators to save, or the names of their resources ("IteratorV2:0"); default: all of the graph's
             collection "iterators".
-        elements_per_step: How many elements a step takes, one number or one for each iterator. Default: counted from
-            the graph and from what is run; needed only where get-next ops are in a branch or a loop.
+        elements_per_step: How many elements a step takes, one number or one for each iterator. Default: counted while
+            the training runs; needed where get-next ops are in a branch or a loop, and only for a fast-forward.
         state: "iterator" (default) saves the iterators' state, buffers included. "position" saves a number, and a
             resume reads and drops all elements from the beginning of the data; for buffers that are too large to save,
             and chosen by itself, with a warning, for pipelines that run Python (`from_generator`, `py_function`) or

@@ -4,7 +4,8 @@ Checkpoint N of basename `input.ckpt` is TensorFlow's pair `input.ckpt-N.index`,
 `input.ckpt-N.data-00000-of-00001` and the mark `input.ckpt-N.commit`; one that holds a position only is the mark
 alone. A save writes the pair in the directory `input.ckpt-N.tmp`, renames it to its place, renames the mark to its
 place, and only then removes the temporary directory. So a pair without a mark is no checkpoint, and where a temporary
-directory is left, such a pair is ours to remove. All names in a mark are relative.
+directory is left, such a pair is ours to remove. A mark that is renewed is written to `input.ckpt-N.mark` first. All
+names in a mark are relative.
 """
 
 from __future__ import annotations

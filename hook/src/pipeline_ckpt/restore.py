@@ -1,0 +1,120 @@
+"""Which checkpoint serves: the newest whole one of this pipeline, or what TensorFlow's own hook has left."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Literal
+
+import tensorflow as tf
+
+from .store import CheckpointStore, Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .graph import InputPipelines
+
+logger = logging.getLogger("pipeline_ckpt")
+
+_DAMAGED = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError)
+_UNFIT = (tf.errors.InvalidArgumentError, tf.errors.FailedPreconditionError, tf.errors.InternalError)
+
+
+class Restorer:
+    """Chooses and restores checkpoints.
+
+    Args:
+        pipelines: the iterators.
+        store: where their checkpoints are.
+        at_end: "restart": where the data had ended, the iterators stay as they were initialised.
+    """
+
+    def __init__(
+        self, pipelines: InputPipelines, store: CheckpointStore, *, at_end: Literal["restart", "stop"]
+    ) -> None:
+        self._pipelines = pipelines
+        self._store = store
+        self._basename = store.basename
+        self._at_end = at_end
+        self._signature = pipelines.graph.signature
+        self.changed = ""
+        """The name of the checkpoint that was restored, if another pipeline wrote it."""
+
+    def newest(self, session: Any, step: int) -> tuple[Mark | None, list[str]]:
+        """Restores the newest usable checkpoint that is not beyond `step`; one without a state leaves the iterators.
+
+        Returns:
+            The checkpoint, None for none, and why others were not usable.
+        """
+        self.changed = ""
+        marks, problems = self._store.committed()
+        for mark in marks:
+            if mark.step > step:
+                continue
+            problem = self._other_pipeline(mark) or self._restored(session, mark)
+            if not problem:
+                _warn(problems)
+                return mark, problems
+            problems.append(f"{self._basename}-{mark.step}: {problem}")
+        return self._take_over(session, step, problems)
+
+    def _other_pipeline(self, mark: Mark) -> str:
+        """Why a checkpoint is not of these iterators; empty if it is."""
+        if mark.iterators != self._pipelines.names:
+            return f"holds {_join(mark.iterators)}, the graph has {_join(self._pipelines.names)}"
+        if mark.signature is not None and mark.signature.elements != self._signature.elements:
+            saved, now = "; ".join(mark.signature.elements), "; ".join(self._signature.elements)
+            return f"has elements of {saved}, the graph's are {now}"
+        return ""
+
+    def _restored(self, session: Any, mark: Mark) -> str:
+        """Restores a checkpoint; why that was not possible, empty if it was."""
+        if mark.holds == "iterator" and not (mark.ended and self._at_end == "restart"):
+            try:
+                self._pipelines.restore(session, self._store.prefix(mark.step))
+            except (*_DAMAGED, *_UNFIT) as error:
+                return self._not_restored(session, mark, error)
+        if mark.signature is not None and mark.signature.fingerprint != self._signature.fingerprint:
+            self.changed = f"{self._basename}-{mark.step}"
+            logger.warning(
+                "the input pipeline is not the one that wrote %s-%d (its code, file names or TensorFlow's version "
+                "changed): elements that were in its buffers are the old one's, all others the new one's",
+                *(self._basename, mark.step),
+            )
+        return ""
+
+    def _not_restored(self, session: Any, mark: Mark, error: Any) -> str:
+        """Why a checkpoint could not be restored."""
+        if error.op is not None and error.op.type == "DeserializeIterator":
+            # The file is whole. The iterators may have got a part of it.
+            self._pipelines.restart(session)
+            return f"TensorFlow cannot restore it into this pipeline, which is another one ({type(error).__name__})"
+        if isinstance(error, _DAMAGED) and mark.signature is not None:  # one of TensorFlow's hook has no mark
+            self._store.retire(mark.step)
+        return type(error).__name__
+
+    def _take_over(self, session: Any, step: int, problems: list[str]) -> tuple[Mark | None, list[str]]:
+        """Restores what TensorFlow's own hook has left, and makes it a checkpoint of ours."""
+        for foreign in self._store.foreign():
+            if foreign > step:
+                continue
+            mark = Mark(foreign, self._pipelines.names)
+            problem = self._restored(session, mark)
+            if problem:
+                problems.append(f"{self._basename}-{foreign} of TensorFlow's hook: {problem}")
+                continue
+            self._store.adopt(mark)
+            _warn(problems)
+            logger.info("took over %s-%d, which TensorFlow's own hook has written", self._basename, foreign)
+            return mark, problems
+        _warn(problems)
+        return None, problems
+
+
+def _warn(problems: Sequence[str]) -> None:
+    for problem in problems:
+        logger.warning("skipped input checkpoint %s", problem)
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(names)
