@@ -30,7 +30,7 @@ _EagerTensor = ops.EagerTensor  # for each element: attributes of modules are sl
 _EMPTY = ("none", "opaque", "resource", "variant")  # dtypes in `describe` that bring no tensor
 
 Layout = list[Any]
-"""How `regroup` makes components of a graph's flat arrays: for each leaf `dense`, `opaque`, `none`, `sparse`,
+"""How `regrouping` makes components of a graph's flat arrays: for each leaf `dense`, `opaque`, `none`, `sparse`,
 `(ragged, number of splits)` or `(optional, layout of the value)`."""
 
 
@@ -94,8 +94,7 @@ def components(element: Any, leaves: Callable[[Any], Iterable[Any]] | None = Non
         leaves: What `dense_leaves` says of its spec.
     """
     if leaves is not None:
-        values = [leaf._numpy() for leaf in leaves(element)]
-        return [value if type(value) is np.ndarray else _array(value) for value in values]
+        return _arrays([leaf._numpy() for leaf in leaves(element)])
     out: list[Component] = []
     for leaf in nest.flatten(element):
         _add_leaf(leaf, out)
@@ -124,6 +123,10 @@ def _add_leaf(leaf: Any, out: list[Component]) -> None:
             _add_leaf(part, out)
     else:
         out.append(OPAQUE)
+
+
+def _arrays(values: Sequence[Any]) -> list[Component]:
+    return [value if type(value) is np.ndarray else _array(value) for value in values]
 
 
 def _array(value: Any) -> Any:
@@ -188,11 +191,17 @@ def _flatten_optional(optional: Any, has_value: Any, tensors: list[Any]) -> Layo
     return layout
 
 
-def regroup(layout: Layout, arrays: Sequence[Any]) -> list[Component]:
-    """The components of an element whose tensors had these values."""
-    out: list[Component] = []
-    _regroup(layout, iter(arrays), out, present=True)
-    return out
+def regrouping(layout: Layout) -> Callable[[Sequence[Any]], list[Component]]:
+    """What makes the components of an element from the values of its tensors."""
+    if all(entry == "dense" for entry in layout):
+        return _arrays  # what most elements are: this runs for each
+
+    def regroup(arrays: Sequence[Any]) -> list[Component]:
+        out: list[Component] = []
+        _regroup(layout, iter(arrays), out, present=True)
+        return out
+
+    return regroup
 
 
 def _regroup(layout: Layout, arrays: Iterator[Any], out: list[Component], *, present: bool) -> None:
@@ -233,4 +242,4 @@ def _identity(leaf: Any) -> Any:
     return nest.map_structure(tf.identity, leaf, expand_composites=True)
 
 
-__all__ = ["OPAQUE", "Layout", "after", "components", "dense_leaves", "describe", "flatten_in_graph", "regroup"]
+__all__ = ["OPAQUE", "Layout", "after", "components", "dense_leaves", "describe", "flatten_in_graph", "regrouping"]

@@ -18,7 +18,6 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import resource_handle_pb2
 from tensorflow.python.client import session as session_lib
@@ -26,7 +25,7 @@ from tensorflow.python.data.ops import iterator_ops
 from tensorflow.python.eager import context
 from tensorflow.python.eager.polymorphic_function import polymorphic_function
 from tensorflow.python.framework import ops
-from tensorflow.python.ops import gen_dataset_ops
+from tensorflow.python.ops import gen_dataset_ops, gen_script_ops, script_ops
 from tensorflow.python.util import nest
 
 from . import elements
@@ -37,9 +36,9 @@ from .steps import Patches, Steps
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from .fingerprint import Component
     from .ledger import LedgerWriter
 
-_RECORDED = np.int64(0)
 _NODE = re.compile(r"\{\{node ([^}]+?)\}\}")
 _COUNTER = re.compile(r"^_\d+_")
 _CALLS = frozenset(
@@ -61,6 +60,8 @@ class _Graph:
     last_fed: dict[str, TappedIterator] = field(default_factory=dict)
     """By the name of a feedable iterator's resource tensor: what was fed last."""
     plans: dict[tuple[Any, ...], _Plan] = field(default_factory=dict)
+    records: list[Callable[..., Any]] = field(default_factory=list)
+    """What the taps call: TensorFlow's registry refers to them weakly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,6 @@ class Tap:
         self._recorder = Recorder(writer, gate, self._steps)
         self._patches = Patches()
         self._handles: dict[bytes, TappedIterator] = {}
-        self._graphs: weakref.WeakKeyDictionary[Any, _Graph] = weakref.WeakKeyDictionary()
         self._session_step: int | None = None
         self._call_step: int | None = None
         self._reads_before_calls = step is not None
@@ -180,15 +180,15 @@ class Tap:
             handle,
             tf.constant(UNKNOWN_STEP, tf.int64) if step_source is None else step_source.tensor(),
         ]
-        layout = elements.flatten_in_graph(element, inputs)
+        regroup = elements.regrouping(elements.flatten_in_graph(element, inputs))
         optional = isinstance(element, tf.experimental.Optional)
 
         def record(handle: bytes, step: Any, *arrays: Any) -> Any:
             known = self._handles.get(handle)
             if known is None:  # made within the function, for each call anew
                 known = self._handles[handle] = TappedIterator(source)
-            self._record(known, optional, layout, arrays, lambda: self._step_in_function(int(step), key))
-            return _RECORDED
+            self._record(known, optional, regroup(arrays), lambda: self._step_in_function(int(step), key))
+            return ()
 
         return elements.after(element, _recording(record, inputs))
 
@@ -209,9 +209,8 @@ class Tap:
         return __call__
 
     def _record(
-        self, known: TappedIterator, optional: bool, layout: Any, arrays: Sequence[Any], step: Callable[[], int | None]
+        self, known: TappedIterator, optional: bool, parts: list[Component], step: Callable[[], int | None]
     ) -> None:
-        parts = elements.regroup(layout, arrays)
         if optional:
             if not parts[0]:
                 self._recorder.end(known)
@@ -228,8 +227,9 @@ class Tap:
             resource = iterator._iterator_resource
             if not _in_session() or "FromStringHandle" in resource.op.type:
                 return
-            known = iterator._preempt_iterator = TappedIterator(source)
-            graph = self._graphs.setdefault(resource.graph, _Graph())
+            known = TappedIterator(source, elements.dense_leaves(iterator.element_spec))
+            iterator._preempt_iterator = known
+            graph = _known_of(resource.graph)
             graph.iterators[resource.name] = known
             try:
                 shared_name = resource.op.get_attr("shared_name").decode()
@@ -249,24 +249,27 @@ class Tap:
     def _in_session(self, iterator: Any, element: Any) -> Any:
         resource = iterator._iterator_resource
         root = _outermost(ops.get_default_graph())
-        graph = self._graphs.setdefault(root, _Graph())
+        graph = _known_of(root)
         known: TappedIterator | None = getattr(iterator, "_preempt_iterator", None)
         inputs: list[Any] = [] if known is not None else [iterator._string_handle]
-        layout = elements.flatten_in_graph(element, inputs)
+        regroup = elements.regrouping(elements.flatten_in_graph(element, inputs))
         optional = isinstance(element, tf.experimental.Optional)
         source = iterator._preempt_source
+
+        def step() -> int | None:
+            return self._session_step
 
         def record(*arrays: Any) -> Any:
             taken = known
             if taken is None:
                 taken = graph.last_fed[resource.name] = self._fed(graph, arrays[0], source)
                 arrays = arrays[1:]
-            self._record(taken, optional, layout, arrays, lambda: self._session_step)
-            return _RECORDED
+            self._record(taken, optional, regroup(arrays), step)
+            return ()
 
         done = _recording(record, inputs)
         # The tap of a function's body is None too: which calls run it is not worth knowing.
-        graph.taps[done.op.name if done.graph is root else ""] = known if done.graph is root else None
+        graph.taps[done.name if done.graph is root else ""] = known if done.graph is root else None
         return elements.after(element, done)
 
     def _fed(self, graph: _Graph, handle: bytes, source: Source) -> TappedIterator:
@@ -280,14 +283,14 @@ class Tap:
 
     def _session_run(self, original: Any) -> Any:
         def run(session: Any, fetches: Any, *args: Any, **kwargs: Any) -> Any:
-            graph = self._graphs.get(session.graph)
+            graph = getattr(session.graph, "_preempt_graph", None)
             if graph is None:
                 return original(session, fetches, *args, **kwargs)
             plan = _plan(session.graph, graph, fetches)
             for iterator in plan.initialised:
                 self._recorder.restart(iterator)
             if plan.taps:
-                due = any(iterator is None or self._recorder.due(iterator) for iterator in plan.taps)
+                due = [True for iterator in plan.taps if iterator is None or self._recorder.due(iterator)]
                 self._session_step = self._steps.of_session(session) if due else None
             try:
                 return original(session, fetches, *args, **kwargs)
@@ -314,13 +317,27 @@ def install(writer: LedgerWriter, gate: Gate, *, step: Callable[[], int] | None 
 
 
 def _recording(record: Callable[..., Any], inputs: Sequence[Any]) -> Any:
+    """The op that calls `record` with the values of `inputs`.
+
+    It is what `tf.numpy_function` makes, without the AutoGraph context around each call and without a result: the
+    two take longer than the call itself.
+    """
+    _known_of(_outermost(ops.get_default_graph())).records.append(record)
+    token = script_ops._py_funcs.insert(record)
     with tf.device("/device:CPU:0"):
-        return tf.numpy_function(record, inputs, tf.int64)
+        return gen_script_ops.py_func(input=inputs, token=token, Tout=[])
 
 
 def _in_session() -> bool:
     """Whether the graph that is being built is run by a session; else by a tf.function."""
     return not ops.executing_eagerly_outside_functions()
+
+
+def _known_of(graph: Any) -> _Graph:
+    known: _Graph | None = getattr(graph, "_preempt_graph", None)
+    if known is None:
+        known = graph._preempt_graph = _Graph()
+    return known
 
 
 def _outermost(graph: Any) -> Any:
