@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from .indexed import Indexed, IntArray
+    from .indexed import Indexed, IntArray, Positions
 
 _VOTES = 4096
 """So many sightings decide how many elements were pulled: an offset does not change after training has begun."""
 _PROBE = 32
+_NO_ENDS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Track:
     """What one life trained on in one lane: `T` of DESIGN 3.3."""
 
     life: Indexed
-    at: IntArray
+    at: Positions
     """Record index of each element, without those pulled before training began."""
     step: int | None
     """The model's step when training began; of a life without elements, the step at which it stood."""
@@ -250,7 +251,7 @@ def _study_lane(life: Indexed, members: IntArray, fixed: int | None) -> Lane | s
     return Lane(label, keys, rate, window.step, lags, track)
 
 
-def _extrapolated(life: Indexed, at: IntArray, window: _Window, event: int, rate: int) -> _Window:
+def _extrapolated(life: Indexed, at: Positions, window: _Window, event: int, rate: int) -> _Window:
     """The window of a run whose step was not known at its first element, but later."""
     taken = int(np.searchsorted(at, life.events.at[event])) - window.skipped
     return _Window(window.restored, window.until, window.skipped, int(life.events.step[event]) - taken // rate)
@@ -262,9 +263,9 @@ def _track(life: Indexed, members: IntArray, lane: Lane, fresh: bool) -> Track:
     if window.step is None and fresh and len(own := _sightings(life, members, window)[0]):
         window = _extrapolated(life, at, window, int(own[0]), lane.rate)
     if len(at) == window.skipped:
-        return Track(life, at[:0], window.step, False, len(at), at[:0], life.life.ending is Ending.FINISHED)
+        return Track(life, at[:0], window.step, False, len(at), _NO_ENDS, life.life.ending is Ending.FINISHED)
     if window.step is None:
-        return Track(life, at, None, False, len(at), at[:0], life.life.ending is Ending.FINISHED)
+        return Track(life, at, None, False, len(at), _NO_ENDS, life.life.ending is Ending.FINISHED)
     pulled = _pulled(life, at, members, window, lane.rate, lane.lags)
     if pulled is None:
         # No step was seen, so at most the elements of one step can have been trained on; the next life's step tells.
@@ -274,7 +275,7 @@ def _track(life: Indexed, members: IntArray, lane: Lane, fresh: bool) -> Track:
     return _cut(life, at, members, window, lane.rate, min(pulled, len(at) - window.skipped))
 
 
-def _window(life: Indexed, at: IntArray, members: IntArray) -> _Window:
+def _window(life: Indexed, at: Positions, members: IntArray) -> _Window:
     events = life.events
     restores = np.flatnonzero(events.kind == Kind.RESTORED)
     before = restores[events.progress[restores] == 0]
@@ -285,7 +286,7 @@ def _window(life: Indexed, at: IntArray, members: IntArray) -> _Window:
     return _Window(restored, until, skipped, _first_step(life, at, members, restored, skipped))
 
 
-def _first_step(life: Indexed, at: IntArray, members: IntArray, restored: int, skipped: int) -> int | None:
+def _first_step(life: Indexed, at: Positions, members: IntArray, restored: int, skipped: int) -> int | None:
     """The step before the lane's first element after the restore; else what the restore said; else the end."""
     events = life.events
     if skipped < len(at):
@@ -316,7 +317,7 @@ def _sightings(life: Indexed, members: IntArray, window: _Window) -> tuple[IntAr
 
 
 def _surplus(
-    life: Indexed, at: IntArray, members: IntArray, window: _Window, rate: int
+    life: Indexed, at: Positions, members: IntArray, window: _Window, rate: int
 ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """Elements beyond those that the steps explain, for each sighting after the first step: own, saved, done, other."""
     assert window.step is not None
@@ -330,7 +331,7 @@ def _surplus(
     return found[0], found[1], found[2], found[3]
 
 
-def _reference_lags(life: Indexed, at: IntArray, members: IntArray, window: _Window, rate: int) -> Lags:
+def _reference_lags(life: Indexed, at: Positions, members: IntArray, window: _Window, rate: int) -> Lags:
     votes = [_vote(surplus, rate) for surplus in _surplus(life, at, members, window, rate)]
     # Whatever was pulled before training is part of each surplus, so the smallest of them is what was pulled.
     pulled = max(0, min((vote for vote in votes[:3] if vote is not None), default=0))
@@ -338,7 +339,7 @@ def _reference_lags(life: Indexed, at: IntArray, members: IntArray, window: _Win
     return Lags(own, saved, done, other)
 
 
-def _pulled(life: Indexed, at: IntArray, members: IntArray, window: _Window, rate: int, lags: Lags) -> int | None:
+def _pulled(life: Indexed, at: Positions, members: IntArray, window: _Window, rate: int, lags: Lags) -> int | None:
     """How many elements were taken before training began; None: the model was not seen to make a step."""
     own, saved, done, other = _surplus(life, at, members, window, rate)
     vote = _vote(np.concatenate((own - lags.own, saved - lags.saved, done - lags.done)), rate)
@@ -358,7 +359,7 @@ def _vote(surplus: IntArray, rate: int) -> int | None:
 
 
 def _cut(
-    life: Indexed, at: IntArray, members: IntArray, window: _Window, rate: int, pulled: int, *, trained: bool = True
+    life: Indexed, at: Positions, members: IntArray, window: _Window, rate: int, pulled: int, *, trained: bool = True
 ) -> Track:
     """The track without what was pulled, and without what was taken at the end and not trained on."""
     assert window.step is not None
@@ -383,7 +384,7 @@ def _cut(
     )
 
 
-def _ends(life: Indexed, at: IntArray, members: IntArray) -> IntArray:
+def _ends(life: Indexed, at: Positions, members: IntArray) -> IntArray:
     """After how many elements of the lane a pass had ended."""
     events = life.events
     exhausted = (events.kind == Kind.END) & (events.owner >= 0) & np.isin(events.owner, members)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 IntArray = npt.NDArray[np.int64]
-SmallArray = npt.NDArray[np.int32]
-"""Of indexes into the elements: half the memory where two iterators take turns, and a ledger is far below 2**31."""
+Positions = npt.NDArray[np.int32]
+"""Of indexes into the records or the elements: half the memory of int64, and a ledger is far below 2**31 records. What
+is looked up in one by `np.searchsorted` must be one too, or NumPy copies the whole array first."""
 UintArray = npt.NDArray[np.uint64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -32,7 +33,7 @@ _REMEMBERED = 64
 class Events:
     """The records that are not elements, in their order."""
 
-    at: IntArray
+    at: Positions
     kind: npt.NDArray[np.uint8]
     step: IntArray
     """The model's step; negative where it is not known, or where the kind has none."""
@@ -46,8 +47,8 @@ class Events:
 class Iterators:
     """The iterators that elements were taken from, one row each."""
 
-    first: IntArray
-    last: IntArray
+    first: Positions
+    last: Positions
     count: IntArray
     ordinal: IntArray
     stream: IntArray
@@ -60,21 +61,21 @@ class Indexed:
     """A life with its index."""
 
     life: Life
-    elements: IntArray
+    elements: Positions
     """Record index of every element."""
-    run_start: SmallArray
+    run_start: Positions
     """Elements that one iterator yielded without another between them are a run; this is the first of each, as an index
     into `elements`."""
-    run_owner: SmallArray
+    run_owner: Positions
     iterators: Iterators
     events: Events
     keys: tuple[str, ...]
     labels: tuple[str, ...]
     """For each key the innermost user frame, for messages."""
-    _found: dict[bytes, IntArray] = field(default_factory=dict, repr=False, compare=False)
+    _found: dict[bytes, Positions] = field(default_factory=dict, repr=False, compare=False)
     """What `elements_of` has found; the tracks hold the same arrays."""
 
-    def elements_of(self, rows: IntArray) -> IntArray:
+    def elements_of(self, rows: IntArray) -> Positions:
         """The record indexes of the elements of some iterators, ascending; no copy when those are all."""
         if len(rows) == len(self.iterators.first):
             return self.elements
@@ -87,7 +88,7 @@ class Indexed:
         if len(mine) < len(self.elements):
             lengths = np.diff(self.run_start, append=self.run_start.dtype.type(len(self.elements)))
             mine = np.repeat(mine, lengths)
-        found: IntArray = self.elements[mine]
+        found: Positions = self.elements[mine]
         if name is not None:
             self._found[name] = found
         return found
@@ -97,11 +98,11 @@ class Indexed:
         rows = np.flatnonzero(self.iterators.key == key)
         return rows[np.argsort(self.iterators.ordinal[rows], kind="stable")]
 
-    def values(self, at: IntArray, field: str = "value") -> npt.NDArray[np.generic]:
+    def values(self, at: Positions, field: str = "value") -> npt.NDArray[np.generic]:
         """One field of the records at `at` (a copy)."""
         return np.asarray(np.asarray(self.life.ledger.records)[field][at])
 
-    def opaque(self, at: IntArray) -> bool:
+    def opaque(self, at: Positions) -> bool:
         """Whether any of these elements could not be fingerprinted."""
         flags = np.asarray(self.life.ledger.records)["flags"]
         return any(bool((flags[at[a:b]] & Flag.OPAQUE).any()) for a, b in chunks(len(at)))
@@ -124,7 +125,7 @@ def index(life: Life) -> Indexed:
         records.view(np.uint64).reshape(-1, records.dtype.itemsize // 8)[:, 0] if len(records) else np.empty(0, "u8")
     )
     kinds = records["kind"]
-    elements = np.flatnonzero(kinds == Kind.ELEMENT)
+    elements = _where(kinds, Kind.ELEMENT)
     run_start, run_id = _runs(heads, elements)
     identities = np.unique(run_id)
     owner = np.searchsorted(identities, run_id).astype(np.int32)
@@ -149,7 +150,12 @@ def index(life: Life) -> Indexed:
     )
 
 
-def _runs(heads: UintArray, elements: IntArray) -> tuple[SmallArray, UintArray]:
+def _where(kinds: npt.NDArray[np.uint8], kind: Kind) -> Positions:
+    found = [(np.flatnonzero(kinds[a:b] == kind) + a).astype(np.int32) for a, b in chunks(len(kinds))]
+    return np.concatenate(found) if found else np.empty(0, np.int32)
+
+
+def _runs(heads: UintArray, elements: Positions) -> tuple[Positions, UintArray]:
     """Where the iterator changes, and the identity (`iterator << 16 | stream`) of each run."""
     starts, found = [np.empty(0, np.int32)], [np.empty(0, np.uint64)]
     previous: np.uint64 | None = None
@@ -165,15 +171,15 @@ def _runs(heads: UintArray, elements: IntArray) -> tuple[SmallArray, UintArray]:
 
 
 def _iterators(
-    elements: IntArray,
-    run_start: SmallArray,
-    owner: SmallArray,
+    elements: Positions,
+    run_start: Positions,
+    owner: Positions,
     identities: UintArray,
     streams: IntArray,
     key: IntArray,
 ) -> Iterators:
     size = len(identities)
-    first, last = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    first, last = np.zeros(size, np.int32), np.zeros(size, np.int32)
     count = np.zeros(size, np.int64)
     run_end = np.append(run_start[1:], np.int32(len(elements)))[: len(run_start)]
     # Of an index that occurs twice the last assignment stays (NumPy user guide, "Assigning values to indexed
@@ -187,7 +193,7 @@ def _iterators(
 
 
 def _events(records: npt.NDArray[np.void], heads: UintArray, identities: UintArray) -> Events:
-    at = np.flatnonzero(records["kind"] != Kind.ELEMENT)
+    at = np.flatnonzero(records["kind"] != Kind.ELEMENT).astype(np.int32)
     kind = records["kind"][at]
     step = records["value"][at].view(np.int64)
     step[~np.isin(kind, STEPPED) | (step < 0)] = -1

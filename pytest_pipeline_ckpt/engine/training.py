@@ -19,7 +19,7 @@ from .wording import count
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .indexed import BoolArray, Indexed, IntArray
+    from .indexed import BoolArray, Indexed, IntArray, Positions
 
 _MOST_CANDIDATES = 64
 
@@ -238,7 +238,7 @@ def _in_turn(life: Indexed, rows: IntArray) -> bool:
     return disjoint(life.iterators.first[rows], life.iterators.last[rows])
 
 
-def disjoint(first: IntArray, last: IntArray) -> bool:
+def disjoint(first: Positions, last: Positions) -> bool:
     """Whether no two of the intervals `first..last` have a record in common."""
     order = np.argsort(first, kind="stable")
     return bool((last[order][:-1] < first[order][1:]).all())
