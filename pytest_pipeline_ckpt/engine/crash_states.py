@@ -1,0 +1,308 @@
+"""Log -> directory states: what SIGKILL leaves behind after each operation of a recorded run. Pure but for `Store`.
+
+A kill lands between two operations, or within a write: the kernel copies a page at a time and looks for signals between
+pages, so a large write may be cut at a page's boundary (of all cuts the middle one is taken). What has been written
+stays: SIGKILL loses nothing that is in the page cache.
+
+States that a resume cannot tell apart are one: TensorFlow never reads its temporary names and its event files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from .operations import CONTENTS, Act, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+PAGE = 4096
+_COPIED = 1 << 20  # bytes at once
+_LINKS_FOLLOWED = 40  # as the kernel does
+_NEVER_READ = re.compile(r"_temp(/|$)|\.tempstate\d+$|\.tmp[0-9a-f]{32}$|(^|/)events\.out\.tfevents|(^|/)graph\.pbtxt$")
+"""What a TensorFlow training writes and no restore reads: parts and temporary names of a save, events, the graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of a file; where there are none it has zeros."""
+
+    offset: int
+    start: int
+    """In the log's contents."""
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is in a file."""
+
+    size: int = 0
+    pieces: tuple[Piece, ...] = ()
+    """In the order in which they were written: later ones cover earlier ones."""
+    key: int = 0
+    """Equal for files that were written alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrashState:
+    """The directory as a kill leaves it."""
+
+    operation: int
+    """How many operations had been carried out."""
+    elements: int
+    """How many ledger records there were at the last of them."""
+    torn: bool
+    """Whether the operation after them had been half done."""
+    files: dict[str, Content]
+    links: dict[str, str]
+    directories: frozenset[str]
+
+    def key(self) -> int:
+        """Equal for states that a resume cannot tell apart."""
+        state = xxhash.xxh3_64()
+        seen = [f"d {name}" for name in self.directories if not _NEVER_READ.search(name)]
+        seen += [f"f {name} {file.key}" for name, file in self.files.items() if not _NEVER_READ.search(name)]
+        seen += [f"l {name} {target}" for name, target in self.links.items() if not _NEVER_READ.search(name)]
+        state.update("\0".join(sorted(seen)).encode("utf-8", "surrogateescape"))
+        return int(state.intdigest())
+
+
+@dataclass(frozen=False, slots=True)
+class _File:
+    """An inode: names come and go, and an open file goes on being written without any."""
+
+    content: Content = field(default_factory=Content)
+
+
+class Directory:
+    """The model of a directory; operations that the kernel would refuse change nothing."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, _File] = {}
+        self._links: dict[str, str] = {}
+        self._directories: set[str] = set()
+        self._inodes: dict[int, _File] = {}
+
+    def apply(self, operation: Operation) -> None:
+        """Carries an operation out."""
+        carry_out = {
+            Act.CREATE: self._create,
+            Act.WRITE: self._write,
+            Act.TRUNCATE: self._truncate,
+            Act.RENAME: self._rename,
+            Act.LINK: self._link,
+            Act.SYMLINK: self._symlink,
+            Act.UNLINK: self._unlink,
+            Act.MKDIR: self._mkdir,
+            Act.RMDIR: self._rmdir,
+        }.get(operation.act)
+        if carry_out is not None:
+            carry_out(operation)
+
+    def state(self, operation: int, elements: int, *, torn: bool = False) -> CrashState:
+        """The directory as it is now."""
+        files = {name: file.content for name, file in self._files.items()}
+        return CrashState(operation, elements, torn, files, dict(self._links), frozenset(self._directories))
+
+    def half_done(self, operation: Operation, number: int) -> CrashState:
+        """The directory in the middle of a large write; the model stays as it was before it."""
+        file = self._opened(operation)
+        before = None if file is None else file.content
+        self._write(operation, half=True)
+        state = self.state(number, operation.elements, torn=True)
+        if file is not None and before is not None:
+            file.content = before
+        return state
+
+    def _can_make(self, path: str) -> bool:
+        parent = os.path.dirname(path)
+        return not self._exists(path) and (not parent or parent in self._directories)
+
+    def _exists(self, path: str) -> bool:
+        return path == "." or path in self._files or path in self._links or path in self._directories
+
+    def _below(self, path: str) -> list[str]:
+        names = (*self._files, *self._links, *self._directories)
+        return [name for name in names if name.startswith(f"{path}/")]
+
+    def _create(self, operation: Operation) -> None:
+        path = operation.path if operation.exclusive else self._followed(operation.path)
+        file = self._files.get(path)
+        if file is not None:
+            if operation.truncates and not (operation.creates and operation.exclusive):
+                file.content = Content()
+        elif operation.creates and self._can_make(path):
+            self._files[path] = _File()
+
+    def _followed(self, path: str) -> str:
+        """Where a symbolic link leads."""
+        for _ in range(_LINKS_FOLLOWED):
+            if path not in self._links:
+                break
+            path = os.path.normpath(os.path.join(os.path.dirname(path), self._links[path]))
+        return path
+
+    def _link(self, operation: Operation) -> None:
+        path, target = operation.path, operation.target
+        if not self._can_make(target):
+            return
+        if path in self._files:
+            self._files[target] = self._files[path]
+        elif path in self._links:
+            self._links[target] = self._links[path]
+
+    def _symlink(self, operation: Operation) -> None:
+        if self._can_make(operation.path):
+            self._links[operation.path] = operation.target
+
+    def _unlink(self, operation: Operation) -> None:
+        self._files.pop(operation.path, None)
+        self._links.pop(operation.path, None)
+
+    def _mkdir(self, operation: Operation) -> None:
+        if self._can_make(operation.path):
+            self._directories.add(operation.path)
+
+    def _rmdir(self, operation: Operation) -> None:
+        if not self._below(operation.path):
+            self._directories.discard(operation.path)
+
+    def _write(self, operation: Operation, *, half: bool = False) -> None:
+        file, blob = self._opened(operation), operation.blob
+        if file is None or blob is None:
+            return  # it has been unlinked: nobody will ever see what is written
+        size = _cut(operation) if half else blob.size
+        old = file.content
+        if size == 0:
+            return
+        piece = Piece(operation.offset, blob.start, size)
+        # Half a write is known by the whole write and its size.
+        key = _mixed(old.key, operation.offset, size, blob.digest)
+        file.content = Content(max(old.size, operation.offset + size), (*old.pieces, piece), key)
+
+    def _opened(self, operation: Operation) -> _File | None:
+        """The file of an operation: by its name, and if that is gone by the inode that was seen under it."""
+        file = self._files.get(self._followed(operation.path))
+        if file is None:
+            return self._inodes.get(operation.inode)
+        if operation.inode:
+            self._inodes[operation.inode] = file
+        return file
+
+    def _truncate(self, operation: Operation) -> None:
+        file, size = self._opened(operation), operation.offset
+        if file is None:
+            return
+        if size == 0:
+            file.content = Content()
+            return
+        old = file.content
+        pieces = tuple(
+            Piece(piece.offset, piece.start, min(piece.size, size - piece.offset))
+            for piece in old.pieces
+            if piece.offset < size
+        )
+        file.content = Content(size, pieces, _mixed(old.key, size, -1, 0))
+
+    def _rename(self, operation: Operation) -> None:
+        path, target = operation.path, operation.target
+        parent = os.path.dirname(target)
+        refused = parent and parent not in self._directories
+        refused = refused or (operation.exclusive and self._exists(target)) or target.startswith(f"{path}/")
+        if path == target or refused:
+            return
+        if path in self._directories:
+            self._rename_directory(path, target)
+        elif target not in self._directories:
+            self._rename_file(path, target)
+
+    def _rename_directory(self, path: str, target: str) -> None:
+        if target in self._files or target in self._links or self._below(target):
+            return
+        for names in (self._files, self._links):
+            _move(names, path, target)
+        inside = {name for name in self._directories if name == path or name.startswith(f"{path}/")}
+        self._directories -= inside
+        self._directories |= {target + name[len(path) :] for name in inside}
+
+    def _rename_file(self, path: str, target: str) -> None:
+        if path in self._files and self._files[path] is not self._files.get(target):  # two links to a file: nothing
+            self._links.pop(target, None)
+            self._files[target] = self._files.pop(path)
+        elif path in self._links:
+            self._files.pop(target, None)
+            self._links[target] = self._links.pop(path)
+
+
+def _move(names: dict[str, _File] | dict[str, str], path: str, target: str) -> None:
+    for name in [name for name in names if name.startswith(f"{path}/")]:
+        names[target + name[len(path) :]] = names.pop(name)  # type: ignore[assignment]
+
+
+def _mixed(*numbers: int) -> int:
+    return int(xxhash.xxh3_64_intdigest(" ".join(map(str, numbers)).encode()))
+
+
+def _cut(operation: Operation) -> int:
+    """Where a large write is torn: at the boundary of the page in its middle, as an amount of bytes."""
+    assert operation.blob is not None
+    boundary = (operation.offset + operation.blob.size // 2) // PAGE * PAGE
+    return max(0, boundary - operation.offset)
+
+
+def crash_states(operations: Iterable[Operation], *, before: int = 0) -> Iterator[CrashState]:
+    """Every state that SIGKILL can leave, in their order, those that are alike included.
+
+    Args:
+        operations: of the log.
+        before: how many of them only describe what was there when the run began (`operations.snapshot`).
+    """
+    directory = Directory()
+    if before == 0:
+        yield directory.state(0, 0)
+    for number, operation in enumerate(operations, 1):
+        if number > before and operation.act is Act.WRITE and _cut(operation) > 0:
+            yield directory.half_done(operation, number - 1)
+        directory.apply(operation)
+        if number >= before:
+            yield directory.state(number, operation.elements)
+
+
+def distinct(states: Iterable[CrashState]) -> Iterator[CrashState]:
+    """The first of each kind that a resume can tell apart."""
+    seen: set[int] = set()
+    for state in states:
+        key = state.key()
+        if key not in seen:
+            seen.add(key)
+            yield state
+
+
+def rebuild(state: CrashState, log: Path, directory: Path) -> None:
+    """Makes `directory` what the state says; whatever was there is gone."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    for name in sorted(state.directories):
+        (directory / name).mkdir()
+    for name, target in state.links.items():
+        (directory / name).symlink_to(target)
+    with (log / CONTENTS).open("rb") as contents:
+        for name, content in state.files.items():
+            with (directory / name).open("wb") as file:
+                for piece in content.pieces:
+                    contents.seek(piece.start)
+                    file.seek(piece.offset)
+                    for begin in range(0, piece.size, _COPIED):
+                        file.write(contents.read(min(_COPIED, piece.size - begin)))
+                file.truncate(content.size)
+
+
+__all__ = ["Content", "CrashState", "Directory", "Piece", "crash_states", "distinct", "rebuild"]

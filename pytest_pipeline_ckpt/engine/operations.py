@@ -1,0 +1,151 @@
+"""What a recorded run did to its checkpoint directory: one operation after the other, contents on disk.
+
+A log is a directory of two files: `operations.jsonl`, one JSON array a line, and `contents.bin`, the bytes of all
+writes one behind the other. So the log of a run that writes gigabytes fits into memory: an operation only says where
+its bytes are. Knows neither seccomp nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import xxhash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+OPERATIONS, CONTENTS = "operations.jsonl", "contents.bin"
+_READ = 1 << 20  # bytes at once
+
+
+class Act(enum.Enum):
+    """What an operation does; the values are those in the log."""
+
+    CREATE = "create"
+    """Opens for writing: `creates`, `exclusive` and `truncates` say how."""
+    WRITE = "write"
+    TRUNCATE = "truncate"
+    """To `offset` bytes, longer or shorter."""
+    RENAME = "rename"
+    LINK = "link"
+    SYMLINK = "symlink"
+    """`target` is what the link holds, not a path below the directory."""
+    UNLINK = "unlink"
+    MKDIR = "mkdir"
+    RMDIR = "rmdir"
+    FSYNC = "fsync"
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes in `contents.bin`."""
+
+    start: int
+    size: int
+    digest: int
+    """64 bits of their contents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One mutating file operation, as it was asked for; it may have failed, as `mkdir` of what exists does."""
+
+    act: Act
+    path: str
+    """Relative to the directory; `.` is the directory itself, empty is a file by a name that it has no longer."""
+    target: str = ""
+    offset: int = 0
+    """Of a write in its file, in bytes."""
+    blob: Blob | None = None
+    creates: bool = False
+    exclusive: bool = False
+    """Fails where the path, of a rename or a link the target, exists."""
+    truncates: bool = False
+    elements: int = 0
+    """Records that were in the ledger before it."""
+    thread: int = 0
+    inode: int = 0
+    """Of what is done to an open file: the file's, whatever its names are by now."""
+
+
+class LogWriter:
+    """Writes a log; one process, one thread."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._operations = (directory / OPERATIONS).open("w")
+        self._contents = (directory / CONTENTS).open("wb")
+        self._end = 0
+
+    def blob(self, pieces: Iterable[bytes]) -> Blob:
+        """Keeps bytes."""
+        start, state = self._end, xxhash.xxh3_64()
+        for piece in pieces:
+            self._contents.write(piece)
+            state.update(piece)
+            self._end += len(piece)
+        return Blob(start, self._end - start, state.intdigest())
+
+    def append(self, operation: Operation) -> None:
+        """Adds an operation."""
+        json.dump(_row(operation), self._operations, separators=(",", ":"))
+        self._operations.write("\n")
+
+    def close(self) -> None:
+        """Writes what is still in memory."""
+        self._operations.close()
+        self._contents.close()
+
+
+def _row(operation: Operation) -> list[object]:
+    blob = operation.blob
+    bits = operation.creates | operation.exclusive << 1 | operation.truncates << 2
+    return [
+        *(operation.act.value, operation.path, operation.target, operation.offset, bits),
+        *(operation.elements, operation.thread, operation.inode),
+        None if blob is None else [blob.start, blob.size, blob.digest],
+    ]
+
+
+def read(directory: Path) -> Iterator[Operation]:
+    """The operations of a log."""
+    with (directory / OPERATIONS).open() as lines:
+        for line in lines:
+            act, path, target, offset, bits, elements, thread, inode, blob = json.loads(line)
+            yield Operation(
+                *(Act(act), path, target, offset, None if blob is None else Blob(*blob)),
+                *(bool(bits & 1), bool(bits & 2), bool(bits & 4), elements, thread, inode),
+            )
+
+
+def snapshot(root: Path, log: LogWriter) -> None:
+    """Adds the operations that would make the directory as it is now."""
+    known: dict[int, str] = {}
+    for directory, names, files in os.walk(root):
+        for name in sorted((*names, *files)):
+            full = os.path.join(directory, name)
+            path, inode = os.path.relpath(full, root), os.lstat(full).st_ino
+            if os.path.islink(full):
+                log.append(Operation(Act.SYMLINK, path, target=os.readlink(full)))
+            elif name in names:
+                log.append(Operation(Act.MKDIR, path))
+            elif inode in known:
+                log.append(Operation(Act.LINK, known[inode], target=path))
+            else:
+                known[inode] = path
+                _copy(full, path, log)
+
+
+def _copy(full: str, path: str, log: LogWriter) -> None:
+    log.append(Operation(Act.CREATE, path, creates=True))
+    with open(full, "rb") as file:
+        blob = log.blob(iter(lambda: file.read(_READ), b""))
+    log.append(Operation(Act.WRITE, path, blob=blob, inode=os.stat(full).st_ino))
+
+
+__all__ = ["CONTENTS", "OPERATIONS", "Act", "Blob", "LogWriter", "Operation", "read", "snapshot"]

@@ -1,0 +1,468 @@
+"""Records what a process and its descendants do to one directory, in one global order, without privileges.
+
+The child installs a seccomp filter (`install`) that stops each system call which may change files until a supervisor
+has answered; it needs no privilege but `no_new_privs`, and a container whose profile allows `seccomp(2)`, as Docker's
+does. The supervisor (`Recorder`) sees a call *before* it happens, writes it down and lets it happen.
+Sources: seccomp(2), seccomp_unotify(2), include/uapi/linux/{seccomp,filter,audit}.h. Linux >= 5.5.
+
+What cannot be seen this way is found out and said, never passed over (`Recorder.blind`): files of the directory that
+are mapped shared and writable, io_uring, exchanging renames, copies inside the kernel, calls of another architecture. A
+file system that is not the kernel's (an object store) makes no system calls on files at all: its log stays empty.
+
+Numbers of system calls: `TABLES`. The one of aarch64 is checked against the kernel's headers by a test, and untested
+otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .operations import Act, Blob, LogWriter, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+X86_64 = {
+    "write": 1, "open": 2, "mmap": 9, "pwrite64": 18, "writev": 20, "sendfile": 40, "fsync": 74, "fdatasync": 75,
+    "truncate": 76, "ftruncate": 77, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87,
+    "symlink": 88, "openat": 257, "mkdirat": 258, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
+    "splice": 275, "fallocate": 285, "pwritev": 296, "syncfs": 306, "renameat2": 316, "copy_file_range": 326,
+    "pwritev2": 328, "io_uring_setup": 425, "openat2": 437,
+}  # fmt: skip
+AARCH64 = {
+    "symlinkat": 36, "mkdirat": 34, "unlinkat": 35, "linkat": 37, "renameat": 38, "truncate": 45, "ftruncate": 46,
+    "fallocate": 47, "openat": 56, "write": 64, "writev": 66, "pwrite64": 68, "pwritev": 70, "sendfile": 71,
+    "splice": 76, "fsync": 82, "fdatasync": 83, "mmap": 222, "syncfs": 267, "renameat2": 276, "copy_file_range": 285,
+    "pwritev2": 287, "io_uring_setup": 425, "openat2": 437,
+}  # fmt: skip
+TABLES = {"x86_64": X86_64, "aarch64": AARCH64}
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+
+_LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06  # BPF_LD|W|ABS, BPF_JMP|..., BPF_RET|K
+_ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
+_X32 = 0x40000000
+_PR_SET_NO_NEW_PRIVS, _SET_MODE_FILTER, _NEW_LISTENER, _WAIT_KILLABLE = 38, 1, 1 << 3, 1 << 5
+_NOTIFICATION, _RESPONSE = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
+_CONTINUE = 1
+_AT_FDCWD, _AT_REMOVEDIR = -100, 0x200
+_RENAME_NOREPLACE = 1
+_MAP_SHARED = 1
+_FALLOC_FL_KEEP_SIZE = 1
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_READ_AT_ONCE = 1 << 20
+_DELETED = " (deleted)"
+
+_BY_DESCRIPTOR = ("write", "writev", "pwrite64", "pwritev", "pwritev2")
+_UNSEEN = {
+    "openat2": "openat2", "io_uring_setup": "io_uring", "sendfile": "a copy inside the kernel (sendfile)",
+    "splice": "a copy inside the kernel (splice)", "copy_file_range": "a copy inside the kernel (copy_file_range)",
+}  # fmt: skip
+
+
+class RecordingUnavailableError(OSError):
+    """The kernel, or the container's profile, does not let a process be recorded."""
+
+
+class _Instruction(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_ushort), ("jt", ctypes.c_ubyte), ("jf", ctypes.c_ubyte), ("k", ctypes.c_uint))
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.POINTER(_Instruction)))
+
+
+def _ioctl(number: int, size: int, direction: int) -> int:
+    return direction << 30 | size << 16 | ord("!") << 8 | number
+
+
+_RECEIVE = _ioctl(0, _NOTIFICATION.size, 3)
+_SEND = _ioctl(1, _RESPONSE.size, 3)
+_IS_VALID = _ioctl(2, 8, 1)
+
+
+def _argument(index: int) -> int:
+    return _ARGUMENTS + 8 * index  # the low word: both architectures are little-endian
+
+
+def _program(machine: str) -> list[tuple[int, int, int, int]]:
+    """The filter: which calls are stopped. What does not concern files is let through at once."""
+    stop, let = (_RETURN, 0, 0, _NOTIFY), (_RETURN, 0, 0, _ALLOW)
+    lines = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, _ARCHITECTURES[machine]), stop, (_LOAD, 0, 0, _NUMBER)]
+    if machine == "x86_64":
+        lines += [(_AT_LEAST, 0, 1, _X32), stop]
+    opening = {"open": 1, "openat": 2}
+    for name, number in TABLES[machine].items():
+        if name in opening:
+            body = [(_LOAD, 0, 0, _argument(opening[name])), (_ANY_BIT, 0, 1, _WRITING), stop, let]
+        elif name in _BY_DESCRIPTOR:  # standard output and error are nobody's checkpoint
+            body = [(_LOAD, 0, 0, _argument(0)), (_AT_LEAST, 0, 1, 3), stop, let]
+        elif name == "mmap":
+            body = [
+                *((_LOAD, 0, 0, _argument(3)), (_ANY_BIT, 0, 3, _MAP_SHARED)),
+                *((_LOAD, 0, 0, _argument(4)), (_EQUAL, 1, 0, 0xFFFFFFFF), stop, let),
+            ]
+        else:
+            body = [stop]
+        lines += [(_EQUAL, 0, len(body), number), *body]
+    return [*lines, let]
+
+
+def install() -> int:
+    """Stops the file operations of this process and of all that it will start; returns the supervisor's descriptor.
+
+    Call it in the child, before it has threads, and hand the descriptor to another process: calls of this one that the
+    filter stops would wait for ever.
+
+    Raises:
+        RecordingUnavailableError: the kernel or the container refuses, or the machine is not known.
+    """
+    machine = platform.machine()
+    if machine not in TABLES:
+        raise RecordingUnavailableError(errno.ENOSYS, f"file operations cannot be recorded on {machine!r}: {_known()}")
+    lines = _program(machine)
+    array = (_Instruction * len(lines))(*(_Instruction(*line) for line in lines))
+    program = _Program(len(lines), array)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise _refused("no_new_privs")
+    # Without _WAIT_KILLABLE (Linux 5.19) a signal handler may interrupt a call that was stopped: it is stopped again.
+    for flags in (_NEW_LISTENER | _WAIT_KILLABLE, _NEW_LISTENER):
+        descriptor = libc.syscall(_SECCOMP[machine], _SET_MODE_FILTER, flags, ctypes.byref(program))
+        if descriptor >= 0:
+            return int(descriptor)
+        if ctypes.get_errno() != errno.EINVAL:
+            break
+    raise _refused("seccomp")
+
+
+def _known() -> str:
+    return f"the tables are those of {' and '.join(TABLES)}"
+
+
+def _refused(what: str) -> RecordingUnavailableError:
+    code = ctypes.get_errno()
+    return RecordingUnavailableError(
+        code,
+        f"{what} was refused ({os.strerror(code)}): recording needs Linux >= 5.5, a container profile that allows "
+        "seccomp, and a process that is not recorded already",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A stopped system call."""
+
+    thread: int
+    name: str
+    arguments: Sequence[int]
+
+
+class Recorder:
+    """Answers the stopped calls of one child, and writes down those that concern a directory.
+
+    Args:
+        listener: the descriptor of `install`; it becomes readable when a call is stopped, and hangs up when none of the
+            processes is left.
+        root: the directory.
+        log: gets the operations.
+        is_element: told the path of every other file that is written to: whether that is one more element.
+        holds: told an operation before it happens: whether the process is kept from it, to be killed (`held`).
+    """
+
+    def __init__(
+        self,
+        listener: int,
+        root: Path,
+        log: LogWriter,
+        *,
+        is_element: Callable[[str], bool] = lambda _: False,
+        holds: Callable[[Operation], bool] = lambda _: False,
+    ) -> None:
+        self.listener = listener
+        self.held: Operation | None = None
+        """What a thread is kept from doing."""
+        self.elements = 0
+        self.operations = 0
+        self.threads: set[int] = set()
+        """Those that have changed the directory: with more than one another interleaving is possible."""
+        self.blind: list[str] = []
+        """What has happened that cannot be recorded; if there is anything, the log is worth nothing."""
+        self._root = os.path.realpath(root)
+        self._log = log
+        self._is_element = is_element
+        self._holds = holds
+        self._names = {number: name for name, number in TABLES[platform.machine()].items()}
+        self._architecture = _ARCHITECTURES[platform.machine()]
+
+    def answer(self) -> bool:
+        """Lets one stopped call happen; False when there was none any more, or it is held."""
+        call = bytearray(_NOTIFICATION.size)
+        try:
+            fcntl.ioctl(self.listener, _RECEIVE, call)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINTR):  # it was killed, or a signal handler ran
+                return False
+            raise
+        identity, thread, _, number, architecture, _, *arguments = _NOTIFICATION.unpack(call)
+        operation, is_element, unseen = None, False, None
+        if architecture != self._architecture or number not in self._names:
+            unseen = "a system call of another architecture"
+        else:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # killed meanwhile: it will not happen
+                operation, is_element, unseen = self._decode(_Call(thread, self._names[number], arguments))
+        if operation is not None and self._holds(operation):
+            self.held = operation
+            return False
+        if not self._let(identity):
+            return False
+        if unseen is not None and unseen not in self.blind:
+            self.blind.append(unseen)
+        self.elements += is_element
+        if operation is not None:
+            self.operations += 1
+            self.threads.add(thread)
+            self._log.append(operation)
+        return True
+
+    def _let(self, identity: int) -> bool:
+        try:
+            fcntl.ioctl(self.listener, _SEND, _RESPONSE.pack(identity, 0, 0, _CONTINUE))
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        return True
+
+    def _decode(self, call: _Call) -> tuple[Operation | None, bool, str | None]:
+        """The operation, whether it is an element, and what cannot be recorded of it."""
+        if call.name in _BY_DESCRIPTOR:
+            path = _descriptor_path(call.thread, call.arguments[0])
+            inside = self._inside(path)
+            if inside is None:
+                return None, self._is_element(path), None
+            return self._written(call, inside), False, None
+        if call.name in _UNSEEN:
+            return None, False, self._unseen(call)
+        if call.name == "mmap":
+            return None, False, self._mapped(call)
+        if call.name == "renameat2" and call.arguments[4] & ~_RENAME_NOREPLACE:
+            return None, False, "an exchanging rename (renameat2)"
+        if call.name == "fallocate" and call.arguments[1] & ~_FALLOC_FL_KEEP_SIZE:
+            return None, False, "a hole punched into a file (fallocate)"
+        return self._named(call)
+
+    def _named(self, call: _Call) -> tuple[Operation | None, bool, str | None]:
+        act, path, target, details = _Decoder(call).decode()
+        here = self._inside(path)
+        if act is Act.SYMLINK:
+            made = None if here is None else self._operation(call, act, here, target=target or "", **details)
+            return made, False, None
+        there = None if target is None else self._inside(target)
+        if here is None and there is None:
+            return None, False, None
+        if target is not None and (here is None or there is None):
+            # Something comes into the directory whose contents were not seen, or goes where they are not followed.
+            other = target if there is None else path
+            return None, False, f"a {call.name} between the checkpoint directory and {other}"
+        assert here is not None
+        return self._operation(call, act, here, target=there or "", **details), False, None
+
+    def _operation(self, call: _Call, act: Act, path: str, *, target: str, **details: int) -> Operation:
+        flags = details.pop("flags", 0)
+        return Operation(
+            *(act, path, target, details.get("offset", 0)),
+            creates=bool(flags & os.O_CREAT),
+            exclusive=bool(flags & os.O_EXCL),
+            truncates=bool(flags & os.O_TRUNC),
+            elements=self.elements,
+            thread=call.thread,
+            inode=details.get("inode", 0),
+        )
+
+    def _written(self, call: _Call, path: str) -> Operation | None:
+        descriptor, address, amount, position = call.arguments[:4]
+        blob = self._log.blob(_memory(call, address, amount))
+        at, flags = _descriptor_state(call.thread, descriptor)
+        offset = position if call.name.startswith("p") else at
+        status = _status(call.thread, descriptor)
+        if flags & os.O_APPEND:
+            offset = status.st_size
+        return Operation(
+            *(Act.WRITE, path, "", offset, blob), elements=self.elements, thread=call.thread, inode=status.st_ino
+        )
+
+    def _unseen(self, call: _Call) -> str | None:
+        if call.name in ("openat2", "io_uring_setup"):
+            return _UNSEEN[call.name]
+        out = {"sendfile": 0, "splice": 2, "copy_file_range": 2}[call.name]
+        return _UNSEEN[call.name] if self._inside(_descriptor_path(call.thread, call.arguments[out])) else None
+
+    def _mapped(self, call: _Call) -> str | None:
+        path = _descriptor_path(call.thread, call.arguments[4])
+        if self._inside(path) is None:
+            return None
+        _, flags = _descriptor_state(call.thread, call.arguments[4])
+        return "a shared mapping of a file" if flags & os.O_ACCMODE != os.O_RDONLY else None
+
+    def _inside(self, path: str) -> str | None:
+        """The path relative to the directory, empty if it is a name that is gone; None if it is elsewhere."""
+        if not path.startswith("/"):
+            return None  # a pipe, a socket
+        if path.endswith(_DELETED):
+            return "" if path.startswith(f"{self._root}/") else None
+        if path == self._root:
+            return "."
+        return path[len(self._root) + 1 :] if path.startswith(f"{self._root}/") else None
+
+
+class _Decoder:
+    """Takes a call apart that names a path."""
+
+    def __init__(self, call: _Call) -> None:
+        self._call = call
+        self._arguments = call.arguments
+
+    def decode(self) -> tuple[Act, str, str | None, dict[str, int]]:
+        """The act, the path, for those that have two the other one, and `offset` or `flags`."""
+        name = self._call.name
+        made: Callable[[], tuple[Act, str, str | None, dict[str, int]]] = getattr(self, f"_{name}")
+        return made()
+
+    def _path(self, address: int, directory: int = _AT_FDCWD) -> str:
+        path = _string(self._call, self._arguments[address])
+        if not path.startswith("/"):
+            number = _int(directory if directory == _AT_FDCWD else self._arguments[directory])
+            base = "cwd" if number == _AT_FDCWD else f"fd/{number}"
+            path = os.path.join(os.readlink(f"/proc/{self._call.thread}/{base}"), path)
+        directory_name, name = os.path.split(os.path.normpath(path))
+        return os.path.join(os.path.realpath(directory_name), name)
+
+    def _open(self) -> tuple[Act, str, None, dict[str, int]]:
+        return Act.CREATE, self._path(0), None, {"flags": self._arguments[1]}
+
+    def _creat(self) -> tuple[Act, str, None, dict[str, int]]:
+        return Act.CREATE, self._path(0), None, {"flags": os.O_CREAT | os.O_TRUNC}
+
+    def _openat(self) -> tuple[Act, str, None, dict[str, int]]:
+        return Act.CREATE, self._path(1, 0), None, {"flags": self._arguments[2]}
+
+    def _truncate(self) -> tuple[Act, str, None, dict[str, int]]:
+        return Act.TRUNCATE, self._path(0), None, {"offset": self._arguments[1]}
+
+    def _ftruncate(self) -> tuple[Act, str, None, dict[str, int]]:
+        return Act.TRUNCATE, self._file(), None, {"offset": self._arguments[1], "inode": self._status().st_ino}
+
+    def _fallocate(self) -> tuple[Act, str, None, dict[str, int]]:
+        status = self._status()
+        keeps = self._arguments[1] & _FALLOC_FL_KEEP_SIZE
+        end = status.st_size if keeps else max(status.st_size, self._arguments[2] + self._arguments[3])
+        return Act.TRUNCATE, self._file(), None, {"offset": end, "inode": status.st_ino}
+
+    def _fsync(self) -> tuple[Act, str, None, dict[str, int]]:
+        return Act.FSYNC, self._file(), None, {"inode": self._status().st_ino}
+
+    _fdatasync = _syncfs = _fsync
+
+    def _file(self) -> str:
+        return _descriptor_path(self._call.thread, self._arguments[0])
+
+    def _status(self) -> os.stat_result:
+        return _status(self._call.thread, self._arguments[0])
+
+    def _rename(self) -> tuple[Act, str, str, dict[str, int]]:
+        return Act.RENAME, self._path(0), self._path(1), {}
+
+    def _renameat(self) -> tuple[Act, str, str, dict[str, int]]:
+        return Act.RENAME, self._path(1, 0), self._path(3, 2), {}
+
+    def _renameat2(self) -> tuple[Act, str, str, dict[str, int]]:
+        flags = os.O_EXCL if self._arguments[4] & _RENAME_NOREPLACE else 0
+        return Act.RENAME, self._path(1, 0), self._path(3, 2), {"flags": flags}
+
+    def _link(self) -> tuple[Act, str, str, dict[str, int]]:
+        return Act.LINK, self._path(0), self._path(1), {}
+
+    def _linkat(self) -> tuple[Act, str, str, dict[str, int]]:
+        return Act.LINK, self._path(1, 0), self._path(3, 2), {}
+
+    def _symlink(self) -> tuple[Act, str, str, dict[str, int]]:
+        return Act.SYMLINK, self._path(1), _string(self._call, self._arguments[0]), {}
+
+    def _symlinkat(self) -> tuple[Act, str, str, dict[str, int]]:
+        return Act.SYMLINK, self._path(2, 1), _string(self._call, self._arguments[0]), {}
+
+    def _unlink(self) -> tuple[Act, str, None, dict[str, int]]:
+        return Act.UNLINK, self._path(0), None, {}
+
+    def _unlinkat(self) -> tuple[Act, str, None, dict[str, int]]:
+        return Act.RMDIR if self._arguments[2] & _AT_REMOVEDIR else Act.UNLINK, self._path(1, 0), None, {}
+
+    def _mkdir(self) -> tuple[Act, str, None, dict[str, int]]:
+        return Act.MKDIR, self._path(0), None, {}
+
+    def _mkdirat(self) -> tuple[Act, str, None, dict[str, int]]:
+        return Act.MKDIR, self._path(1, 0), None, {}
+
+    def _rmdir(self) -> tuple[Act, str, None, dict[str, int]]:
+        return Act.RMDIR, self._path(0), None, {}
+
+
+def _int(argument: int) -> int:
+    """A descriptor as the kernel reads it: the low word, signed."""
+    return ctypes.c_int(argument & 0xFFFFFFFF).value
+
+
+def _descriptor_path(thread: int, descriptor: int) -> str:
+    try:
+        return os.readlink(f"/proc/{thread}/fd/{_int(descriptor)}")
+    except FileNotFoundError:
+        return ""  # the call will fail
+
+
+def _status(thread: int, descriptor: int) -> os.stat_result:
+    return os.stat(f"/proc/{thread}/fd/{_int(descriptor)}")
+
+
+def _descriptor_state(thread: int, descriptor: int) -> tuple[int, int]:
+    """Position and flags."""
+    found = {}
+    with open(f"/proc/{thread}/fdinfo/{_int(descriptor)}") as lines:
+        for line in lines:
+            name, _, value = line.partition(":")
+            found[name] = value.strip()
+    return int(found["pos"]), int(found["flags"], 8)
+
+
+def _memory(call: _Call, address: int, amount: int) -> Iterator[bytes]:
+    """The bytes that a write will write, in pieces."""
+    with open(f"/proc/{call.thread}/mem", "rb", buffering=0) as memory:
+        spans = [(address, amount)]
+        if "writev" in call.name:
+            vectors = os.pread(memory.fileno(), 16 * amount, address)
+            spans = list(struct.iter_unpack("=QQ", vectors))
+        for begin, size in spans:
+            for at in range(0, size, _READ_AT_ONCE):
+                yield os.pread(memory.fileno(), min(_READ_AT_ONCE, size - at), begin + at)
+
+
+def _string(call: _Call, address: int) -> str:
+    found = b""
+    with open(f"/proc/{call.thread}/mem", "rb", buffering=0) as memory:
+        while b"\0" not in found:
+            # Not beyond the page: the next one may not be there.
+            found += os.pread(memory.fileno(), 4096 - (address + len(found)) % 4096, address + len(found))
+    return os.fsdecode(found[: found.index(b"\0")])
+
+
+__all__ = ["AARCH64", "TABLES", "X86_64", "Blob", "Recorder", "RecordingUnavailableError", "install"]

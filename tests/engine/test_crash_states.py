@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_pipeline_ckpt.engine import crash_states
+from pytest_pipeline_ckpt.engine.crash_states import PAGE
+from pytest_pipeline_ckpt.engine.operations import Act, LogWriter, Operation, read, snapshot
+
+NAMES = st.sampled_from(["a", "b", "c", "d", "d/a", "d/b", "e", "e/d"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just(Act.CREATE), NAMES, st.booleans(), st.booleans(), st.booleans()),
+        st.tuples(st.just(Act.WRITE), NAMES, st.integers(0, 20), st.binary(max_size=12)),
+        st.tuples(st.just(Act.TRUNCATE), NAMES, st.integers(0, 20)),
+        st.tuples(st.just(Act.RENAME), NAMES, NAMES),
+        st.tuples(st.just(Act.LINK), NAMES, NAMES),
+        st.tuples(st.just(Act.SYMLINK), NAMES, st.sampled_from(["a", "b", "c"])),
+        st.tuples(st.sampled_from([Act.UNLINK, Act.MKDIR, Act.RMDIR]), NAMES),
+    ),
+    max_size=30,
+)
+
+
+def contents(root: Path) -> dict[str, Any]:
+    """Everything below a directory: None for a directory, a string for a link, else the bytes."""
+    found: dict[str, Any] = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        found[name] = os.readlink(path) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
+    return found
+
+
+def carried_out(step: tuple[Any, ...], root: Path, log: LogWriter) -> None:
+    """Does it for real, and writes it down as the recorder would: before, whether it succeeds or not."""
+    act, name, *rest = step
+    path = root / name
+    if act is Act.CREATE:
+        creates, exclusive, truncates = rest
+        log.append(Operation(act, name, creates=creates, exclusive=exclusive, truncates=truncates))
+        flags = os.O_WRONLY | os.O_CREAT * creates | os.O_EXCL * (exclusive and creates) | os.O_TRUNC * truncates
+        os.close(os.open(path, flags))
+    elif act is Act.WRITE:
+        offset, data = rest
+        descriptor = os.open(path, os.O_WRONLY)
+        real = os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), os.path.realpath(root))
+        log.append(Operation(act, real, offset=offset, blob=log.blob([data]), inode=os.fstat(descriptor).st_ino))
+        os.pwrite(descriptor, data, offset)
+        os.close(descriptor)
+    elif act is Act.TRUNCATE:
+        log.append(Operation(act, name, offset=rest[0]))
+        os.truncate(path, rest[0])
+    elif act in (Act.RENAME, Act.LINK):
+        log.append(Operation(act, name, target=rest[0]))
+        (os.rename if act is Act.RENAME else os.link)(path, root / rest[0], **_as_called(act))
+    elif act is Act.SYMLINK:
+        log.append(Operation(act, name, target=rest[0]))
+        path.symlink_to(rest[0])
+    else:
+        log.append(Operation(act, name))
+        {Act.UNLINK: os.unlink, Act.MKDIR: os.mkdir, Act.RMDIR: os.rmdir}[act](path)
+
+
+def _as_called(act: Act) -> dict[str, bool]:
+    return {} if act is Act.RENAME else {"follow_symlinks": False}
+
+
+@given(STEPS)
+@settings(deadline=None)
+def test_the_model_does_what_the_kernel_does(steps: list[tuple[Any, ...]]) -> None:
+    """After each operation, also one that fails, the rebuilt directory is the real one."""
+    with tempfile.TemporaryDirectory() as name:
+        root, log, rebuilt = Path(name, "real"), Path(name, "log"), Path(name, "rebuilt")
+        root.mkdir()
+        writer = LogWriter(log)
+        seen = [contents(root)]
+        for step in steps:
+            with contextlib.suppress(OSError):
+                carried_out(step, root, writer)
+            seen.append(contents(root))
+        writer.close()
+        model = [seen[0]]
+        for state in crash_states.crash_states(read(log)):
+            if not state.torn:
+                crash_states.rebuild(state, log, rebuilt)
+                model.append(contents(rebuilt))
+        without_repeats = [one for one, before in zip(seen[1:], seen, strict=False) if one != before]
+        assert [one for one, before in zip(model[1:], model, strict=False) if one != before] == without_repeats
+
+
+@given(STEPS)
+@settings(deadline=None)
+def test_equal_keys_are_equal_directories(steps: list[tuple[Any, ...]]) -> None:
+    """Two states that count as one differ in nothing; a snapshot of the end is rebuilt as the end."""
+    with tempfile.TemporaryDirectory() as name:
+        root, log, rebuilt = Path(name, "real"), Path(name, "log"), Path(name, "rebuilt")
+        root.mkdir()
+        writer = LogWriter(log)
+        for step in steps:
+            with contextlib.suppress(OSError):
+                carried_out(step, root, writer)
+        writer.close()
+        by_key: dict[int, dict[str, Any]] = {}
+        for state in crash_states.crash_states(read(log)):
+            crash_states.rebuild(state, log, rebuilt)
+            assert by_key.setdefault(state.key(), contents(rebuilt)) == contents(rebuilt)
+        taken = LogWriter(Path(name, "snapshot"))
+        snapshot(root, taken)
+        taken.close()
+        *_, end = crash_states.crash_states(read(Path(name, "snapshot")))
+        crash_states.rebuild(end, Path(name, "snapshot"), rebuilt)
+        assert contents(rebuilt) == contents(root)
+
+
+def _states(directory: Path, *operations: Operation) -> list[crash_states.CrashState]:
+    return list(crash_states.crash_states(operations))
+
+
+def test_large_writes_are_torn_at_a_page(tmp_path: Path) -> None:
+    """A write of several pages is also seen half done; one within a page is not."""
+    log = LogWriter(tmp_path / "log")
+    large = log.blob([b"x" * (3 * PAGE)])
+    small = log.blob([b"y" * 100])
+    log.close()
+    states = _states(
+        tmp_path,
+        Operation(Act.CREATE, "file", creates=True),
+        Operation(Act.WRITE, "file", blob=large),
+        Operation(Act.WRITE, "file", offset=3 * PAGE, blob=small),
+    )
+    assert [(state.operation, state.torn) for state in states] == [
+        (0, False),
+        (1, False),
+        (1, True),
+        (2, False),
+        (3, False),
+    ]
+    sizes = [state.files["file"].size for state in states[1:]]
+    assert sizes == [0, PAGE, 3 * PAGE, 3 * PAGE + 100]
+    crash_states.rebuild(states[2], tmp_path / "log", tmp_path / "rebuilt")
+    assert (tmp_path / "rebuilt/file").read_bytes() == b"x" * PAGE
+
+
+def test_what_no_restore_reads_makes_no_state() -> None:
+    """Temporary names of a save, event files and the graph are the same to a resume."""
+    names = (
+        *("ckpt-1_temp/part-00000-of-00001.data-00000-of-00001", "checkpoint.tmp0123456789abcdef0123456789abcdef"),
+        *("model.ckpt-1.meta.tmp0123456789abcdef0123456789abcdef", "ckpt-1.index.tempstate123"),
+        *("events.out.tfevents.1.host", "eval/events.out.tfevents.1.host", "graph.pbtxt"),
+    )
+    operations = [Operation(Act.MKDIR, "ckpt-1_temp"), Operation(Act.MKDIR, "eval")]
+    operations += [Operation(Act.CREATE, name, creates=True) for name in names]
+    found = list(crash_states.distinct(crash_states.crash_states(operations)))
+    assert [state.operation for state in found] == [0, 2]  # the directory `eval` may be read
+
+
+def test_our_hooks_temporary_names_are_read() -> None:
+    """What it finds of them it removes, so a resume can tell."""
+    operations = [Operation(Act.MKDIR, "input.ckpt-1.tmp"), Operation(Act.RMDIR, "input.ckpt-1.tmp")]
+    found = list(crash_states.distinct(crash_states.crash_states(operations)))
+    assert [state.operation for state in found] == [0, 1]
+
+
+def test_what_was_there_before(tmp_path: Path) -> None:
+    """The operations that describe the beginning make one state."""
+    operations = [Operation(Act.MKDIR, "a"), Operation(Act.MKDIR, "b"), Operation(Act.MKDIR, "c")]
+    found = [(state.operation, state.directories) for state in crash_states.crash_states(operations, before=2)]
+    assert found == [(2, frozenset("ab")), (3, frozenset("abc"))]

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_pipeline_ckpt.engine import crash_states, operations, syscalls
+from pytest_pipeline_ckpt.engine.operations import LogWriter, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHILD = Path(__file__).parents[1] / "support" / "recorded.py"
+HEADERS = {
+    "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+    "aarch64": Path("/usr/include/asm-generic/unistd.h"),
+}
+
+
+def contents(root: Path) -> dict[str, Any]:
+    """Everything below a directory: None for a directory, a string for a link, else the bytes."""
+    found: dict[str, Any] = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        found[name] = os.readlink(path) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
+    return found
+
+
+class Recorded:
+    """A scenario that was run, in a directory of its own."""
+
+    def __init__(self, scenario: str, base: Path, *, holds: Callable[[Operation], bool] = lambda _: False) -> None:
+        self.root, self.log, ledger = base / "checkpoints", base / "log", base / "ledger.bin"
+        self.root.mkdir(parents=True)
+        ledger.touch()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, str(CHILD), scenario, str(self.root), str(theirs.fileno()), str(ledger)]
+        child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE, text=True)
+        theirs.close()
+        _, (listener,), _, _ = socket.recv_fds(ours, 1, 1)
+        ours.close()
+        writer = LogWriter(self.log)
+        self.recorder = syscalls.Recorder(
+            listener, self.root, writer, is_element=lambda path: path == str(ledger), holds=holds
+        )
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
+        while self.recorder.held is None and poll.poll()[0][1] & select.POLLIN:
+            self.recorder.answer()
+        if self.recorder.held is not None:
+            child.kill()
+        self.output = child.communicate()[0]
+        os.close(listener)
+        writer.close()
+        self.returncode = child.returncode
+
+    @property
+    def operations(self) -> list[Operation]:
+        """What was recorded."""
+        return list(operations.read(self.log))
+
+    def rebuilt(self, operation: int, at: Path) -> dict[str, Any]:
+        """The directory as the model has it after so many operations."""
+        states = crash_states.crash_states(self.operations)
+        state = next(state for state in states if state.operation == operation and not state.torn)
+        crash_states.rebuild(state, self.log, at)
+        return contents(at)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """The scenario with every operation, recorded to its end."""
+    return Recorded("save", tmp_path_factory.mktemp("saved"))
+
+
+def test_the_log_explains_the_directory(saved: Recorded, tmp_path: Path) -> None:
+    """What the model makes of the log is what the process left."""
+    assert (saved.returncode, saved.recorder.blind) == (0, [])
+    assert saved.rebuilt(len(saved.operations), tmp_path / "rebuilt") == contents(saved.root)
+    assert contents(saved.root)["moved/index"] == b"ind\0\0\0\0\0moreeven more"
+
+
+def test_a_kill_at_each_operation_leaves_what_the_model_predicts(saved: Recorded, tmp_path: Path) -> None:
+    """Killed for real before its k-th operation, the process leaves the state after k - 1."""
+    number = len(saved.operations)
+    assert number > 30
+    for k in range(number):
+        count = iter(range(number + 1))
+        killed = Recorded("save", tmp_path / f"killed-{k}", holds=lambda _, k=k, n=count: next(n) == k)  # type: ignore[misc]
+        assert killed.returncode == -9
+        assert contents(killed.root) == saved.rebuilt(k, tmp_path / f"rebuilt-{k}"), saved.operations[k]
+
+
+def test_elements_and_operations_are_in_one_order(saved: Recorded) -> None:
+    """Each operation knows how many records were in the ledger before it."""
+    assert saved.recorder.elements == 2
+    first = saved.operations[0]
+    assert (first.act, first.path, first.elements) == (operations.Act.MKDIR, "ckpt-1_temp", 1)
+    assert [op.elements for op in saved.operations if op.path == "ckpt-1_temp"] == [1, 1, 1]
+    assert {op.elements for op in saved.operations if op.path.startswith("checkpoint")} == {2}
+
+
+def test_processes_and_threads(tmp_path: Path) -> None:
+    """Children and threads are recorded too, and counted."""
+    recorded = Recorded("family", tmp_path)
+    assert recorded.rebuilt(len(recorded.operations), tmp_path / "rebuilt") == {
+        "child": b"child",
+        "parent": b"parent",
+        "thread": b"thread",
+    }
+    assert len(recorded.recorder.threads) == 3
+
+
+def test_signal_handlers(tmp_path: Path) -> None:
+    """A call that a signal handler interrupted is written down once."""
+    recorded = Recorded("interrupted", tmp_path)
+    assert sum(op.act is operations.Act.WRITE for op in recorded.operations) == 500
+    assert recorded.rebuilt(len(recorded.operations), tmp_path / "rebuilt") == contents(recorded.root)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "said"),
+    [
+        ("mapped", "a shared mapping of a file"),
+        ("copied", "a copy inside the kernel (copy_file_range)"),
+        ("brought", "a rename between the checkpoint directory and {outside}"),
+        ("exchanged", "an exchanging rename (renameat2)"),
+        ("ring", "io_uring"),
+    ],
+)
+def test_what_cannot_be_recorded_is_said(scenario: str, said: str, tmp_path: Path) -> None:
+    """The directory changes in a way that the log does not have: the recorder knows."""
+    recorded = Recorded(scenario, tmp_path)
+    assert recorded.recorder.blind == [said.format(outside=tmp_path / "outside")]
+
+
+def test_a_recorded_process_cannot_be_recorded_again(tmp_path: Path) -> None:
+    """There is one listener for a process; the sentence says what is needed."""
+    assert Recorded("twice", tmp_path).output == (
+        "[Errno 16] seccomp was refused (Device or resource busy): recording needs Linux >= 5.5, a container profile "
+        "that allows seccomp, and a process that is not recorded already\n"
+    )
+
+
+@pytest.mark.parametrize("machine", syscalls.TABLES)
+def test_tables_are_the_kernels(machine: str) -> None:
+    """Each number is the one in the kernel's headers."""
+    if not HEADERS[machine].exists():
+        pytest.skip(f"{HEADERS[machine]} is not installed")
+    defined = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", HEADERS[machine].read_text())
+    numbers = {name: int(number) for name, number in defined}
+    assert {name: numbers.get(name) for name in syscalls.TABLES[machine]} == syscalls.TABLES[machine]
