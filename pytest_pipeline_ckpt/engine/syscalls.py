@@ -25,7 +25,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .operations import Act, Blob, LogWriter, Operation
+from .operations import Act, LogWriter, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -465,4 +465,4 @@ def _string(call: _Call, address: int) -> str:
     return os.fsdecode(found[: found.index(b"\0")])
 
 
-__all__ = ["AARCH64", "TABLES", "X86_64", "Blob", "Recorder", "RecordingUnavailableError", "install"]
+__all__ = ["AARCH64", "TABLES", "X86_64", "Recorder", "RecordingUnavailableError", "install"]

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from directories import contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,15 +27,6 @@ STEPS = st.lists(
     ),
     max_size=30,
 )
-
-
-def contents(root: Path) -> dict[str, Any]:
-    """Everything below a directory: None for a directory, a string for a link, else the bytes."""
-    found: dict[str, Any] = {}
-    for path in sorted(root.rglob("*")):
-        name = str(path.relative_to(root))
-        found[name] = os.readlink(path) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
-    return found
 
 
 def carried_out(step: tuple[Any, ...], root: Path, log: LogWriter) -> None:

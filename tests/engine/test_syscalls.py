@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from directories import contents
 
 from pytest_pipeline_ckpt.engine import crash_states, operations, syscalls
 from pytest_pipeline_ckpt.engine.operations import LogWriter, Operation
@@ -22,15 +23,6 @@ HEADERS = {
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
     "aarch64": Path("/usr/include/asm-generic/unistd.h"),
 }
-
-
-def contents(root: Path) -> dict[str, Any]:
-    """Everything below a directory: None for a directory, a string for a link, else the bytes."""
-    found: dict[str, Any] = {}
-    for path in sorted(root.rglob("*")):
-        name = str(path.relative_to(root))
-        found[name] = os.readlink(path) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
-    return found
 
 
 class Recorded:
