@@ -44,7 +44,6 @@ PREVIEW_BYTES = 64
 PREVIEW_LIMIT = 100_000
 _COLLECTED = 64
 LEDGER, STREAMS, PREVIEWS, OPAQUE = "ledger.bin", "streams.jsonl", "previews.bin", "opaque.txt"
-_ELEMENT = int(Kind.ELEMENT)  # for each element: an enum's attribute is a slow look-up
 _PACK = struct.Struct("<BBHIQQII").pack
 _LENGTHS = tuple(bytes((length,)) for length in range(PREVIEW_BYTES + 1))
 _UINT64 = (1 << 64) - 1
@@ -86,7 +85,7 @@ class LedgerWriter:
                 self._collected.append(preview.ljust(PREVIEW_BYTES, b"\0")[:PREVIEW_BYTES])
             if len(self._collected) >= _COLLECTED:
                 self.flush()
-        self._append(_ELEMENT, flags, stream, iterator, value, rows_digest, rows)
+        self._append(Kind.ELEMENT, flags, stream, iterator, value, rows_digest, rows)
 
     def event(self, kind: Kind, value: int = 0, *, stream: int = 0, iterator: int = 0) -> None:
         """Appends any other record; `value` may be negative (`UNKNOWN_STEP`)."""

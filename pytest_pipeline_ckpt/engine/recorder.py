@@ -149,7 +149,7 @@ class Recorder:
 
     def taken(self, iterator: TappedIterator, parts: Sequence[Component], step: Callable[[], int | None]) -> None:
         """Records an element; returns when the trainer may have it."""
-        if self._in_child or iterator.source.ignored:
+        if self._skips(iterator):
             return
         digest = fingerprint(parts)
         flags = int(Flag.OPAQUE) if iterator.leaves is None and elements.has_opaque(parts) else 0

@@ -3,9 +3,10 @@
 Self-contained: numpy, xxhash, TensorFlow, wrapt (which TensorFlow needs) and our records, nothing of pytest.
 
 Eagerly, an element is recorded when `OwnedIterator` has returned it, and the user gets the very same object. In a
-graph, an element's flat components go through a `tf.numpy_function`, and the element that the user's code continues
-with depends on it: so an element is recorded exactly when it is consumed, once, after any prefetching. Nothing is
-ever added to the *dataset's* graph: that would make it stateful, and a stateful pipeline cannot be checkpointed.
+graph, an element's flat components go to a Python call (the op of `tf.numpy_function`), and the element that the
+user's code continues with depends on it: so an element is recorded exactly when it is consumed, once, after any
+prefetching. Nothing is ever added to the *dataset's* graph: that would make it stateful, and a stateful pipeline cannot
+be checkpointed.
 
 Which iterator a `tf.function` is running over is known at run time only: the Python object in it is made from a spec.
 `IteratorToStringHandle` gives a name that is unique in the process, eagerly at the creation and again in the graph.
@@ -290,7 +291,7 @@ class Tap:
             for iterator in plan.initialised:
                 self._recorder.restart(iterator)
             if plan.taps:
-                due = [True for iterator in plan.taps if iterator is None or self._recorder.due(iterator)]
+                due = any(iterator is None or self._recorder.due(iterator) for iterator in plan.taps)
                 self._session_step = self._steps.of_session(session) if due else None
             try:
                 return original(session, fetches, *args, **kwargs)
@@ -319,8 +320,8 @@ def install(writer: LedgerWriter, gate: Gate, *, step: Callable[[], int] | None 
 def _recording(record: Callable[..., Any], inputs: Sequence[Any]) -> Any:
     """The op that calls `record` with the values of `inputs`.
 
-    It is what `tf.numpy_function` makes, without the AutoGraph context around each call and without a result: the
-    two take longer than the call itself.
+    It is what `tf.numpy_function` makes, without the AutoGraph context around each call and without a result: these
+    were more than half of what the tap cost in a session (measured).
     """
     _known_of(_outermost(ops.get_default_graph())).records.append(record)
     token = script_ops._py_funcs.insert(record)
@@ -334,6 +335,7 @@ def _in_session() -> bool:
 
 
 def _known_of(graph: Any) -> _Graph:
+    """What the tap knows of a graph: kept in the graph, because it refers to it and is to live no longer."""
     known: _Graph | None = getattr(graph, "_preempt_graph", None)
     if known is None:
         known = graph._preempt_graph = _Graph()

@@ -61,7 +61,7 @@ class Restorer:
     def _other_pipeline(self, mark: Mark) -> str:
         """Why a checkpoint is not of these iterators; empty if it is."""
         if mark.iterators != self._pipelines.names:
-            return f"holds {_join(mark.iterators)}, the graph has {_join(self._pipelines.names)}"
+            return f"holds {', '.join(mark.iterators)}, the graph has {', '.join(self._pipelines.names)}"
         if mark.signature is not None and mark.signature.elements != self._signature.elements:
             saved, now = "; ".join(mark.signature.elements), "; ".join(self._signature.elements)
             return f"has elements of {saved}, the graph's are {now}"
@@ -114,7 +114,3 @@ class Restorer:
 def _warn(problems: Sequence[str]) -> None:
     for problem in problems:
         logger.warning("skipped input checkpoint %s", problem)
-
-
-def _join(names: Sequence[str]) -> str:
-    return ", ".join(names)
