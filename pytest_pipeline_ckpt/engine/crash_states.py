@@ -1,4 +1,4 @@
-"""Log -> directory states: what SIGKILL leaves behind after each operation of a recorded run. Pure but for `Store`.
+"""Log -> directory states: what SIGKILL leaves behind after each operation of a recorded run. Pure but for `rebuild`.
 
 A kill lands between two operations, or within a write: the kernel copies a page at a time and looks for signals between
 pages, so a large write may be cut at a page's boundary (of all cuts the middle one is taken). What has been written
@@ -20,7 +20,7 @@ import xxhash
 from .operations import CONTENTS, Act, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 PAGE = 4096
@@ -61,8 +61,8 @@ class CrashState:
     """How many ledger records there were at the last of them."""
     torn: bool
     """Whether the operation after them had been half done."""
-    files: dict[str, Content]
-    links: dict[str, str]
+    files: Mapping[str, Content]
+    links: Mapping[str, str]
     directories: frozenset[str]
 
     def key(self) -> int:
@@ -199,7 +199,7 @@ class Directory:
 
     def _truncate(self, operation: Operation) -> None:
         file, size = self._opened(operation), operation.offset
-        if file is None:
+        if file is None or size == file.content.size:
             return
         if size == 0:
             file.content = Content()
@@ -287,7 +287,7 @@ def distinct(states: Iterable[CrashState]) -> Iterator[CrashState]:
 
 
 def rebuild(state: CrashState, log: Path, directory: Path) -> None:
-    """Makes `directory` what the state says; whatever was there is gone."""
+    """Makes `directory` what the state says; whatever was there is gone. Hard links become files of their own."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     for name in sorted(state.directories):

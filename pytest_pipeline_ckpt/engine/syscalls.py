@@ -2,12 +2,13 @@
 
 The child installs a seccomp filter (`install`) that stops each system call which may change files until a supervisor
 has answered; it needs no privilege but `no_new_privs`, and a container whose profile allows `seccomp(2)`, as Docker's
-does. The supervisor (`Recorder`) sees a call *before* it happens, writes it down and lets it happen.
+does. The supervisor (`OperationRecorder`) sees a call *before* it happens, writes it down and lets it happen.
 Sources: seccomp(2), seccomp_unotify(2), include/uapi/linux/{seccomp,filter,audit}.h. Linux >= 5.5.
 
-What cannot be seen this way is found out and said, never passed over (`Recorder.blind`): files of the directory that
-are mapped shared and writable, io_uring, exchanging renames, copies inside the kernel, calls of another architecture. A
-file system that is not the kernel's (an object store) makes no system calls on files at all: its log stays empty.
+What cannot be seen this way is found out and said, never passed over (`OperationRecorder.blind`): files of the
+directory that are mapped shared and writable, io_uring, exchanging renames, copies inside the kernel, calls of another
+architecture. A file system that is not the kernel's (an object store) makes no system calls on files at all: its log
+stays empty.
 
 Numbers of system calls: `TABLES`. The one of aarch64 is checked against the kernel's headers by a test, and untested
 otherwise.
@@ -15,8 +16,8 @@ otherwise.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import dataclasses
 import errno
 import fcntl
 import os
@@ -35,13 +36,13 @@ X86_64 = {
     "write": 1, "open": 2, "mmap": 9, "pwrite64": 18, "writev": 20, "sendfile": 40, "fsync": 74, "fdatasync": 75,
     "truncate": 76, "ftruncate": 77, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87,
     "symlink": 88, "openat": 257, "mkdirat": 258, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
-    "splice": 275, "fallocate": 285, "pwritev": 296, "syncfs": 306, "renameat2": 316, "copy_file_range": 326,
+    "splice": 275, "fallocate": 285, "pwritev": 296, "renameat2": 316, "copy_file_range": 326,
     "pwritev2": 328, "io_uring_setup": 425, "openat2": 437,
 }  # fmt: skip
 AARCH64 = {
     "symlinkat": 36, "mkdirat": 34, "unlinkat": 35, "linkat": 37, "renameat": 38, "truncate": 45, "ftruncate": 46,
     "fallocate": 47, "openat": 56, "write": 64, "writev": 66, "pwrite64": 68, "pwritev": 70, "sendfile": 71,
-    "splice": 76, "fsync": 82, "fdatasync": 83, "mmap": 222, "syncfs": 267, "renameat2": 276, "copy_file_range": 285,
+    "splice": 76, "fsync": 82, "fdatasync": 83, "mmap": 222, "renameat2": 276, "copy_file_range": 285,
     "pwritev2": 287, "io_uring_setup": 425, "openat2": 437,
 }  # fmt: skip
 TABLES = {"x86_64": X86_64, "aarch64": AARCH64}
@@ -63,11 +64,35 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _READ_AT_ONCE = 1 << 20
 _DELETED = " (deleted)"
 
-_BY_DESCRIPTOR = ("write", "writev", "pwrite64", "pwritev", "pwritev2")
-_UNSEEN = {
-    "openat2": "openat2", "io_uring_setup": "io_uring", "sendfile": "a copy inside the kernel (sendfile)",
-    "splice": "a copy inside the kernel (splice)", "copy_file_range": "a copy inside the kernel (copy_file_range)",
-}  # fmt: skip
+_WILL_FAIL = (errno.ENOENT, errno.ESRCH, errno.EIO, errno.EFAULT, errno.ENOTDIR)
+"""It was killed meanwhile, or gave a descriptor or an address that is none: the call changes nothing."""
+_CURRENT_POSITION = 2**64 - 1  # of pwritev2: -1
+
+_Path = tuple[int | None, int]
+"""Which arguments are a path: the directory's descriptor, None for the working directory, and the string."""
+_NAMED: dict[str, tuple[Act, _Path, _Path | None]] = {
+    "open": (Act.CREATE, (None, 0), None),
+    "creat": (Act.CREATE, (None, 0), None),
+    "openat": (Act.CREATE, (0, 1), None),
+    "truncate": (Act.TRUNCATE, (None, 0), None),
+    "rename": (Act.RENAME, (None, 0), (None, 1)),
+    "renameat": (Act.RENAME, (0, 1), (2, 3)),
+    "renameat2": (Act.RENAME, (0, 1), (2, 3)),
+    "link": (Act.LINK, (None, 0), (None, 1)),
+    "linkat": (Act.LINK, (0, 1), (2, 3)),
+    "symlink": (Act.SYMLINK, (None, 1), None),
+    "symlinkat": (Act.SYMLINK, (1, 2), None),
+    "unlink": (Act.UNLINK, (None, 0), None),
+    "unlinkat": (Act.UNLINK, (0, 1), None),
+    "mkdir": (Act.MKDIR, (None, 0), None),
+    "mkdirat": (Act.MKDIR, (0, 1), None),
+    "rmdir": (Act.RMDIR, (None, 0), None),
+}
+_FLAGS = {"open": 1, "openat": 2}
+_WRITES = ("write", "writev", "pwrite64", "pwritev", "pwritev2")
+_ON_OPEN_FILES = (*_WRITES, "ftruncate", "fallocate", "fsync", "fdatasync")
+_COPIES = {"sendfile": 0, "splice": 2, "copy_file_range": 2}
+"""Which argument is the descriptor that is written to."""
 
 
 class RecordingUnavailableError(OSError):
@@ -88,7 +113,6 @@ def _ioctl(number: int, size: int, direction: int) -> int:
 
 _RECEIVE = _ioctl(0, _NOTIFICATION.size, 3)
 _SEND = _ioctl(1, _RESPONSE.size, 3)
-_IS_VALID = _ioctl(2, 8, 1)
 
 
 def _argument(index: int) -> int:
@@ -101,11 +125,10 @@ def _program(machine: str) -> list[tuple[int, int, int, int]]:
     lines = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, _ARCHITECTURES[machine]), stop, (_LOAD, 0, 0, _NUMBER)]
     if machine == "x86_64":
         lines += [(_AT_LEAST, 0, 1, _X32), stop]
-    opening = {"open": 1, "openat": 2}
     for name, number in TABLES[machine].items():
-        if name in opening:
-            body = [(_LOAD, 0, 0, _argument(opening[name])), (_ANY_BIT, 0, 1, _WRITING), stop, let]
-        elif name in _BY_DESCRIPTOR:  # standard output and error are nobody's checkpoint
+        if name in _FLAGS:
+            body = [(_LOAD, 0, 0, _argument(_FLAGS[name])), (_ANY_BIT, 0, 1, _WRITING), stop, let]
+        elif name in _WRITES:  # standard output and error are nobody's checkpoint
             body = [(_LOAD, 0, 0, _argument(0)), (_AT_LEAST, 0, 1, 3), stop, let]
         elif name == "mmap":
             body = [
@@ -168,7 +191,7 @@ class _Call:
     arguments: Sequence[int]
 
 
-class Recorder:
+class OperationRecorder:
     """Answers the stopped calls of one child, and writes down those that concern a directory.
 
     Args:
@@ -219,8 +242,13 @@ class Recorder:
         if architecture != self._architecture or number not in self._names:
             unseen = "a system call of another architecture"
         else:
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # killed meanwhile: it will not happen
+            try:
                 operation, is_element, unseen = self._decode(_Call(thread, self._names[number], arguments))
+            except PermissionError:
+                unseen = "a process whose memory may not be read"
+            except OSError as error:
+                if error.errno not in _WILL_FAIL:
+                    raise
         if operation is not None and self._holds(operation):
             self.held = operation
             return False
@@ -246,67 +274,83 @@ class Recorder:
 
     def _decode(self, call: _Call) -> tuple[Operation | None, bool, str | None]:
         """The operation, whether it is an element, and what cannot be recorded of it."""
-        if call.name in _BY_DESCRIPTOR:
+        if call.name in _NAMED:
+            return self._named(call)
+        if call.name in _ON_OPEN_FILES:
             path = _descriptor_path(call.thread, call.arguments[0])
             inside = self._inside(path)
             if inside is None:
-                return None, self._is_element(path), None
-            return self._written(call, inside), False, None
-        if call.name in _UNSEEN:
-            return None, False, self._unseen(call)
-        if call.name == "mmap":
-            return None, False, self._mapped(call)
-        if call.name == "renameat2" and call.arguments[4] & ~_RENAME_NOREPLACE:
-            return None, False, "an exchanging rename (renameat2)"
-        if call.name == "fallocate" and call.arguments[1] & ~_FALLOC_FL_KEEP_SIZE:
-            return None, False, "a hole punched into a file (fallocate)"
-        return self._named(call)
+                return None, call.name in _WRITES and self._is_element(path), None
+            if call.name == "fallocate" and call.arguments[1] & ~_FALLOC_FL_KEEP_SIZE:
+                return None, False, "a hole punched into a file (fallocate)"
+            return self._on_open_file(call, inside), False, None
+        return None, False, self._mapped(call) if call.name == "mmap" else self._unseen(call)
 
     def _named(self, call: _Call) -> tuple[Operation | None, bool, str | None]:
-        act, path, target, details = _Decoder(call).decode()
-        here = self._inside(path)
-        if act is Act.SYMLINK:
-            made = None if here is None else self._operation(call, act, here, target=target or "", **details)
-            return made, False, None
-        there = None if target is None else self._inside(target)
-        if here is None and there is None:
+        """A call that gives paths."""
+        act, first, second = _NAMED[call.name]
+        path, flags, text = _path(call, *first), 0, ""
+        here, there = self._inside(path), None
+        if call.name == "renameat2":
+            if call.arguments[4] & ~_RENAME_NOREPLACE:
+                return None, False, "an exchanging rename (renameat2)"
+            flags = os.O_EXCL * (call.arguments[4] & _RENAME_NOREPLACE)
+        elif act is Act.SYMLINK:
+            text = _string(call, call.arguments[0])
+        elif act is Act.CREATE:
+            flags = os.O_CREAT | os.O_TRUNC if call.name == "creat" else call.arguments[_FLAGS[call.name]]
+        elif call.name == "unlinkat" and call.arguments[2] & _AT_REMOVEDIR:
+            act = Act.RMDIR
+        if second is not None:
+            other = _path(call, *second)
+            there = self._inside(other)
+            if (here is None) != (there is None):
+                # Something comes into the directory whose contents were not seen, or goes where it is not followed.
+                outside = path if here is None else other
+                return None, False, f"a {call.name} between the checkpoint directory and {outside}"
+        if here is None:
             return None, False, None
-        if target is not None and (here is None or there is None):
-            # Something comes into the directory whose contents were not seen, or goes where they are not followed.
-            other = target if there is None else path
-            return None, False, f"a {call.name} between the checkpoint directory and {other}"
-        assert here is not None
-        return self._operation(call, act, here, target=there or "", **details), False, None
+        offset = call.arguments[1] if act is Act.TRUNCATE else 0
+        return self._operation(call, act, here, target=there or text, offset=offset, flags=flags), False, None
 
-    def _operation(self, call: _Call, act: Act, path: str, *, target: str, **details: int) -> Operation:
-        flags = details.pop("flags", 0)
+    def _operation(
+        self, call: _Call, act: Act, path: str, *, target: str = "", offset: int = 0, flags: int = 0, inode: int = 0
+    ) -> Operation:
         return Operation(
-            *(act, path, target, details.get("offset", 0)),
+            *(act, path, target, offset),
             creates=bool(flags & os.O_CREAT),
             exclusive=bool(flags & os.O_EXCL),
             truncates=bool(flags & os.O_TRUNC),
             elements=self.elements,
             thread=call.thread,
-            inode=details.get("inode", 0),
+            inode=inode,
         )
 
-    def _written(self, call: _Call, path: str) -> Operation | None:
-        descriptor, address, amount, position = call.arguments[:4]
-        blob = self._log.blob(_memory(call, address, amount))
-        at, flags = _descriptor_state(call.thread, descriptor)
-        offset = position if call.name.startswith("p") else at
-        status = _status(call.thread, descriptor)
+    def _on_open_file(self, call: _Call, path: str) -> Operation:
+        descriptor = call.arguments[0]
+        status = os.stat(f"/proc/{call.thread}/fd/{_int(descriptor)}")
+        if call.name in ("fsync", "fdatasync"):
+            return self._operation(call, Act.FSYNC, path, inode=status.st_ino)
+        if call.name in ("ftruncate", "fallocate"):
+            size = call.arguments[1]
+            if call.name == "fallocate":
+                keeps = call.arguments[1] & _FALLOC_FL_KEEP_SIZE
+                size = status.st_size if keeps else max(status.st_size, call.arguments[2] + call.arguments[3])
+            return self._operation(call, Act.TRUNCATE, path, offset=size, inode=status.st_ino)
+        blob = self._log.blob(_memory(call, call.arguments[1], call.arguments[2]))
+        offset, flags = _descriptor_state(call.thread, descriptor)
         if flags & os.O_APPEND:
             offset = status.st_size
-        return Operation(
-            *(Act.WRITE, path, "", offset, blob), elements=self.elements, thread=call.thread, inode=status.st_ino
-        )
+        elif call.name.startswith("p") and call.arguments[3] != _CURRENT_POSITION:
+            offset = call.arguments[3]
+        written = self._operation(call, Act.WRITE, path, offset=offset, inode=status.st_ino)
+        return dataclasses.replace(written, blob=blob)
 
     def _unseen(self, call: _Call) -> str | None:
-        if call.name in ("openat2", "io_uring_setup"):
-            return _UNSEEN[call.name]
-        out = {"sendfile": 0, "splice": 2, "copy_file_range": 2}[call.name]
-        return _UNSEEN[call.name] if self._inside(_descriptor_path(call.thread, call.arguments[out])) else None
+        if call.name not in _COPIES:
+            return call.name  # openat2, io_uring_setup
+        inside = self._inside(_descriptor_path(call.thread, call.arguments[_COPIES[call.name]]))
+        return None if inside is None else f"a copy inside the kernel ({call.name})"
 
     def _mapped(self, call: _Call) -> str | None:
         path = _descriptor_path(call.thread, call.arguments[4])
@@ -326,98 +370,6 @@ class Recorder:
         return path[len(self._root) + 1 :] if path.startswith(f"{self._root}/") else None
 
 
-class _Decoder:
-    """Takes a call apart that names a path."""
-
-    def __init__(self, call: _Call) -> None:
-        self._call = call
-        self._arguments = call.arguments
-
-    def decode(self) -> tuple[Act, str, str | None, dict[str, int]]:
-        """The act, the path, for those that have two the other one, and `offset` or `flags`."""
-        name = self._call.name
-        made: Callable[[], tuple[Act, str, str | None, dict[str, int]]] = getattr(self, f"_{name}")
-        return made()
-
-    def _path(self, address: int, directory: int = _AT_FDCWD) -> str:
-        path = _string(self._call, self._arguments[address])
-        if not path.startswith("/"):
-            number = _int(directory if directory == _AT_FDCWD else self._arguments[directory])
-            base = "cwd" if number == _AT_FDCWD else f"fd/{number}"
-            path = os.path.join(os.readlink(f"/proc/{self._call.thread}/{base}"), path)
-        directory_name, name = os.path.split(os.path.normpath(path))
-        return os.path.join(os.path.realpath(directory_name), name)
-
-    def _open(self) -> tuple[Act, str, None, dict[str, int]]:
-        return Act.CREATE, self._path(0), None, {"flags": self._arguments[1]}
-
-    def _creat(self) -> tuple[Act, str, None, dict[str, int]]:
-        return Act.CREATE, self._path(0), None, {"flags": os.O_CREAT | os.O_TRUNC}
-
-    def _openat(self) -> tuple[Act, str, None, dict[str, int]]:
-        return Act.CREATE, self._path(1, 0), None, {"flags": self._arguments[2]}
-
-    def _truncate(self) -> tuple[Act, str, None, dict[str, int]]:
-        return Act.TRUNCATE, self._path(0), None, {"offset": self._arguments[1]}
-
-    def _ftruncate(self) -> tuple[Act, str, None, dict[str, int]]:
-        return Act.TRUNCATE, self._file(), None, {"offset": self._arguments[1], "inode": self._status().st_ino}
-
-    def _fallocate(self) -> tuple[Act, str, None, dict[str, int]]:
-        status = self._status()
-        keeps = self._arguments[1] & _FALLOC_FL_KEEP_SIZE
-        end = status.st_size if keeps else max(status.st_size, self._arguments[2] + self._arguments[3])
-        return Act.TRUNCATE, self._file(), None, {"offset": end, "inode": status.st_ino}
-
-    def _fsync(self) -> tuple[Act, str, None, dict[str, int]]:
-        return Act.FSYNC, self._file(), None, {"inode": self._status().st_ino}
-
-    _fdatasync = _syncfs = _fsync
-
-    def _file(self) -> str:
-        return _descriptor_path(self._call.thread, self._arguments[0])
-
-    def _status(self) -> os.stat_result:
-        return _status(self._call.thread, self._arguments[0])
-
-    def _rename(self) -> tuple[Act, str, str, dict[str, int]]:
-        return Act.RENAME, self._path(0), self._path(1), {}
-
-    def _renameat(self) -> tuple[Act, str, str, dict[str, int]]:
-        return Act.RENAME, self._path(1, 0), self._path(3, 2), {}
-
-    def _renameat2(self) -> tuple[Act, str, str, dict[str, int]]:
-        flags = os.O_EXCL if self._arguments[4] & _RENAME_NOREPLACE else 0
-        return Act.RENAME, self._path(1, 0), self._path(3, 2), {"flags": flags}
-
-    def _link(self) -> tuple[Act, str, str, dict[str, int]]:
-        return Act.LINK, self._path(0), self._path(1), {}
-
-    def _linkat(self) -> tuple[Act, str, str, dict[str, int]]:
-        return Act.LINK, self._path(1, 0), self._path(3, 2), {}
-
-    def _symlink(self) -> tuple[Act, str, str, dict[str, int]]:
-        return Act.SYMLINK, self._path(1), _string(self._call, self._arguments[0]), {}
-
-    def _symlinkat(self) -> tuple[Act, str, str, dict[str, int]]:
-        return Act.SYMLINK, self._path(2, 1), _string(self._call, self._arguments[0]), {}
-
-    def _unlink(self) -> tuple[Act, str, None, dict[str, int]]:
-        return Act.UNLINK, self._path(0), None, {}
-
-    def _unlinkat(self) -> tuple[Act, str, None, dict[str, int]]:
-        return Act.RMDIR if self._arguments[2] & _AT_REMOVEDIR else Act.UNLINK, self._path(1, 0), None, {}
-
-    def _mkdir(self) -> tuple[Act, str, None, dict[str, int]]:
-        return Act.MKDIR, self._path(0), None, {}
-
-    def _mkdirat(self) -> tuple[Act, str, None, dict[str, int]]:
-        return Act.MKDIR, self._path(1, 0), None, {}
-
-    def _rmdir(self) -> tuple[Act, str, None, dict[str, int]]:
-        return Act.RMDIR, self._path(0), None, {}
-
-
 def _int(argument: int) -> int:
     """A descriptor as the kernel reads it: the low word, signed."""
     return ctypes.c_int(argument & 0xFFFFFFFF).value
@@ -430,8 +382,15 @@ def _descriptor_path(thread: int, descriptor: int) -> str:
         return ""  # the call will fail
 
 
-def _status(thread: int, descriptor: int) -> os.stat_result:
-    return os.stat(f"/proc/{thread}/fd/{_int(descriptor)}")
+def _path(call: _Call, directory: int | None, address: int) -> str:
+    """The absolute path that a call gives; only its last part may be a symbolic link."""
+    path = _string(call, call.arguments[address])
+    if not path.startswith("/"):
+        number = _AT_FDCWD if directory is None else _int(call.arguments[directory])
+        base = "cwd" if number == _AT_FDCWD else f"fd/{number}"
+        path = os.path.join(os.readlink(f"/proc/{call.thread}/{base}"), path)
+    parent, name = os.path.split(os.path.normpath(path))
+    return os.path.join(os.path.realpath(parent), name)
 
 
 def _descriptor_state(thread: int, descriptor: int) -> tuple[int, int]:
@@ -461,8 +420,11 @@ def _string(call: _Call, address: int) -> str:
     with open(f"/proc/{call.thread}/mem", "rb", buffering=0) as memory:
         while b"\0" not in found:
             # Not beyond the page: the next one may not be there.
-            found += os.pread(memory.fileno(), 4096 - (address + len(found)) % 4096, address + len(found))
+            more = os.pread(memory.fileno(), 4096 - (address + len(found)) % 4096, address + len(found))
+            if not more:
+                raise ProcessLookupError(errno.ESRCH, "it was killed: nothing of its memory is left")
+            found += more
     return os.fsdecode(found[: found.index(b"\0")])
 
 
-__all__ = ["AARCH64", "TABLES", "X86_64", "Recorder", "RecordingUnavailableError", "install"]
+__all__ = ["AARCH64", "TABLES", "X86_64", "OperationRecorder", "RecordingUnavailableError", "install"]

@@ -110,22 +110,18 @@ def test_equal_keys_are_equal_directories(steps: list[tuple[Any, ...]]) -> None:
         assert contents(rebuilt) == contents(root)
 
 
-def _states(directory: Path, *operations: Operation) -> list[crash_states.CrashState]:
-    return list(crash_states.crash_states(operations))
-
-
 def test_large_writes_are_torn_at_a_page(tmp_path: Path) -> None:
     """A write of several pages is also seen half done; one within a page is not."""
     log = LogWriter(tmp_path / "log")
     large = log.blob([b"x" * (3 * PAGE)])
     small = log.blob([b"y" * 100])
     log.close()
-    states = _states(
-        tmp_path,
+    operations = [
         Operation(Act.CREATE, "file", creates=True),
         Operation(Act.WRITE, "file", blob=large),
         Operation(Act.WRITE, "file", offset=3 * PAGE, blob=small),
-    )
+    ]
+    states = list(crash_states.crash_states(operations))
     assert [(state.operation, state.torn) for state in states] == [
         (0, False),
         (1, False),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import select
@@ -39,7 +40,7 @@ class Recorded:
         _, (listener,), _, _ = socket.recv_fds(ours, 1, 1)
         ours.close()
         writer = LogWriter(self.log)
-        self.recorder = syscalls.Recorder(
+        self.recorder = syscalls.OperationRecorder(
             listener, self.root, writer, is_element=lambda path: path == str(ledger), holds=holds
         )
         poll = select.poll()
@@ -79,13 +80,18 @@ def test_the_log_explains_the_directory(saved: Recorded, tmp_path: Path) -> None
     assert contents(saved.root)["moved/index"] == b"ind\0\0\0\0\0moreeven more"
 
 
+def _after(count: int) -> Callable[[Operation], bool]:
+    """Holds the operation that `count` others came before."""
+    numbers = itertools.count()
+    return lambda _: next(numbers) == count
+
+
 def test_a_kill_at_each_operation_leaves_what_the_model_predicts(saved: Recorded, tmp_path: Path) -> None:
     """Killed for real before its k-th operation, the process leaves the state after k - 1."""
     number = len(saved.operations)
     assert number > 30
     for k in range(number):
-        count = iter(range(number + 1))
-        killed = Recorded("save", tmp_path / f"killed-{k}", holds=lambda _, k=k, n=count: next(n) == k)  # type: ignore[misc]
+        killed = Recorded("save", tmp_path / f"killed-{k}", holds=_after(k))
         assert killed.returncode == -9
         assert contents(killed.root) == saved.rebuilt(k, tmp_path / f"rebuilt-{k}"), saved.operations[k]
 
@@ -117,6 +123,14 @@ def test_signal_handlers(tmp_path: Path) -> None:
     assert recorded.rebuilt(len(recorded.operations), tmp_path / "rebuilt") == contents(recorded.root)
 
 
+def test_calls_that_fail(tmp_path: Path) -> None:
+    """Addresses and descriptors that are none do not disturb the recorder; what succeeds is written down."""
+    recorded = Recorded("failing", tmp_path)
+    assert (recorded.returncode, recorded.recorder.blind) == (0, [])
+    assert recorded.rebuilt(len(recorded.operations), tmp_path / "rebuilt") == contents(recorded.root)
+    assert contents(recorded.root) == {"file": b"onetwo\0\0\0\0"}
+
+
 @pytest.mark.parametrize(
     ("scenario", "said"),
     [
@@ -124,7 +138,7 @@ def test_signal_handlers(tmp_path: Path) -> None:
         ("copied", "a copy inside the kernel (copy_file_range)"),
         ("brought", "a rename between the checkpoint directory and {outside}"),
         ("exchanged", "an exchanging rename (renameat2)"),
-        ("ring", "io_uring"),
+        ("ring", "io_uring_setup"),
     ],
 )
 def test_what_cannot_be_recorded_is_said(scenario: str, said: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import mmap
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 from pathlib import Path
@@ -80,6 +81,21 @@ def interrupted(here: Path, ledger: int) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def failing(here: Path, ledger: int) -> None:
+    """Gives the kernel addresses and descriptors that are none, between calls that succeed."""
+    libc, numbers, nowhere = ctypes.CDLL(None), syscalls.TABLES[os.uname().machine], ctypes.c_void_p(1)
+    file = os.open(here / "file", os.O_WRONLY | os.O_CREAT)
+    os.write(file, b"one")
+    assert libc.syscall(numbers["write"], file, nowhere, 10) < 0
+    assert libc.syscall(numbers["write"], 999, b"two", 3) < 0
+    assert libc.syscall(numbers["openat"], -100, nowhere, os.O_WRONLY) < 0
+    assert libc.syscall(numbers["openat"], 999, b"name", os.O_WRONLY | os.O_CREAT) < 0
+    vector = struct.pack("=QQ", ctypes.addressof(text := ctypes.create_string_buffer(b"two")), 3)
+    position = ctypes.c_long(-1)  # where the file is
+    assert libc.syscall(numbers["pwritev2"], file, vector, 1, position, position, 0) == len(text) - 1
+    os.posix_fallocate(file, 0, 10)
+
+
 def mapped(here: Path, ledger: int) -> None:
     """Writes through a shared mapping."""
     with (here / "file").open("w+b") as file:
@@ -112,7 +128,7 @@ def exchanged(here: Path, ledger: int) -> None:
 
 def ring(here: Path, ledger: int) -> None:
     """Asks for an io_uring."""
-    ctypes.CDLL(None).syscall(425, 1, None)
+    ctypes.CDLL(None).syscall(syscalls.TABLES[os.uname().machine]["io_uring_setup"], 1, None)
 
 
 def twice(here: Path, ledger: int) -> None:
