@@ -20,6 +20,10 @@ class WorkerError(PreemptError, RuntimeError):
     """The machinery that runs training processes failed; this says nothing about the training."""
 
 
+class RecordingRefusedError(WorkerError):
+    """The kernel, or the container's profile, does not let a training's file operations be recorded."""
+
+
 class PreemptionSafetyError(PreemptError, AssertionError):
     """A trial was not exact.
 

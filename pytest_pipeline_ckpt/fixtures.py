@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from .errors import PreemptError, PreemptionSafetyError, PreemptUsageError
-from .state import ROWS, State, settings_of, state_of, without_trial
+from .errors import PreemptError, PreemptUsageError
+from .state import State, settings_of, state_of
+from .trials import ItemTrials, trial_ids, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .engine.checker import ReferenceFacts
-    from .engine.model import KillSchedule, Verdict
-    from .engine.runner import Check, Trial
-    from .options import Settings
+    from .engine.model import Verdict
     from .scenario import Start
 
 Order = Literal["exact", "any"]
@@ -31,20 +29,10 @@ _UNUSABLE = "unusable"
 def parametrise(metafunc: pytest.Metafunc) -> None:
     """One item for each trial of a test that uses `preemption`."""
     try:
-        ids = trial_ids(settings_of(metafunc.definition))
+        ids = trial_ids(settings_of(metafunc.definition), workers(metafunc.config))
     except PreemptUsageError:
         ids = [_UNUSABLE]  # the fixture says why, and the other tests run
     metafunc.parametrize("preemption", range(len(ids)), ids=ids, indirect=True)
-
-
-def trial_ids(settings: Settings) -> list[str]:
-    """The ids of the trials; they do not depend on the seed, so that `--last-failed` finds them again."""
-    if settings.never:
-        return ["never"]
-    trials = settings.trials.value
-    if settings.schedule is not None and trials == 1:
-        return [str(settings.schedule)]
-    return [f"{settings.at.value}-{number}" for number in range(trials)]
 
 
 @pytest.fixture
@@ -60,10 +48,10 @@ def preemption(request: pytest.FixtureRequest) -> Preemption:
             "preemption must be an argument of the test function itself, which runs once for each trial", pytrace=False
         )
     try:
-        trial_id = trial_ids(settings_of(node))[request.param]
+        ids = trial_ids(settings_of(node), workers(request.config))
     except PreemptUsageError as error:
         pytest.fail(str(error), pytrace=False)
-    preemption = Preemption(state_of(request.config), node, trial=request.param, trial_id=trial_id)
+    preemption = Preemption(state_of(request.config), node, trial=request.param, ids=ids)
     if preemption.skipped:
         pytest.skip(preemption.skipped)
     return preemption
@@ -72,24 +60,13 @@ def preemption(request: pytest.FixtureRequest) -> Preemption:
 class Preemption:
     """One trial of one test. Made by the fixture."""
 
-    def __init__(self, state: State, node: Any, *, trial: int, trial_id: str) -> None:
-        self._state = state
-        self._node = node
-        self._trial = trial
-        self._trial_id = trial_id
-        self._test = without_trial(node.nodeid, trial_id)
-        self._checks = 0
+    def __init__(self, state: State, node: Any, *, trial: int, ids: Sequence[str]) -> None:
+        self._trials = ItemTrials(state, node, trial=trial, ids=ids)
 
     @property
     def skipped(self) -> str | None:
         """Why the trial is not started, if it is not."""
-        settings = settings_of(self._node)
-        if settings.never:
-            return f"{settings.at.where} says never"
-        budget = settings.budget.value
-        if budget is not None and self._state.seconds > budget:
-            return f"{settings.budget.where}: {budget:g} s are used up, no trial is started any more"
-        return None
+        return self._trials.skipped
 
     def check_dataset(
         self,
@@ -261,91 +238,10 @@ class Preemption:
     def _check(self, work: Callable[[], Any], arguments: dict[str, object]) -> Verdict:
         __tracebackhide__ = True
         try:
-            return self._carry_out(work, arguments)
+            return self._trials.carry_out(work, arguments)
         except PreemptError as error:
             # Where in this package it was noticed is no help to the reader; the line of the test is.
             raise error.with_traceback(None) from None
-
-    def _carry_out(self, work: Callable[[], Any], arguments: dict[str, object]) -> Verdict:
-        key = f"{self._node.nodeid}#{self._checks}"
-        earlier = self._state.failures.get(key)
-        if earlier is not None:
-            raise PreemptionSafetyError(
-                earlier.verdict,
-                message=f"{earlier}\n  note:      this trial failed before; a rerun cannot undo that",
-            )
-        settings = settings_of(self._node, arguments=arguments)
-        self._skip_repetition(settings)
-        check = self._prepare(work(), settings)
-        self._checks += 1
-        trial = check.trial(f"trial-{self._trial}", functools.partial(self._schedule, settings))
-        self._tell_cost(check, settings)
-        return self._conclude(trial, key, settings)
-
-    def _skip_repetition(self, settings: Settings) -> None:
-        if self._trial and settings.schedule is not None and settings.at.where == "the argument at=":
-            pytest.skip(f"{settings.at.where} fixes the kill: this trial would repeat the first")
-
-    def _prepare(self, workload: Any, settings: Settings) -> Check:
-        from .engine import store
-        from .engine.runner import Check, Conditions
-
-        return Check(
-            engine=self._state.engine,
-            workload=workload,
-            conditions=Conditions(
-                timeout=settings.timeout.value,
-                grace=settings.grace.value,
-                max_elements=settings.max_elements.value,
-                order=settings.order.value,
-            ),
-            directory=store.check_directory(self._state.directory, f"{self._test}#{self._checks}"),
-        )
-
-    def _schedule(self, settings: Settings, facts: ReferenceFacts) -> KillSchedule:
-        from .engine.plan import draw_schedule, ensure_reachable
-
-        if settings.schedule is not None:
-            ensure_reachable(settings.schedule, settings.at.where, elements=facts.elements)
-            return settings.schedule
-        return draw_schedule(
-            self._state.seed,
-            self._test,
-            self._trial,
-            elements=facts.elements,
-            boundaries=facts.boundaries,
-            saves=facts.saves,
-            times=settings.times.value,
-            signal=settings.signal.value,
-            where=settings.times.where,
-        )
-
-    def _tell_cost(self, check: Check, settings: Settings) -> None:
-        _, seconds = check.reference()
-        # A trial trains once what the reference trains, plus what is replayed, plus a start for each life.
-        expected = 1.5 * seconds * len(trial_ids(settings))
-        if expected > 60:
-            self._state.say(
-                f"{self._test}: the reference run took {seconds:.0f} s, so its trials take about {expected / 60:.0f} "
-                "minutes; --preempt-trials and --preempt-budget limit that"
-            )
-
-    def _conclude(self, trial: Trial, key: str, settings: Settings) -> Verdict:
-        from . import reporting
-
-        row = reporting.row_of(trial.verdict, reporting.trial_text(trial))
-        self._node.stash.setdefault(ROWS, []).append(row)
-        if trial.verdict.exact:
-            return trial.verdict
-        message = reporting.failure_message(
-            trial,
-            node=self._node.nodeid,
-            trial_id=self._trial_id,
-            explicit=settings.signal.where != "default",
-        )
-        error = PreemptionSafetyError(trial.verdict, message=message)
-        self._state.failures[key] = error
-        raise error
 
 
 def _given(**arguments: object) -> dict[str, object]:

@@ -9,9 +9,10 @@ import pytest
 from . import fixtures
 from .errors import PreemptError
 from .state import state_of
+from .trials import trial_ids, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from .options import Settings
 
@@ -34,10 +35,11 @@ def items_from_options(session: pytest.Session) -> Iterator[pytest.Item]:
     settings = state_of(session.config).settings
     for flag, values in (("dataset", settings.dataset.value), ("script", settings.script.value)):
         for value in values:
-            for number, trial_id in enumerate(fixtures.trial_ids(settings)):
+            ids = trial_ids(settings, workers(session.config))
+            for number, trial_id in enumerate(ids):
                 name = f"--preempt-{flag}={value}[{trial_id}]"
                 yield PreemptItem.from_parent(
-                    session, name=name, nodeid=name, flag=flag, target=value, trial=number, trial_id=trial_id
+                    session, name=name, nodeid=name, flag=flag, target=value, trial=number, ids=ids
                 )
 
 
@@ -46,17 +48,17 @@ class PreemptItem(pytest.Item):
 
     fixturenames = ("preemption",)  # as a test function that uses the fixture would have it
 
-    def __init__(self, *, flag: str, target: str, trial: int, trial_id: str, **keywords: Any) -> None:
+    def __init__(self, *, flag: str, target: str, trial: int, ids: Sequence[str], **keywords: Any) -> None:
         super().__init__(**keywords)
         self._flag = flag
         self._target = target
         self._trial = trial
-        self._trial_id = trial_id
+        self._ids = ids
 
     def runtest(self) -> None:
         """Carries the trial out."""
         state = state_of(self.config)
-        preemption = fixtures.Preemption(state, self, trial=self._trial, trial_id=self._trial_id)
+        preemption = fixtures.Preemption(state, self, trial=self._trial, ids=self._ids)
         if preemption.skipped:
             pytest.skip(preemption.skipped)
         if self._flag == "dataset":

@@ -56,10 +56,11 @@ OPTIONS = (
         "at",
         "SCHEDULE",
         parse_at,
-        "when trainings are killed: 'random' (drawn from the seed for each trial), 'step:K[,K2...]' (life 1"
-        " when it takes its K-th training element, life 2 at its own K2-th; '@SIGTERM' behind a number "
-        "changes that kill's signal) or 'never' (the tests are skipped). 'step:' beats 'random' wherever "
-        "either is set (default: random)",
+        "when trainings are killed: 'random' (drawn from the seed for each trial), 'every[:STRIDE]' (at every "
+        "instant of one recorded run, inside its saves too; with a stride every STRIDE-th of them), 'step:K[,K2...]' "
+        "(life 1 when it takes its K-th training element, life 2 at its own K2-th; '/op:N' behind a number: before "
+        "the N-th file operation after that element; '@SIGTERM' behind it changes that kill's signal) or 'never' "
+        "(the tests are skipped). 'step:' beats 'random' and 'every' wherever either is set (default: random)",
         "random",
         in_marker=True,
         in_check=True,
@@ -85,9 +86,28 @@ OPTIONS = (
         "M",
         number(least=1, remedy="give the lives killed in each trial, or --preempt-at=never to kill none"),
         "lives killed in each trial before one runs to its end (default: drawn from 1 to 3; 'step:' kills "
-        "as often as it has numbers)",
+        "as often as it has numbers; 'every' kills once, and 2 adds a kill, drawn from the seed, of each life that "
+        "it has resumed)",
         in_marker=True,
         in_check=True,
+    ),
+    Option(
+        "states",
+        "WHICH",
+        choice("distinct", "all"),
+        "'distinct': of the states that 'every' finds, those that a resume can tell apart; 'all': the others too "
+        "(default: distinct)",
+        "distinct",
+        in_marker=True,
+    ),
+    Option(
+        "loss",
+        "WHAT",
+        choice("kill", "power"),
+        "'kill': 'every' looks at what a kill leaves; 'power': at what a power loss leaves too, where everything that "
+        "was not fsynced is gone, which TensorFlow's own checkpoints do not survive (default: kill)",
+        "kill",
+        in_marker=True,
     ),
     Option(
         "signal",

@@ -1,8 +1,8 @@
 """Who wins: from what every source says to the settings of one test.
 
 Command line > argument of the check > marker > environment > ini > default. So a pasted line always takes
-effect. But a schedule that names its kill (`step:`) beats `random` wherever either comes from, so that a test
-about one kill stays about it.
+effect. But a schedule that names its kill (`step:`) beats `random` and `every` wherever either comes from, so that a
+test about one kill stays about it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Settings:
     """None: not given, to be drawn."""
     times: Sourced[int | None]
     """None: drawn for each trial. A `step:` schedule fixes it."""
+    states: Sourced[Literal["distinct", "all"]]
+    loss: Sourced[Literal["kill", "power"]]
     signal: Sourced[signal.Signals]
     grace: Sourced[float]
     order: Sourced[Literal["exact", "any"]]
@@ -60,6 +62,11 @@ class Settings:
     def schedule(self) -> plan.KillSchedule | None:
         """The kills that somebody named; None where they are drawn, or where nothing is killed."""
         return self.at.value if isinstance(self.at.value, plan.KillSchedule) else None
+
+    @property
+    def every(self) -> plan.Every | None:
+        """That every instant is asked for."""
+        return self.at.value if isinstance(self.at.value, plan.Every) else None
 
     @property
     def never(self) -> bool:
@@ -115,7 +122,7 @@ def _strongest(option: Option, sources: list[Sourced[Any] | None]) -> Sourced[An
 
 
 def _decide_at(sources: list[Sourced[Any] | None], default_signal: signal.Signals) -> Sourced[plan.Schedule]:
-    """The strongest schedule; but the strongest `step:` where that one is `random`."""
+    """The strongest schedule; but the strongest `step:` where that one is `random` or `every`."""
     strongest: Sourced[plan.Schedule] | None = None
     for source in sources:
         if source is None:
@@ -123,7 +130,7 @@ def _decide_at(sources: list[Sourced[Any] | None], default_signal: signal.Signal
         schedule = parse_at(source.value, source.where, default_signal=default_signal)
         if strongest is None:
             strongest = Sourced(schedule, source.where)
-            if not isinstance(schedule, plan.Random):
+            if not isinstance(schedule, (plan.Random, plan.Every)):
                 break
         elif isinstance(schedule, plan.KillSchedule):
             return Sourced(schedule, source.where)

@@ -37,7 +37,7 @@ class State:
         """Said once, not yet carried by a report."""
         self._said: set[str] = set()
         self._engine: Engine | None = None
-        self._started = time.monotonic()
+        self.started = time.monotonic()
         handed_over = getattr(config, "workerinput", {}).get(SEED_KEY)
         self.settings = options.resolve(config)
         """Without any marker or argument."""
@@ -85,7 +85,7 @@ class State:
     @property
     def seconds(self) -> float:
         """How long this session has been preempting, for `--preempt-budget`."""
-        return time.monotonic() - self._started
+        return time.monotonic() - self.started
 
     def say(self, sentence: str) -> None:
         """Says something once: at once where there is a terminal, and again at the end."""
@@ -93,12 +93,30 @@ class State:
             return
         self._said.add(sentence)
         self.notes.append(sentence)
+        self.show(f"preempt: {sentence}")
+
+    def show(self, line: str, *, rewrite: bool = False) -> None:
+        """Writes a line at once, where there is a terminal reporter (an xdist worker has none).
+
+        Args:
+            line: to write.
+            rewrite: leave it to be overwritten by the next one, if this is a terminal.
+        """
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
         capture = self.config.pluginmanager.get_plugin("capturemanager")
         if terminal is not None and capture is not None:
             with capture.global_and_fixture_disabled():
-                terminal.ensure_newline()
-                terminal.write_line(f"preempt: {sentence}")
+                if rewrite and terminal.isatty:
+                    terminal.rewrite(line, erase=True)
+                else:
+                    terminal.ensure_newline()
+                    terminal.write_line(line)
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether what is shown is seen at once by somebody, and can be rewritten."""
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        return terminal is not None and bool(terminal.isatty)
 
     def take_notes(self) -> list[str]:
         """The notes that no report has carried yet."""

@@ -30,7 +30,7 @@ def parse_at(value: object, where: str, *, default_signal: signal.Signals | None
 
     from .engine import plan
 
-    if isinstance(value, (plan.KillSchedule, plan.Random, plan.Never)):
+    if isinstance(value, (plan.KillSchedule, plan.Random, plan.Every, plan.Never)):
         return value
     if not isinstance(value, str):
         raise refuse(where, value, "is not a kill schedule", "give a string such as 'random' or 'step:40'")

@@ -96,6 +96,13 @@ def needs_more_references(verdict: Verdict) -> bool:
     return verdict.outcome in _DOUBTFUL
 
 
+def references_differ(references: Sequence[Life], *, elements_per_step: int | None = None) -> bool:
+    """Whether a pipeline differs from run to run, as far as these reference runs tell."""
+    first = index(references[0])
+    known = study(first, elements_per_step)
+    return known.reason is None and _differ(_trace(first, references, [references[0]], known))
+
+
 def reference_facts(reference: Life, *, elements_per_step: int | None = None) -> ReferenceFacts:
     """Where in a reference run a kill can land."""
     run = index(reference)
@@ -336,7 +343,7 @@ def _differing_notes(overlap: int, redrawn: bool) -> tuple[str, ...]:
 
 def _unfinished(case: _Case, lives: Sequence[Life]) -> tuple[int, str] | None:
     """The life that did not go as planned although its elements are right, and what happened."""
-    if lives[-1].ending is not Ending.FINISHED:
+    if lives[-1].ending not in (Ending.FINISHED, Ending.STOPPED):
         how = f"did not run to its end ({lives[-1].ending.value}): what follows is not known"
         return len(lives), f"life {len(lives)}, the last one, {how}"
     for number, (life, tracks) in enumerate(zip(lives, case.tracks, strict=True), 1):

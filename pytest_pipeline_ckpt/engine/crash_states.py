@@ -9,6 +9,7 @@ States that a resume cannot tell apart are one: TensorFlow never reads its tempo
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -30,6 +31,11 @@ _NEVER_READ = re.compile(r"_temp(/|$)|\.tempstate\d+$|\.tmp[0-9a-f]{32}$|(^|/)ev
 """What a TensorFlow training writes and no restore reads: parts and temporary names of a save, events, the graph."""
 
 
+def may_be_read(name: str) -> bool:
+    """Whether a restore may read what has this name."""
+    return not _NEVER_READ.search(name)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Bytes of a file; where there are none it has zeros."""
@@ -38,6 +44,14 @@ class Piece:
     start: int
     """In the log's contents."""
     size: int
+    digest: int
+    """Of the whole write that it is of: with `size` it says what the bytes are."""
+
+    def until(self, end: int) -> Piece:
+        """What of it comes before an offset; itself if that is all, because there are many in many states."""
+        if self.offset + self.size <= end:
+            return self
+        return Piece(self.offset, self.start, end - self.offset, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +62,21 @@ class Content:
     pieces: tuple[Piece, ...] = ()
     """In the order in which they were written: later ones cover earlier ones."""
     key: int = 0
-    """Equal for files that were written alike."""
+    """Equal for pieces that were written alike; with the size, for files."""
+
+    def written(self, piece: Piece) -> Content:
+        """With one more piece."""
+        return Content(max(self.size, piece.offset + piece.size), (*self.pieces, piece), _with(self.key, piece))
+
+    def truncated(self, size: int) -> Content:
+        """With another size, smaller or larger."""
+        pieces = tuple(piece.until(size) for piece in self.pieces if piece.offset < size)
+        return Content(size, pieces, functools.reduce(_with, pieces, 0))
 
 
 @dataclass(frozen=True, slots=True)
 class CrashState:
-    """The directory as a kill leaves it."""
+    """The directory as a kill or a power loss leaves it."""
 
     operation: int
     """How many operations had been carried out."""
@@ -64,19 +87,23 @@ class CrashState:
     files: Mapping[str, Content]
     links: Mapping[str, str]
     directories: frozenset[str]
+    loss: str = ""
+    """What a power loss did to the files; empty after a kill."""
+    damaged: tuple[str, ...] = ()
+    """The files that a restore may read and that are not what was written."""
 
     def key(self) -> int:
         """Equal for states that a resume cannot tell apart."""
         state = xxhash.xxh3_64()
-        seen = [f"d {name}" for name in self.directories if not _NEVER_READ.search(name)]
-        seen += [f"f {name} {file.key}" for name, file in self.files.items() if not _NEVER_READ.search(name)]
-        seen += [f"l {name} {target}" for name, target in self.links.items() if not _NEVER_READ.search(name)]
+        seen = [f"d {name}" for name in self.directories if may_be_read(name)]
+        seen += [f"f {name} {file.size} {file.key}" for name, file in self.files.items() if may_be_read(name)]
+        seen += [f"l {name} {target}" for name, target in self.links.items() if may_be_read(name)]
         state.update("\0".join(sorted(seen)).encode("utf-8", "surrogateescape"))
         return int(state.intdigest())
 
 
-@dataclass(frozen=False, slots=True)
-class _File:
+@dataclass(frozen=False, slots=True, eq=False)
+class File:
     """An inode: names come and go, and an open file goes on being written without any."""
 
     content: Content = field(default_factory=Content)
@@ -86,10 +113,15 @@ class Directory:
     """The model of a directory; operations that the kernel would refuse change nothing."""
 
     def __init__(self) -> None:
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, File] = {}
         self._links: dict[str, str] = {}
         self._directories: set[str] = set()
-        self._inodes: dict[int, _File] = {}
+        self._inodes: dict[int, File] = {}
+
+    @property
+    def files(self) -> Mapping[str, File]:
+        """What is behind each name of a file."""
+        return self._files
 
     def apply(self, operation: Operation) -> None:
         """Carries an operation out."""
@@ -114,7 +146,7 @@ class Directory:
 
     def half_done(self, operation: Operation, number: int) -> CrashState:
         """The directory in the middle of a large write; the model stays as it was before it."""
-        file = self._opened(operation)
+        file = self.opened(operation)
         before = None if file is None else file.content
         self._write(operation, half=True)
         state = self.state(number, operation.elements, torn=True)
@@ -122,12 +154,22 @@ class Directory:
             file.content = before
         return state
 
+    def exists(self, path: str) -> bool:
+        """Whether there is anything by this name."""
+        return path == "." or path in self._files or path in self._links or path in self._directories
+
+    def opened(self, operation: Operation) -> File | None:
+        """The file of an operation: by its name, and if that is gone by the inode that was seen under it."""
+        file = self._files.get(self._followed(operation.path))
+        if file is None:
+            return self._inodes.get(operation.inode)
+        if operation.inode:
+            self._inodes[operation.inode] = file
+        return file
+
     def _can_make(self, path: str) -> bool:
         parent = os.path.dirname(path)
-        return not self._exists(path) and (not parent or parent in self._directories)
-
-    def _exists(self, path: str) -> bool:
-        return path == "." or path in self._files or path in self._links or path in self._directories
+        return not self.exists(path) and (not parent or parent in self._directories)
 
     def _below(self, path: str) -> list[str]:
         names = (*self._files, *self._links, *self._directories)
@@ -140,7 +182,7 @@ class Directory:
             if operation.truncates and not (operation.creates and operation.exclusive):
                 file.content = Content()
         elif operation.creates and self._can_make(path):
-            self._files[path] = _File()
+            self._files[path] = File()
 
     def _followed(self, path: str) -> str:
         """Where a symbolic link leads."""
@@ -176,47 +218,23 @@ class Directory:
             self._directories.discard(operation.path)
 
     def _write(self, operation: Operation, *, half: bool = False) -> None:
-        file, blob = self._opened(operation), operation.blob
+        file, blob = self.opened(operation), operation.blob
         if file is None or blob is None:
             return  # it has been unlinked: nobody will ever see what is written
         size = _cut(operation) if half else blob.size
-        old = file.content
-        if size == 0:
-            return
-        piece = Piece(operation.offset, blob.start, size)
-        # Half a write is known by the whole write and its size.
-        key = _mixed(old.key, operation.offset, size, blob.digest)
-        file.content = Content(max(old.size, operation.offset + size), (*old.pieces, piece), key)
-
-    def _opened(self, operation: Operation) -> _File | None:
-        """The file of an operation: by its name, and if that is gone by the inode that was seen under it."""
-        file = self._files.get(self._followed(operation.path))
-        if file is None:
-            return self._inodes.get(operation.inode)
-        if operation.inode:
-            self._inodes[operation.inode] = file
-        return file
+        if size > 0:
+            file.content = file.content.written(Piece(operation.offset, blob.start, size, blob.digest))
 
     def _truncate(self, operation: Operation) -> None:
-        file, size = self._opened(operation), operation.offset
-        if file is None or size == file.content.size:
-            return
-        if size == 0:
-            file.content = Content()
-            return
-        old = file.content
-        pieces = tuple(
-            Piece(piece.offset, piece.start, min(piece.size, size - piece.offset))
-            for piece in old.pieces
-            if piece.offset < size
-        )
-        file.content = Content(size, pieces, _mixed(old.key, size, -1, 0))
+        file, size = self.opened(operation), operation.offset
+        if file is not None and size != file.content.size:
+            file.content = file.content.truncated(size)
 
     def _rename(self, operation: Operation) -> None:
         path, target = operation.path, operation.target
         parent = os.path.dirname(target)
         refused = parent and parent not in self._directories
-        refused = refused or (operation.exclusive and self._exists(target)) or target.startswith(f"{path}/")
+        refused = refused or (operation.exclusive and self.exists(target)) or target.startswith(f"{path}/")
         if path == target or refused:
             return
         if path in self._directories:
@@ -242,12 +260,13 @@ class Directory:
             self._links[target] = self._links.pop(path)
 
 
-def _move(names: dict[str, _File] | dict[str, str], path: str, target: str) -> None:
+def _move(names: dict[str, File] | dict[str, str], path: str, target: str) -> None:
     for name in [name for name in names if name.startswith(f"{path}/")]:
         names[target + name[len(path) :]] = names.pop(name)  # type: ignore[assignment]
 
 
-def _mixed(*numbers: int) -> int:
+def _with(key: int, piece: Piece) -> int:
+    numbers = (key, piece.offset, piece.size, piece.digest)
     return int(xxhash.xxh3_64_intdigest(" ".join(map(str, numbers)).encode()))
 
 
@@ -256,6 +275,14 @@ def _cut(operation: Operation) -> int:
     assert operation.blob is not None
     boundary = (operation.offset + operation.blob.size // 2) // PAGE * PAGE
     return max(0, boundary - operation.offset)
+
+
+def visible(operation: Operation) -> bool:
+    """Whether a resume may be able to tell that an operation has happened; judged by its names alone."""
+    if operation.act is Act.FSYNC or (operation.act is Act.CREATE and not (operation.creates or operation.truncates)):
+        return False
+    names = (operation.path, operation.target if operation.act in (Act.RENAME, Act.LINK) else "")
+    return any(name and may_be_read(name) for name in names)
 
 
 def crash_states(operations: Iterable[Operation], *, before: int = 0) -> Iterator[CrashState]:
@@ -305,4 +332,16 @@ def rebuild(state: CrashState, log: Path, directory: Path) -> None:
                 file.truncate(content.size)
 
 
-__all__ = ["Content", "CrashState", "Directory", "Piece", "crash_states", "distinct", "rebuild"]
+__all__ = [
+    "PAGE",
+    "Content",
+    "CrashState",
+    "Directory",
+    "File",
+    "Piece",
+    "crash_states",
+    "distinct",
+    "may_be_read",
+    "rebuild",
+    "visible",
+]

@@ -13,8 +13,9 @@ somebody dies: the supervisor sees EOF when pytest is gone, the training process
 (`PR_SET_PDEATHSIG`), and the server, a subreaper too, ends what a killed supervisor leaves.
 
 Messages are JSON objects, one a packet (`SOCK_SEQPACKET` keeps the boundaries). In: `{"run": spec path}` with the
-control socket to the server; `{"signal": n, "until": k|null}`, `{"until": k|null}` and `{"end": true}` to the
-supervisor. Out: `started`, `held` (the worker waits at an element), `endless`, `ended`.
+control socket to the server; `{"signal": n}`, `{"until": k|null, "op": n|null}` and `{"end": true}` to the
+supervisor. Out: `started`, `held` (the worker waits at an element or before a file operation), `endless`, `refused` (it
+could not be recorded), `ended`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
+
+from .recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -236,6 +239,7 @@ class Supervisor:
     def __init__(self, requests: socket.socket, control: socket.socket, spec_path: str) -> None:
         self._requests = requests
         self._control = control
+        self._recording: Recording | None = None
         self._worker, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._parent = os.getppid()
         self._pid = os.fork()
@@ -249,30 +253,59 @@ class Supervisor:
     def run(self) -> None:
         """Returns when no process of the life is left."""
         send(self._control, event="started", pid=self._pid)
-        poll = select.poll()
+        self._poll = select.poll()
         for source in (self._control.fileno(), self._worker.fileno(), self._pidfd):
-            poll.register(source, select.POLLIN)
-        while os.getppid() == self._parent:
-            ready = {descriptor for descriptor, _ in poll.poll(_LOOK_AROUND_MS)}
-            if self._worker.fileno() in ready and not self._forward():
-                poll.unregister(self._worker)
-            if self._pidfd in ready:
-                break
-            if self._control.fileno() in ready and not self._obey():
-                break
+            self._poll.register(source, select.POLLIN)
+        failed = None
+        try:
+            self._watch()
+        except OSError as error:  # no space for the log, a process whose memory is not readable
+            failed = f"recording failed: {error}"
         status, peak, left = end_descendants(root=self._pid)
         os.close(self._pidfd)
         self._worker.close()
+        if self._recording is not None:
+            self._recording.close(failed)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._requests.send(b"!")  # free: see `_Pool.run`
         with self._control:
             send(self._control, event="ended", status=status, peak_kb=peak, left_behind=left)
 
+    def _watch(self) -> None:
+        """Returns when the root has ended, or when it is to be ended."""
+        while os.getppid() == self._parent:
+            ready = dict(self._poll.poll(_LOOK_AROUND_MS))
+            if self._recording is not None and ready.get(self._recording.listener):
+                self._record(ready[self._recording.listener])
+            if self._worker.fileno() in ready and not self._forward():
+                self._poll.unregister(self._worker)
+            if self._pidfd in ready:
+                return
+            if self._control.fileno() in ready and not self._obey():
+                return
+
+    def _record(self, ready: int) -> None:
+        """Answers one stopped call."""
+        assert self._recording is not None
+        if ready & select.POLLIN:
+            self._recording.answer()
+        if self._recording.held or not ready & select.POLLIN:
+            self._poll.unregister(self._recording.listener)
+        if self._recording.held:
+            send(self._control, event="held")
+
     def _forward(self) -> bool:
-        message = receive(self._worker)
-        if message is not None:
+        data, descriptors, _, _ = socket.recv_fds(self._worker, MAX_MESSAGE, 1)
+        if not data:
+            return False
+        message = json.loads(data)
+        if descriptors:
+            self._recording = Recording(descriptors[0], **message["record"])
+            self._poll.register(descriptors[0], select.POLLIN)
+            send(self._worker, recording=True)
+        else:
             send(self._control, **message)
-        return message is not None
+        return True
 
     def _obey(self) -> bool:
         """Carries out one command; False when the life is to be ended."""
@@ -284,7 +317,12 @@ class Supervisor:
             # that waits in there would keep Python's own handler from running.
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, command["signal"])
-        if "until" in command:
+        if self._recording is not None and command.get("op") is not None:
+            self._recording.hold_before(command["op"])
+        if self._recording is not None and self._recording.held:
+            self._recording.release()
+            self._poll.register(self._recording.listener, select.POLLIN)
+        elif "until" in command:
             send(self._worker, until=command["until"])
         return True
 

@@ -7,8 +7,8 @@ lives over one checkpoint directory, all but the last of them killed. The *refer
 from __future__ import annotations
 
 import enum
-import signal
 from dataclasses import dataclass, field
+from signal import SIGKILL, Signals
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -77,7 +77,23 @@ class Kill:
     """One planned preemption: the life is killed when it takes its `element`-th training element (from 1)."""
 
     element: int
-    signal: signal.Signals = signal.SIGKILL
+    """0: when it first asks for one, which is while a `tf.function` is traced or a graph is built."""
+    signal: Signals = SIGKILL
+    op: int | None = None
+    """Killed before its `op`-th restore-visible file operation (from 1) after that element, not at the element."""
+    again: Signals | None = None
+    """A second notice, given before the first restore-visible file operation that follows the first one."""
+
+    def __str__(self) -> str:
+        """As in a schedule: `40`, `40/op:3`, `40@SIGTERM`, `40@SIGTERM@SIGTERM`."""
+        return self.spelled(explicit=False)
+
+    def spelled(self, *, explicit: bool) -> str:
+        """As in a schedule, `explicit`: SIGKILL is named too."""
+        op = "" if self.op is None else f"/op:{self.op}"
+        named = explicit or self.signal != SIGKILL
+        again = "" if self.again is None else f"@{self.again.name}"
+        return f"{self.element}{op}{f'@{self.signal.name}' if named else ''}{again}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +104,7 @@ class KillSchedule:
 
     def __str__(self) -> str:
         """The schedule in the grammar that `--preempt-at` accepts: `step:40,3@SIGTERM`."""
-        return "step:" + ",".join(
-            f"{kill.element}" + ("" if kill.signal == signal.SIGKILL else f"@{kill.signal.name}") for kill in self.kills
-        )
+        return "step:" + ",".join(map(str, self.kills))
 
 
 class Ending(enum.Enum):
@@ -106,6 +120,8 @@ class Ending(enum.Enum):
     """It made no progress for the timeout, and was killed."""
     ENDLESS = "endless"
     """A reference run that took more than the largest number of elements, and was killed."""
+    STOPPED = "stopped"
+    """By us, when it had been watched for long enough."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,8 @@ class LogWriter:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self.operations = 0
+        """How many it holds."""
         self._operations = (directory / OPERATIONS).open("w")
         self._contents = (directory / CONTENTS).open("wb")
         self._end = 0
@@ -95,6 +97,7 @@ class LogWriter:
         """Adds an operation."""
         json.dump(_row(operation), self._operations, separators=(",", ":"))
         self._operations.write("\n")
+        self.operations += 1
 
     def close(self) -> None:
         """Writes what is still in memory."""

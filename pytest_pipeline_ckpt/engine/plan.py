@@ -3,9 +3,13 @@
 The grammar (`parse_schedule` and `str()` of its results are each other's inverse):
 
     random              drawn from the seed for each trial
+    every[:STRIDE]      at every instant of one recorded run; with a stride every STRIDE-th of those that differ
     never               nothing is killed: the tests are skipped
     step:K[,K2...]      life 1 is killed at its K-th element, life 2 at its own K2-th, ...
+    step:0              when it first asks for an element, while a graph is built or a tf.function is traced
+    step:40/op:3        before the third restore-visible file operation after element 40 (step:0/op:3: of the life)
     step:40@SIGTERM     with that signal instead of the one that `--preempt-signal` names
+    step:40@SIGTERM@SIGTERM  with a second one, before the first such file operation that follows the first signal
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SIGNALS",
+    "Every",
     "Kill",
     "KillSchedule",
     "Never",
@@ -41,8 +46,9 @@ __all__ = [
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 """The signals by which platforms and batch systems end a process or announce that they will."""
 
-_GRAMMAR = "random, never, or step:K[,K2...] with every K at least 1, as in step:40,3@SIGTERM"
-_KILL = re.compile(r"([0-9]{1,18})(?:@([A-Z0-9]+))?", re.ASCII)
+_GRAMMAR = "random, every[:STRIDE], never, or step:K[,K2...], as in step:40,3@SIGTERM or step:40/op:3"
+_KILL = re.compile(r"([0-9]{1,18})(?:/op:([0-9]{1,18}))?(?:@([A-Z0-9]+))?(?:@([A-Z0-9]+))?", re.ASCII)
+_STRIDE = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DEFAULT_KILLS = 3
 _AFTER_FIRST_SAVE = 0.8
 _NEAR_BOUNDARY, _NEAR_SAVE = 0.25, 0.25
@@ -58,6 +64,18 @@ class Random:
 
 
 @dataclass(frozen=True, slots=True)
+class Every:
+    """At every instant of one recorded run."""
+
+    stride: int = 1
+    """Every so many-th of the states that a resume can tell apart."""
+
+    def __str__(self) -> str:
+        """As the grammar has it."""
+        return "every" if self.stride == 1 else f"every:{self.stride}"
+
+
+@dataclass(frozen=True, slots=True)
 class Never:
     """Nothing is killed; the tests are skipped."""
 
@@ -66,7 +84,7 @@ class Never:
         return "never"
 
 
-Schedule: TypeAlias = Random | Never | KillSchedule
+Schedule: TypeAlias = Random | Every | Never | KillSchedule
 
 
 def parse_signal(value: object, where: str) -> Signals:
@@ -81,7 +99,7 @@ def parse_signal(value: object, where: str) -> Signals:
     return Signals[name]
 
 
-def parse_schedule(text: str, where: str, *, default_signal: Signals = SIGKILL) -> Random | Never | KillSchedule:
+def parse_schedule(text: str, where: str, *, default_signal: Signals = SIGKILL) -> Schedule:
     """Reads a schedule; a kill without `@SIGNAL` gets `default_signal`.
 
     Raises:
@@ -92,36 +110,42 @@ def parse_schedule(text: str, where: str, *, default_signal: Signals = SIGKILL) 
         return Random()
     if text == "never":
         return Never()
-    _refuse_later_versions(text, where)
+    if text == "every" or text.startswith("every:"):
+        return _parse_every(text, where)
+    if "#" in text:
+        remedy = "leave it out; the training has one process to kill"
+        raise PreemptUsageError(f"{where}: {text!r}: this version does not know #WORKER yet: {remedy}")
     if not text.startswith("step:"):
         raise PreemptUsageError(f"{where}: {text!r} is not a kill schedule: give {_GRAMMAR}")
     parts = text.removeprefix("step:").split(",")
     return KillSchedule(tuple(_parse_kill(part.strip(), text, where, default_signal) for part in parts))
 
 
-def _refuse_later_versions(text: str, where: str) -> None:
-    if text == "every" or text.startswith("every:"):
-        what, remedy = "every", "use random, or name the kill with step:K"
-    elif "/" in text:
-        what, remedy = "/op:N", "name only the element, as in step:40"
-    elif "#" in text:
-        what, remedy = "#WORKER", "leave it out; the training has one process to kill"
-    else:
-        return
-    raise PreemptUsageError(f"{where}: {text!r}: this version does not know {what} yet: {remedy}")
+def _parse_every(text: str, where: str) -> Every:
+    stride = text.removeprefix("every").removeprefix(":")
+    if text != "every" and not (_STRIDE.fullmatch(stride) and int(stride) >= 1):
+        raise PreemptUsageError(
+            f"{where}: {stride!r} in {text!r} is not a stride: give a whole number of at least 1, as in every:10, "
+            "or every alone"
+        )
+    return Every(int(stride or 1))
 
 
 def _parse_kill(part: str, text: str, where: str, default_signal: Signals) -> Kill:
     match = _KILL.fullmatch(part)
     if match is None:
         raise PreemptUsageError(f"{where}: {part!r} in {text!r} is not the number of an element: give {_GRAMMAR}")
-    element, name = int(match[1]), match[2]
-    if element < 1:
+    element, op, name, again = int(match[1]), match[2], match[3], match[4]
+    if op is not None and int(op) < 1:
         raise PreemptUsageError(
-            f"{where}: {part!r} in {text!r} is less than 1: elements are counted from 1 in each life, "
-            "so the earliest kill is step:1"
+            f"{where}: {part!r} in {text!r}: file operations are counted from 1 behind each element, "
+            f"so the first is step:{element}/op:1"
         )
-    return Kill(element, default_signal if name is None else parse_signal(name, where))
+    signal = default_signal if name is None else parse_signal(name, where)
+    if again is not None and signal is SIGKILL:
+        raise PreemptUsageError(f"{where}: {part!r} in {text!r}: nothing can follow SIGKILL: leave @{again} out")
+    second = None if again is None else parse_signal(again, where)
+    return Kill(element, signal, None if op is None else int(op), second)
 
 
 def spell(schedule: Schedule, *, explicit: bool = False) -> str:
@@ -134,7 +158,7 @@ def spell(schedule: Schedule, *, explicit: bool = False) -> str:
     """
     if not explicit or not isinstance(schedule, KillSchedule):
         return str(schedule)
-    return "step:" + ",".join(f"{kill.element}@{kill.signal.name}" for kill in schedule.kills)
+    return "step:" + ",".join(kill.spelled(explicit=True) for kill in schedule.kills)
 
 
 def ensure_reachable(schedule: KillSchedule, where: str, *, elements: int) -> None:

@@ -133,13 +133,15 @@ class TrainingProcess:
         """`time.monotonic()` at which `events` says `late`."""
         self.on_end: Callable[[], None] = lambda: None
         """Called once, when no process of the life is left."""
+        self.refused: str | None = None
+        """Why its file operations cannot be recorded, although they should be."""
         self._control = control
         self._held = False
         self._progress: tuple[int, ...] = ()
         self._progressed = time.monotonic()
 
     def events(self, *, timeout: float) -> Iterator[str]:
-        """Yields `held`, `endless`, `ended`, `late` (see `deadline`) and `hung` (no progress for `timeout` seconds).
+        """Yields `held`, `endless`, `refused`, `ended`, `late` (see `deadline`), `hung` (no progress for `timeout` s).
 
         Ends after `ended`; the caller acts on all others. Progress is a ledger record or a byte of output.
         """
@@ -159,10 +161,10 @@ class TrainingProcess:
                 yield "hung"
                 self._progressed = time.monotonic()
 
-    def release(self, *, until: int | None = None) -> None:
-        """Lets a held worker go on, to its `until`-th training element or for good."""
+    def release(self, *, until: int | None = None, op: int | None = None) -> None:
+        """Lets a held worker go on: to its `until`-th training element, to its `op`-th file operation, or for good."""
         self._held = False
-        forkserver.send(self._control, until=until)
+        forkserver.send(self._control, until=until, op=op)
 
     def notify(self, number: signal.Signals) -> None:
         """Sends a catchable signal to the root of the tree, then releases the worker for good if it is held."""
@@ -204,6 +206,8 @@ class TrainingProcess:
             self.pid = message["pid"]
         elif message["event"] == "held":
             self._held = True
+        elif message["event"] == "refused":
+            self.refused = message["why"]
         elif message["event"] == "ended":
             self.ended = _decode(message)
             self._control.close()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import WorkerError
+from ..errors import RecordingRefusedError, WorkerError
 from . import checker, ledger, store, worker
 from .model import Ending, Kill, KillSchedule, Life, Outcome, Verdict
 from .process import Server, TrainingProcess, tail
@@ -91,6 +91,8 @@ class Engine:
         until: int | None = None,
         max_elements: int | None = None,
         ignored: frozenset[str] = frozenset(),
+        record: Path | None = None,
+        op: int | None = None,
     ) -> TrainingProcess:
         """Starts one life, in the server of `slot`: lives that must differ like real restarts get different slots."""
         model_dir.mkdir(parents=True, exist_ok=True)
@@ -103,6 +105,8 @@ class Engine:
             until=until,
             max_elements=max_elements,
             ignored=sorted(ignored),
+            record=None if record is None else str(record),
+            op=op,
             task=workload.task,
             arguments=_filled(workload.arguments, model_dir),
         )
@@ -166,7 +170,7 @@ def _changed_variables(started: Mapping[str, str]) -> list[str]:
 def _filled(arguments: Mapping[str, Any], model_dir: Path) -> dict[str, Any]:
     filled = dict(arguments)
     if "argv" in filled:
-        places = {"{model_dir}": str(model_dir), "{scratch_dir}": str(model_dir.parent / "scratch")}
+        places = {"{model_dir}": str(model_dir), "{scratch_dir}": str(store.scratch_directory(model_dir))}
         filled["argv"] = [_replaced(word, places) for word in filled["argv"]]
         Path(places["{scratch_dir}"]).mkdir(exist_ok=True)
     return filled
@@ -178,20 +182,43 @@ def _replaced(word: str, places: Mapping[str, str]) -> str:
     return word
 
 
-def live(process: TrainingProcess, conditions: Conditions, *, kill: Kill | None = None) -> Life:
-    """Watches a started life until it has ended, kills it where planned, and returns it as the checker sees it."""
-    landed = False
+def live(
+    process: TrainingProcess,
+    conditions: Conditions,
+    *,
+    kill: Kill | None = None,
+    watch: Callable[[Path], int | None] | None = None,
+) -> Life:
+    """Watches a started life until it has ended, and returns it as the checker sees it.
+
+    Args:
+        process: the life.
+        conditions: how it is watched.
+        kill: kills it there.
+        watch: asked whenever it is held, with its directory, until which training element it goes on; None: it has been
+            watched for long enough.
+
+    Raises:
+        WorkerError: it was to be recorded, and that is refused here.
+    """
     ending: Ending | None = None
     stacks = ""
+    armed = kill is None or kill.op is None or kill.element == 0
     try:
         for event in process.events(timeout=conditions.timeout):
-            if event == "held" and kill is not None:
-                landed = True
-                if kill.signal == signal.SIGKILL:
+            if event == "held" and kill is not None and not armed:
+                armed = True
+                process.release(op=kill.op)
+            elif event == "held" and kill is not None:
+                ending = Ending.KILLED
+                _preempt(process, kill, conditions)
+            elif event == "held" and watch is not None:
+                until = watch(process.directory)
+                if until is None:
+                    ending = Ending.STOPPED
                     process.kill()
                 else:
-                    process.deadline = time.monotonic() + conditions.grace
-                    process.notify(kill.signal)
+                    process.release(until=until)
             elif event == "hung":
                 ending, stacks = Ending.HUNG, process.dump_stacks()
                 process.kill()
@@ -202,9 +229,10 @@ def live(process: TrainingProcess, conditions: Conditions, *, kill: Kill | None 
                 process.kill()
     finally:
         ended = process.kill()
+    if process.refused is not None:
+        raise RecordingRefusedError(process.refused)
     if ending is None:
-        finished = Ending.FINISHED if ended.returncode == 0 else Ending.CRASHED
-        ending = Ending.KILLED if landed else finished
+        ending = Ending.FINISHED if ended.returncode == 0 else Ending.CRASHED
     status = f"no progress for {conditions.timeout:g} s" if ending is Ending.HUNG else ended.words
     return Life(
         ledger=ledger.read(process.directory),
@@ -213,6 +241,14 @@ def live(process: TrainingProcess, conditions: Conditions, *, kill: Kill | None 
         status=status,
         stderr_tail=stacks or tail(process.directory / worker.STDERR),
     )
+
+
+def _preempt(process: TrainingProcess, kill: Kill, conditions: Conditions) -> None:
+    if kill.signal == signal.SIGKILL:
+        process.kill()
+    else:
+        process.deadline = time.monotonic() + conditions.grace
+        process.notify(kill.signal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +267,7 @@ class Check:
             process = self.engine.start(
                 self.workload,
                 directory,
-                store.fresh(_reference_model_dir(directory)),
+                store.model_directory(store.fresh(_reference_run(directory))),
                 slot=number % 2,
                 max_elements=self.conditions.max_elements,
             )
@@ -252,40 +288,45 @@ class Check:
         """
         reference, _ = self.reference()
         directory = store.fresh(self.directory / name)
-        alone = self._judge([reference], [reference])
+        alone = self.judge([reference], [reference])
         if not alone.exact:
-            return Trial(alone, None, directory, _tails([("the reference run", reference)]))
+            return Trial(alone, None, directory, tails([("the reference run", reference)]))
         facts = checker.reference_facts(reference, elements_per_step=self.workload.elements_per_step)
         planned = schedule(facts)
         lives = self._lives(directory, planned, ignored=facts.ignored)
-        verdict = self._judge([reference], lives)
+        verdict = self.judge([reference], lives)
         if checker.needs_more_references(verdict):
-            verdict = self._judge([reference, self.reference(1)[0], self.reference(2)[0]], lives)
+            verdict = self.judge([reference, self.reference(1)[0], self.reference(2)[0]], lives)
         if verdict.exact and self.workload.compare_weights:
-            verdict = self._compare_weights(verdict, directory)
+            model_dir = store.model_directory(directory / store.RUN)
+            verdict = self.compare_weights(verdict, directory, model_dir, self.reference_model_dir(0))
         if verdict.exact:
-            shutil.rmtree(directory / "model", ignore_errors=True)
+            shutil.rmtree(directory / store.RUN, ignore_errors=True)
         named = [(f"life {number}", life) for number, life in enumerate(lives, 1)]
-        return Trial(verdict, planned, directory, () if verdict.exact else _tails(named))
+        return Trial(verdict, planned, directory, () if verdict.exact else tails(named))
 
     def _lives(self, directory: Path, schedule: KillSchedule, *, ignored: frozenset[str]) -> list[Life]:
         lives: list[Life] = []
         for number, kill in enumerate((*schedule.kills, None)):
+            before_first = kill is not None and kill.element == 0
             process = self.engine.start(
                 self.workload,
                 directory / f"life-{number + 1}",
-                directory / "model",
+                store.model_directory(directory / store.RUN),
                 slot=number % 2,
-                until=None if kill is None else kill.element,
+                until=None if kill is None or before_first else kill.element,
                 max_elements=self.conditions.max_elements,
                 ignored=ignored,
+                record=None if kill is None or kill.op is None else directory / store.RUN,
+                op=kill.op if kill is not None and before_first else None,
             )
             lives.append(live(process, self.conditions, kill=kill))
             if lives[-1].ending is not Ending.KILLED:
                 break
         return lives
 
-    def _judge(self, references: list[Life], lives: list[Life]) -> Verdict:
+    def judge(self, references: list[Life], lives: list[Life]) -> Verdict:
+        """Judges lives as this check's settings want it."""
         return checker.judge(
             references,
             lives,
@@ -293,9 +334,9 @@ class Check:
             elements_per_step=self.workload.elements_per_step,
         )
 
-    def _compare_weights(self, verdict: Verdict, directory: Path) -> Verdict:
-        references = [_reference_model_dir(self.directory / f"reference-{number}") for number in (0, 1)]
-        found = self._weights(directory, directory / "model", references[0])
+    def compare_weights(self, verdict: Verdict, directory: Path, model_dir: Path, right: Path) -> Verdict:
+        """An exact verdict with the final weights looked at: those in `model_dir` against those in `right`."""
+        found = self._weights(directory, model_dir, right)
         if found["missing"]:
             return _worse(verdict, Outcome.UNKNOWN, _no_checkpoint(found["missing"]))
         if not found["compared"]:
@@ -303,8 +344,7 @@ class Check:
             return _worse(verdict, Outcome.UNKNOWN, reason)
         if not found["different"]:
             return verdict
-        self.reference(1)
-        if self._weights(directory, references[1], references[0])["different"]:
+        if self._weights(directory, self.reference_model_dir(1), self.reference_model_dir(0))["different"]:
             reason = (
                 "every element is exact, but the final weights cannot be compared: two runs that nobody killed end "
                 "with different weights; seed the initial weights (tf.keras.utils.set_random_seed)"
@@ -317,6 +357,11 @@ class Check:
             "restored, often the optimizer"
         )
         return _worse(verdict, Outcome.DIVERGED, reason)
+
+    def reference_model_dir(self, number: int) -> Path:
+        """Where the `number`-th reference run left its checkpoints."""
+        self.reference(number)
+        return store.model_directory(_reference_run(self.directory / f"reference-{number}"))
 
     def _weights(self, directory: Path, left: Path, right: Path) -> dict[str, Any]:
         result = directory / "weights.json"
@@ -335,8 +380,8 @@ class Check:
         return found
 
 
-def _reference_model_dir(directory: Path) -> Path:
-    return directory.with_name(f"{directory.name}-model")
+def _reference_run(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}-{store.RUN}")
 
 
 def _no_checkpoint(missing: list[str]) -> str:
@@ -347,7 +392,8 @@ def _worse(verdict: Verdict, outcome: Outcome, reason: str) -> Verdict:
     return dataclasses.replace(verdict, outcome=outcome, reason=reason)
 
 
-def _tails(lives: list[tuple[str, Life]]) -> tuple[str, ...]:
+def tails(lives: list[tuple[str, Life]]) -> tuple[str, ...]:
+    """What the lives that ended badly printed last."""
     return tuple(
         f"{name} ({life.status}), end of its output:\n{life.stderr_tail}"
         for name, life in lives
@@ -355,4 +401,4 @@ def _tails(lives: list[tuple[str, Life]]) -> tuple[str, ...]:
     )
 
 
-__all__ = ["Check", "Conditions", "Engine", "Trial", "Workload", "live"]
+__all__ = ["Check", "Conditions", "Engine", "Trial", "Workload", "live", "tails"]

@@ -1,8 +1,9 @@
 """What a trial leaves on disk, and the reference run that trials share.
 
-<session>/<check>/reference-0/   ledger, output, outcome.json, model/      shared by all trials of a check,
-                                                                           also across xdist workers
-<session>/<check>/<trial>/life-1/ life-2/ ... model/ scratch/
+<session>/<check>/reference-0/   ledger, output, outcome.json              shared by all trials of a check,
+                  reference-0-run/  model/ scratch/                       also across xdist workers
+<session>/<check>/<trial>/life-1/ life-2/ ... run/model/ run/scratch/
+<session>/<check>/recorded/ recorded-run/ state-<number>/ slot-<worker>-<n>/   of `every`
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+RUN = "run"
+"""Directory of what a trial's lives leave to each other: checkpoints, and what the pipeline keeps besides."""
 _OUTCOME = "outcome.json"
 
 
@@ -30,6 +33,16 @@ def check_directory(session: Path, name: str) -> Path:
     readable = re.sub(r"[^\w.-]+", "-", name.rsplit("/", 1)[-1]).strip("-")[:60]
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return session / f"{readable}-{digest}"
+
+
+def model_directory(run: Path) -> Path:
+    """Where a training keeps its checkpoints; beside it is what its pipeline keeps (`scratch_directory`)."""
+    return run / "model"
+
+
+def scratch_directory(model_dir: Path) -> Path:
+    """What `{scratch_dir}` stands for."""
+    return model_dir.with_name("scratch")
 
 
 def fresh(directory: Path) -> Path:
@@ -51,7 +64,7 @@ def fresh(directory: Path) -> Path:
 
 def shared_life(directory: Path, live: Callable[[Path], tuple[model.Life, float]]) -> tuple[model.Life, float]:
     """The life stored in `directory`, with its duration in seconds; whoever comes first lives it, under a file lock."""
-    with _locked(directory.with_suffix(".lock")):
+    with locked(directory.with_suffix(".lock")):
         if not (directory / _OUTCOME).exists():
             life, seconds = live(fresh(directory))
             outcome = {
@@ -73,7 +86,8 @@ def shared_life(directory: Path, live: Callable[[Path], tuple[model.Life, float]
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Holds a file lock, against other threads and other processes."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")

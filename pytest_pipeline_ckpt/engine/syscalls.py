@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 X86_64 = {
     "write": 1, "open": 2, "mmap": 9, "pwrite64": 18, "writev": 20, "sendfile": 40, "fsync": 74, "fdatasync": 75,
     "truncate": 76, "ftruncate": 77, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87,
-    "symlink": 88, "openat": 257, "mkdirat": 258, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
-    "splice": 275, "fallocate": 285, "pwritev": 296, "renameat2": 316, "copy_file_range": 326,
-    "pwritev2": 328, "io_uring_setup": 425, "openat2": 437,
+    "symlink": 88, "sync": 162, "openat": 257, "mkdirat": 258, "unlinkat": 263, "renameat": 264, "linkat": 265,
+    "symlinkat": 266, "splice": 275, "fallocate": 285, "pwritev": 296, "syncfs": 306, "renameat2": 316,
+    "copy_file_range": 326, "pwritev2": 328, "io_uring_setup": 425, "openat2": 437,
 }  # fmt: skip
 AARCH64 = {
     "symlinkat": 36, "mkdirat": 34, "unlinkat": 35, "linkat": 37, "renameat": 38, "truncate": 45, "ftruncate": 46,
     "fallocate": 47, "openat": 56, "write": 64, "writev": 66, "pwrite64": 68, "pwritev": 70, "sendfile": 71,
-    "splice": 76, "fsync": 82, "fdatasync": 83, "mmap": 222, "renameat2": 276, "copy_file_range": 285,
-    "pwritev2": 287, "io_uring_setup": 425, "openat2": 437,
+    "splice": 76, "sync": 81, "fsync": 82, "fdatasync": 83, "mmap": 222, "syncfs": 267, "renameat2": 276,
+    "copy_file_range": 285, "pwritev2": 287, "io_uring_setup": 425, "openat2": 437,
 }  # fmt: skip
 TABLES = {"x86_64": X86_64, "aarch64": AARCH64}
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
@@ -93,6 +93,7 @@ _WRITES = ("write", "writev", "pwrite64", "pwritev", "pwritev2")
 _ON_OPEN_FILES = (*_WRITES, "ftruncate", "fallocate", "fsync", "fdatasync")
 _COPIES = {"sendfile": 0, "splice": 2, "copy_file_range": 2}
 """Which argument is the descriptor that is written to."""
+_OF_EVERYTHING = ("sync", "syncfs")
 
 
 class RecordingUnavailableError(OSError):
@@ -191,6 +192,18 @@ class _Call:
     arguments: Sequence[int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Stopped:
+    """What a stopped call is about to do."""
+
+    identity: int
+    operation: Operation | None
+    is_element: bool = False
+    unseen: str | None = None
+    durable: bool = False
+    """Whether what it writes is on the disk when it returns."""
+
+
 class OperationRecorder:
     """Answers the stopped calls of one child, and writes down those that concern a directory.
 
@@ -200,7 +213,8 @@ class OperationRecorder:
         root: the directory.
         log: gets the operations.
         is_element: told the path of every other file that is written to: whether that is one more element.
-        holds: told an operation before it happens: whether the process is kept from it, to be killed (`held`).
+        holds: told an operation before it happens: whether the process is kept from it (`held`), until
+            it is killed or `release` lets it go on.
     """
 
     def __init__(
@@ -213,10 +227,7 @@ class OperationRecorder:
         holds: Callable[[Operation], bool] = lambda _: False,
     ) -> None:
         self.listener = listener
-        self.held: Operation | None = None
-        """What a thread is kept from doing."""
         self.elements = 0
-        self.operations = 0
         self.threads: set[int] = set()
         """Those that have changed the directory: with more than one another interleaving is possible."""
         self.blind: list[str] = []
@@ -225,6 +236,7 @@ class OperationRecorder:
         self._log = log
         self._is_element = is_element
         self._holds = holds
+        self._held: _Stopped | None = None
         self._names = {number: name for name, number in TABLES[platform.machine()].items()}
         self._architecture = _ARCHITECTURES[platform.machine()]
 
@@ -238,29 +250,52 @@ class OperationRecorder:
                 return False
             raise
         identity, thread, _, number, architecture, _, *arguments = _NOTIFICATION.unpack(call)
-        operation, is_element, unseen = None, False, None
+        stopped = self._stopped(identity, thread, number, architecture, arguments)
+        if stopped.operation is not None and self._holds(stopped.operation):
+            self._held = stopped
+            return False
+        return self._go_on(stopped)
+
+    @property
+    def held(self) -> Operation | None:
+        """What a thread is kept from doing."""
+        return None if self._held is None else self._held.operation
+
+    def release(self) -> bool:
+        """Lets what is held happen; False when its process has been killed."""
+        assert self._held is not None, "nothing is held"
+        stopped, self._held = self._held, None
+        return self._go_on(stopped)
+
+    def _stopped(
+        self, identity: int, thread: int, number: int, architecture: int, arguments: Sequence[int]
+    ) -> _Stopped:
         if architecture != self._architecture or number not in self._names:
-            unseen = "a system call of another architecture"
-        else:
-            try:
-                operation, is_element, unseen = self._decode(_Call(thread, self._names[number], arguments))
-            except PermissionError:
-                unseen = "a process whose memory may not be read"
-            except OSError as error:
-                if error.errno not in _WILL_FAIL:
-                    raise
-        if operation is not None and self._holds(operation):
-            self.held = operation
+            return _Stopped(identity, None, unseen="a system call of another architecture")
+        try:
+            call = _Call(thread, self._names[number], arguments)
+            found = self._decode(call)
+            durable = found[0] is not None and found[0].act is Act.WRITE and _is_synchronous(call)
+        except PermissionError:
+            return _Stopped(identity, None, unseen="a process whose memory may not be read")
+        except OSError as error:
+            if error.errno not in _WILL_FAIL:
+                raise
+            return _Stopped(identity, None)
+        return _Stopped(identity, *found, durable)
+
+    def _go_on(self, stopped: _Stopped) -> bool:
+        """Lets a call happen and writes it down; False when there is nobody any more to do it."""
+        if not self._let(stopped.identity):
             return False
-        if not self._let(identity):
-            return False
-        if unseen is not None and unseen not in self.blind:
-            self.blind.append(unseen)
-        self.elements += is_element
-        if operation is not None:
-            self.operations += 1
-            self.threads.add(thread)
-            self._log.append(operation)
+        if stopped.unseen is not None and stopped.unseen not in self.blind:
+            self.blind.append(stopped.unseen)
+        self.elements += stopped.is_element
+        if stopped.operation is not None:
+            self.threads.add(stopped.operation.thread)
+            self._log.append(stopped.operation)
+            if stopped.durable:
+                self._log.append(dataclasses.replace(stopped.operation, act=Act.FSYNC, offset=0, blob=None))
         return True
 
     def _let(self, identity: int) -> bool:
@@ -284,6 +319,8 @@ class OperationRecorder:
             if call.name == "fallocate" and call.arguments[1] & ~_FALLOC_FL_KEEP_SIZE:
                 return None, False, "a hole punched into a file (fallocate)"
             return self._on_open_file(call, inside), False, None
+        if call.name in _OF_EVERYTHING:
+            return self._synced(call), False, None
         return None, False, self._mapped(call) if call.name == "mmap" else self._unseen(call)
 
     def _named(self, call: _Call) -> tuple[Operation | None, bool, str | None]:
@@ -346,6 +383,14 @@ class OperationRecorder:
         written = self._operation(call, Act.WRITE, path, offset=offset, inode=status.st_ino)
         return dataclasses.replace(written, blob=blob)
 
+    def _synced(self, call: _Call) -> Operation | None:
+        """An fsync of the directory without an inode is one of everything below it."""
+        if call.name == "syncfs":
+            descriptor = f"/proc/{call.thread}/fd/{_int(call.arguments[0])}"
+            if os.stat(descriptor).st_dev != os.stat(self._root).st_dev:
+                return None
+        return self._operation(call, Act.FSYNC, ".")
+
     def _unseen(self, call: _Call) -> str | None:
         if call.name not in _COPIES:
             return call.name  # openat2, io_uring_setup
@@ -401,6 +446,12 @@ def _descriptor_state(thread: int, descriptor: int) -> tuple[int, int]:
             name, _, value = line.partition(":")
             found[name] = value.strip()
     return int(found["pos"]), int(found["flags"], 8)
+
+
+def _is_synchronous(call: _Call) -> bool:
+    """Whether the descriptor that is written to was opened with O_DSYNC, which is a part of O_SYNC."""
+    _, flags = _descriptor_state(call.thread, call.arguments[0])
+    return bool(flags & os.O_DSYNC)
 
 
 def _memory(call: _Call, address: int, amount: int) -> Iterator[bytes]:

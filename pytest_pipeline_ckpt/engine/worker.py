@@ -17,6 +17,7 @@ import pickle
 import random
 import runpy
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -26,12 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import forkserver
+from . import forkserver, syscalls
 from .ledger import LedgerWriter
 
 if TYPE_CHECKING:
-    import socket
-
     from .model import Stream
 
 STACKS_SIGNAL = signal.SIGRTMAX - 3
@@ -60,6 +59,10 @@ class Spec:
     max_elements: int | None
     ignored: list[str]
     """Keys of streams that are not training data: not counted."""
+    record: str | None
+    """The directory whose file operations are recorded; None: nothing is."""
+    op: int | None
+    """The supervisor holds the life before this restore-visible operation (from 1)."""
     task: str
     """`training`: the payload's function, `dataset`: our trainer over it, `script`, or `weights`."""
     arguments: dict[str, Any]
@@ -110,6 +113,8 @@ def main(connection: socket.socket, spec_path: str) -> NoReturn:
     try:
         spec = Spec(**json.loads(Path(spec_path).read_text()))
         _take_place(spec)
+        if spec.record is not None:
+            _be_recorded(spec, connection)
         code = _run(spec, connection)
     except BaseException as error:
         _print_exception(error)
@@ -139,6 +144,19 @@ def _take_place(spec: Spec) -> None:
         import numpy as np
 
         np.random.seed(list(os.urandom(16)))
+
+
+def _be_recorded(spec: Spec, connection: socket.socket) -> None:
+    """Has the supervisor see every file operation from now on, of this process and of what it starts."""
+    try:
+        listener = syscalls.install()
+    except syscalls.RecordingUnavailableError as error:
+        forkserver.send(connection, event="refused", why=str(error))
+        raise
+    record = {"root": spec.record, "directory": spec.directory, "op": spec.op}
+    socket.send_fds(connection, [json.dumps({"record": record}).encode()], [listener])
+    os.close(listener)
+    forkserver.receive(connection)  # from here on somebody answers
 
 
 def _run(spec: Spec, connection: socket.socket) -> int:

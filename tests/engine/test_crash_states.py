@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from directories import contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,6 +109,43 @@ def test_equal_keys_are_equal_directories(steps: list[tuple[Any, ...]]) -> None:
         *_, end = crash_states.crash_states(read(Path(name, "snapshot")))
         crash_states.rebuild(end, Path(name, "snapshot"), rebuilt)
         assert contents(rebuilt) == contents(root)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([(0, b"a")], [(0, b"b")]),
+        ([(0, b"a")], [(1, b"a")]),
+        ([(0, b"a"), (1, b"b")], [(1, b"b")]),
+        ([(0, b"ab"), (1, b"a")], [(1, b"a"), (0, b"ab")]),
+        ([], [(0, b"a")]),
+    ],
+)
+def test_other_writes_make_other_keys(
+    one: list[tuple[int, bytes]], other: list[tuple[int, bytes]], tmp_path: Path
+) -> None:
+    """Files of one size are told apart by what was written where, and in which order."""
+    log = LogWriter(tmp_path)
+    keys = set()
+    for writes in (one, other):
+        operations = [Operation(Act.CREATE, "file", creates=True), Operation(Act.TRUNCATE, "file", offset=9)]
+        operations += [Operation(Act.WRITE, "file", offset=offset, blob=log.blob([data])) for offset, data in writes]
+        *_, end = crash_states.crash_states(operations)
+        assert end.files["file"].size == 9
+        keys.add(end.key())
+    log.close()
+    assert len(keys) == 2
+
+
+def test_half_a_write_has_another_key_than_the_whole(tmp_path: Path) -> None:
+    """Also where both leave a file of one size."""
+    log = LogWriter(tmp_path)
+    operations = [Operation(Act.CREATE, "file", creates=True), Operation(Act.TRUNCATE, "file", offset=4 * PAGE)]
+    operations.append(Operation(Act.WRITE, "file", blob=log.blob([b"x" * 4 * PAGE])))
+    log.close()
+    *_, half, whole = crash_states.crash_states(operations)
+    assert half.files["file"].size == whole.files["file"].size
+    assert half.key() != whole.key()
 
 
 def test_large_writes_are_torn_at_a_page(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from signal import SIGKILL, SIGTERM, SIGUSR1, Signals
+from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pytest_pipeline_ckpt.engine.plan import (
     SIGNALS,
+    Every,
     Kill,
     KillSchedule,
     Never,
@@ -25,15 +26,15 @@ from pytest_pipeline_ckpt.engine.plan import (
 )
 from pytest_pipeline_ckpt.errors import PreemptUsageError
 
-EVERY = "this version does not know every yet: use random, or name the kill with step:K"
+STRIDE = "is not a stride: give a whole number of at least 1, as in every:10, or every alone"
 NAMES = ", ".join(SIGNALS)
-GRAMMAR = "give random, never, or step:K[,K2...] with every K at least 1, as in step:40,3@SIGTERM"
+GRAMMAR = "give random, every[:STRIDE], never, or step:K[,K2...], as in step:40,3@SIGTERM or step:40/op:3"
 PINNED = ["step:81,3,12", "step:14,9", "step:84,10", "step:49,15,1", "step:19", "step:80,3,1"]
 signals = st.sampled_from([Signals[name] for name in SIGNALS])
-schedules = st.builds(
-    KillSchedule,
-    st.lists(st.builds(Kill, st.integers(1, 10**17), signals), min_size=1, max_size=6).map(tuple),
-)
+kills = st.builds(
+    Kill, st.integers(0, 10**17), signals, st.none() | st.integers(1, 10**17), st.none() | signals
+).filter(lambda kill: kill.again is None or kill.signal is not SIGKILL)
+schedules = st.builds(KillSchedule, st.lists(kills, min_size=1, max_size=6).map(tuple))
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,13 @@ schedules = st.builds(
         ("step:007", KillSchedule((Kill(7),))),
         ("step:40@SIGTERM,3", KillSchedule((Kill(40, SIGTERM), Kill(3)))),
         ("step:40@SIGKILL,3@SIGUSR1", KillSchedule((Kill(40), Kill(3, SIGUSR1)))),
+        ("every", Every()),
+        ("every:1", Every()),
+        ("every:10", Every(10)),
+        ("step:0", KillSchedule((Kill(0),))),
+        ("step:40/op:3", KillSchedule((Kill(40, op=3),))),
+        ("step:0/op:2@SIGTERM,7", KillSchedule((Kill(0, SIGTERM, op=2), Kill(7)))),
+        ("step:40@SIGTERM@SIGINT", KillSchedule((Kill(40, SIGTERM, again=SIGINT),))),
     ],
 )
 def test_grammar(text: str, meaning: object) -> None:
@@ -70,18 +78,22 @@ def test_grammar(text: str, meaning: object) -> None:
         ("step:1.5", f"here: '1.5' in 'step:1.5' is not the number of an element: {GRAMMAR}"),
         ("step:٤", f"here: '٤' in 'step:٤' is not the number of an element: {GRAMMAR}"),
         ("step:4@", f"here: '4@' in 'step:4@' is not the number of an element: {GRAMMAR}"),
-        (
-            "step:3,0",
-            "here: '0' in 'step:3,0' is less than 1: elements are counted from 1 in each life, "
-            "so the earliest kill is step:1",
-        ),
         ("step:4@SIGFOO", f"here: 'SIGFOO' is not a signal to preempt with: give one of {NAMES}"),
         ("step:4@SIGSTOP", f"here: 'SIGSTOP' is not a signal to preempt with: give one of {NAMES}"),
-        ("every", f"here: 'every': {EVERY}"),
-        ("every:10", f"here: 'every:10': {EVERY}"),
+        ("every:", f"here: '' in 'every:' {STRIDE}"),
+        ("every:0", f"here: '0' in 'every:0' {STRIDE}"),
+        ("every:-1", f"here: '-1' in 'every:-1' {STRIDE}"),
+        ("every:half", f"here: 'half' in 'every:half' {STRIDE}"),
+        ("everything", f"here: 'everything' is not a kill schedule: {GRAMMAR}"),
         (
-            "step:40/op:3",
-            "here: 'step:40/op:3': this version does not know /op:N yet: name only the element, as in step:40",
+            "step:40/op:0",
+            "here: '40/op:0' in 'step:40/op:0': file operations are counted from 1 behind each element, "
+            "so the first is step:40/op:1",
+        ),
+        ("step:40/op:", f"here: '40/op:' in 'step:40/op:' is not the number of an element: {GRAMMAR}"),
+        (
+            "step:4@SIGKILL@SIGTERM",
+            "here: '4@SIGKILL@SIGTERM' in 'step:4@SIGKILL@SIGTERM': nothing can follow SIGKILL: leave @SIGTERM out",
         ),
         (
             "step:12#1",
@@ -109,13 +121,13 @@ def test_explicit_round_trip(schedule: KillSchedule, default: Signals) -> None:
     assert parse_schedule(spell(schedule, explicit=True), "here", default_signal=default) == schedule
 
 
-@pytest.mark.parametrize("schedule", [Random(), Never()])
-def test_words_round_trip(schedule: Random | Never) -> None:
-    """The two words are spelled as they are read."""
+@pytest.mark.parametrize("schedule", [Random(), Every(), Every(7), Never()])
+def test_words_round_trip(schedule: Random | Every | Never) -> None:
+    """The words are spelled as they are read."""
     assert parse_schedule(spell(schedule, explicit=True), "here") == schedule == parse_schedule(str(schedule), "here")
 
 
-@given(st.text() | st.from_regex(r"step:[0-9,@#/:A-Z ]*", fullmatch=True))
+@given(st.text() | st.from_regex(r"(step|every):[0-9,@#/:opA-Z ]*", fullmatch=True))
 def test_any_text(text: str) -> None:
     """Any text is a usage error, or in the grammar and its meaning's text has that meaning too."""
     try:

@@ -1,70 +1,26 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import select
-import socket
-import subprocess
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from directories import contents
+from recorded_runs import Recorded
 
-from pytest_pipeline_ckpt.engine import crash_states, operations, syscalls
-from pytest_pipeline_ckpt.engine.operations import LogWriter, Operation
+from pytest_pipeline_ckpt.engine import syscalls
+from pytest_pipeline_ckpt.engine.operations import Act
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHILD = Path(__file__).parents[1] / "support" / "recorded.py"
+    from pytest_pipeline_ckpt.engine.operations import Operation
+
 HEADERS = {
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
     "aarch64": Path("/usr/include/asm-generic/unistd.h"),
 }
-
-
-class Recorded:
-    """A scenario that was run, in a directory of its own."""
-
-    def __init__(self, scenario: str, base: Path, *, holds: Callable[[Operation], bool] = lambda _: False) -> None:
-        self.root, self.log, ledger = base / "checkpoints", base / "log", base / "ledger.bin"
-        self.root.mkdir(parents=True)
-        ledger.touch()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, str(CHILD), scenario, str(self.root), str(theirs.fileno()), str(ledger)]
-        child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE, text=True)
-        theirs.close()
-        _, (listener,), _, _ = socket.recv_fds(ours, 1, 1)
-        ours.close()
-        writer = LogWriter(self.log)
-        self.recorder = syscalls.OperationRecorder(
-            listener, self.root, writer, is_element=lambda path: path == str(ledger), holds=holds
-        )
-        poll = select.poll()
-        poll.register(listener, select.POLLIN)
-        while self.recorder.held is None and poll.poll()[0][1] & select.POLLIN:
-            self.recorder.answer()
-        if self.recorder.held is not None:
-            child.kill()
-        self.output = child.communicate()[0]
-        os.close(listener)
-        writer.close()
-        self.returncode = child.returncode
-
-    @property
-    def operations(self) -> list[Operation]:
-        """What was recorded."""
-        return list(operations.read(self.log))
-
-    def rebuilt(self, operation: int, at: Path) -> dict[str, Any]:
-        """The directory as the model has it after so many operations."""
-        states = crash_states.crash_states(self.operations)
-        state = next(state for state in states if state.operation == operation and not state.torn)
-        crash_states.rebuild(state, self.log, at)
-        return contents(at)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +56,7 @@ def test_elements_and_operations_are_in_one_order(saved: Recorded) -> None:
     """Each operation knows how many records were in the ledger before it."""
     assert saved.recorder.elements == 2
     first = saved.operations[0]
-    assert (first.act, first.path, first.elements) == (operations.Act.MKDIR, "ckpt-1_temp", 1)
+    assert (first.act, first.path, first.elements) == (Act.MKDIR, "ckpt-1_temp", 1)
     assert [op.elements for op in saved.operations if op.path == "ckpt-1_temp"] == [1, 1, 1]
     assert {op.elements for op in saved.operations if op.path.startswith("checkpoint")} == {2}
 
@@ -119,7 +75,7 @@ def test_processes_and_threads(tmp_path: Path) -> None:
 def test_signal_handlers(tmp_path: Path) -> None:
     """A call that a signal handler interrupted is written down once."""
     recorded = Recorded("interrupted", tmp_path)
-    assert sum(op.act is operations.Act.WRITE for op in recorded.operations) == 500
+    assert sum(op.act is Act.WRITE for op in recorded.operations) == 500
     assert recorded.rebuilt(len(recorded.operations), tmp_path / "rebuilt") == contents(recorded.root)
 
 
@@ -129,6 +85,37 @@ def test_calls_that_fail(tmp_path: Path) -> None:
     assert (recorded.returncode, recorded.recorder.blind) == (0, [])
     assert recorded.rebuilt(len(recorded.operations), tmp_path / "rebuilt") == contents(recorded.root)
     assert contents(recorded.root) == {"file": b"onetwo\0\0\0\0"}
+
+
+def test_what_makes_files_durable(tmp_path: Path) -> None:
+    """An fsync has an inode; what makes everything durable has none, and on another file system it is nothing."""
+    recorded = Recorded("synced", tmp_path)
+    file, directory = (recorded.root / "file").stat().st_ino, recorded.root.stat().st_ino
+    found = [(op.path, op.inode) for op in recorded.operations if op.act is Act.FSYNC]
+    of_file, of_everything = ("file", file), (".", 0)
+    assert found == [of_file, of_file, *[of_everything] * 3, (".", directory)]
+
+
+def test_writes_that_are_durable_at_once(tmp_path: Path) -> None:
+    """Where O_SYNC or O_DSYNC is set an fsync of the file follows each write; it is no call that could be held."""
+    told = []
+
+    def tell(operation: Operation) -> bool:
+        told.append(operation)
+        return False
+
+    found = Recorded("synchronous", tmp_path, holds=tell).operations
+    assert [(op.act, op.path) for op in found] == [
+        *((Act.CREATE, "neither"), (Act.WRITE, "neither"), (Act.TRUNCATE, "neither")),
+        *((Act.CREATE, "sync"), (Act.WRITE, "sync"), (Act.FSYNC, "sync"), (Act.TRUNCATE, "sync")),
+        *((Act.CREATE, "dsync"), (Act.WRITE, "dsync"), (Act.FSYNC, "dsync"), (Act.TRUNCATE, "dsync")),
+    ]
+    assert told == [op for op in found if op.act is not Act.FSYNC]
+    inodes = {op.path: op.inode for op in found if op.act is Act.WRITE}
+    assert [(op.inode, op.offset, op.blob) for op in found if op.act is Act.FSYNC] == [
+        (inodes["sync"], 0, None),
+        (inodes["dsync"], 0, None),
+    ]
 
 
 @pytest.mark.parametrize(

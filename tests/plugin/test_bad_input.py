@@ -33,8 +33,8 @@ def assert_says(result: RunResult, sentences: Iterable[str]) -> None:
     ("option", "sentence"),
     [
         ("--preempt-at=sometimes", "--preempt-at: 'sometimes' is not a kill schedule"),
-        ("--preempt-at=step:0", "--preempt-at: '0' in 'step:0' is less than 1"),
-        ("--preempt-at=every", "this version does not know every yet"),
+        ("--preempt-at=step:3/op:0", "--preempt-at: '3/op:0' in 'step:3/op:0': file operations are counted from 1"),
+        ("--preempt-at=every:0", "--preempt-at: '0' in 'every:0' is not a stride"),
         ("--preempt-seed=today", "--preempt-seed: 'today' is not a whole number"),
         ("--preempt-trials=0", "--preempt-trials: '0' is less than 1"),
         ("--preempt-signal=SIGFOO", "--preempt-signal: 'SIGFOO' is not a signal"),

@@ -75,6 +75,8 @@ def test_defaults(make_config: MakeConfig) -> None:
         trials=Sourced(5, "default"),
         seed=Sourced(None, "default"),
         times=Sourced(None, "default"),
+        states=Sourced("distinct", "default"),
+        loss=Sourced("kill", "default"),
         signal=Sourced(SIGKILL, "default"),
         grace=Sourced(5.0, "default"),
         order=Sourced("exact", "default"),
@@ -151,6 +153,8 @@ def test_every_option_has_every_session_source(make_config: MakeConfig) -> None:
         "trials": ("7", 7),
         "seed": ("11", 11),
         "times": ("2", 2),
+        "states": ("all", "all"),
+        "loss": ("power", "power"),
         "signal": ("SIGTERM", SIGTERM),
         "grace": ("0", 0.0),
         "order": ("any", "any"),
@@ -278,8 +282,8 @@ DATASET = "give MODULE:FUNCTION, as in my_package.input:make_dataset, where the 
         (
             "at",
             "sometimes",
-            "'sometimes' is not a kill schedule: give random, never, or step:K[,K2...] with every K at "
-            "least 1, as in step:40,3@SIGTERM",
+            "'sometimes' is not a kill schedule: give random, every[:STRIDE], never, or step:K[,K2...], as in "
+            "step:40,3@SIGTERM or step:40/op:3",
         ),
         ("trials", "0", f"'0' is less than 1: {TRIALS}"),
         ("trials", "", f"'' is not a whole number: {TRIALS}"),
@@ -298,6 +302,8 @@ DATASET = "give MODULE:FUNCTION, as in my_package.input:make_dataset, where the 
         ("grace", "soon", f"'soon' is not a number of seconds: {GRACE}"),
         ("grace", "inf", f"'inf' is not a finite number of seconds: {GRACE}"),
         ("order", "some", "'some' is not known: give exact or any"),
+        ("states", "some", "'some' is not known: give distinct or all"),
+        ("loss", "fire", "'fire' is not known: give kill or power"),
         ("timeout", "0", f"'0' is not more than 0: {TIMEOUT}"),
         ("timeout", "nan", f"'nan' is not a finite number of seconds: {TIMEOUT}"),
         ("max-elements", "0", "'0' is less than 1: give the largest number of elements that a run may take"),
@@ -344,12 +350,12 @@ def test_bad_values(make_config: MakeConfig, flag: str, value: str, message: str
         (
             {"tims": 2},
             "@pytest.mark.preempt: 'tims' is not a keyword of it: "
-            "give one of at, trials, times, signal, grace, order, timeout",
+            "give one of at, trials, times, states, loss, signal, grace, order, timeout",
         ),
         (
             {"seed": 2},
             "@pytest.mark.preempt: 'seed' is not a keyword of it: "
-            "give one of at, trials, times, signal, grace, order, timeout",
+            "give one of at, trials, times, states, loss, signal, grace, order, timeout",
         ),
     ],
 )
@@ -393,7 +399,8 @@ def test_positional_marker() -> None:
     with pytest.raises(PreemptUsageError) as caught:
         options.marker_keywords([pytest.mark.preempt("step:4").mark])
     assert str(caught.value) == (
-        "@pytest.mark.preempt: 'step:4' has no keyword: give it one of at, trials, times, signal, grace, order, timeout"
+        "@pytest.mark.preempt: 'step:4' has no keyword: give it one of at, trials, times, states, loss, "
+        "signal, grace, order, timeout"
     )
 
 
@@ -408,9 +415,9 @@ def test_mentioned(make_config: MakeConfig) -> None:
 
 def test_table() -> None:
     """The marker has the documented keywords, and each option's help ends with its default."""
-    assert MARKER_KEYWORDS == ("at", "trials", "times", "signal", "grace", "order", "timeout")
+    assert MARKER_KEYWORDS == ("at", "trials", "times", "states", "loss", "signal", "grace", "order", "timeout")
     assert CHECK_KEYWORDS == ("at", "times", "signal", "grace", "order", "timeout", "max_elements")
-    assert MARKER_LINE.startswith("preempt(at=, trials=, times=, signal=, grace=, order=, timeout=): ")
+    assert MARKER_LINE.startswith("preempt(at=, trials=, times=, states=, loss=, signal=, grace=, order=, timeout=): ")
     for option in OPTIONS:
         words: dict[object, str] = {None: "", (): "none", 1_000_000: "1,000,000"}
         shown = words.get(option.default, str(option.default).removesuffix(".0"))

@@ -96,6 +96,44 @@ def failing(here: Path, ledger: int) -> None:
     os.posix_fallocate(file, 0, 10)
 
 
+def synced(here: Path, ledger: int) -> None:
+    """Makes durable what it has written, but for the last three, which make nothing below the directory durable."""
+    libc = ctypes.CDLL(None)
+    file, directory, elsewhere = os.open(here / "file", os.O_WRONLY | os.O_CREAT), os.open(here, 0), os.open("/proc", 0)
+    os.write(file, b"contents")
+    os.fsync(file)
+    os.fdatasync(file)
+    os.sync()
+    for descriptor in (file, ledger, elsewhere, 999):
+        libc.syncfs(descriptor)
+    libc.sync_file_range(file, ctypes.c_long(0), ctypes.c_long(0), 2)
+    os.fsync(directory)
+
+
+def synchronous(here: Path, ledger: int) -> None:
+    """Writes what is durable at once, and what is not."""
+    for name, flag in (("neither", 0), ("sync", os.O_SYNC), ("dsync", os.O_DSYNC)):
+        file = os.open(here / name, os.O_WRONLY | os.O_CREAT | flag)
+        os.pwrite(file, b"contents", 3)
+        os.ftruncate(file, 4)
+
+
+def stored(here: Path, ledger: int) -> None:
+    """Input checkpoints as the hook saves them with `durable`: two, the second once more, its mark renewed."""
+    import tensorflow as tf
+    from pipeline_ckpt.store import CheckpointStore, Mark
+
+    store = CheckpointStore(str(here), "input.ckpt", max_to_keep=None, durable=True)
+    store.open()
+    for step in (1, 2, 2):
+        if step in (mark.step for mark in store.committed()[0]):
+            store.retire(step)
+        state = tf.random.uniform([5_000])
+        tf.raw_ops.SaveV2(prefix=store.begin_save(step), tensor_names=["state"], shape_and_slices=[""], tensors=[state])
+        store.commit(Mark(step, ("iterator",)))
+    store.adopt(Mark(2, ("iterator",), ended=True))
+
+
 def mapped(here: Path, ledger: int) -> None:
     """Writes through a shared mapping."""
     with (here / "file").open("w+b") as file:

@@ -1,0 +1,123 @@
+"""Log and ledger of a recorded run -> the instants at which a kill can land, each with its name. Pure.
+
+A kill lands between two events: an element that is taken, a file operation. What it leaves is the directory; so of all
+instants at which the directory is the same to a resume, the first stands for all.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import crash_states
+from .model import Kill, Kind
+from .operations import Act
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .crash_states import CrashState
+    from .model import Ledger
+    from .operations import Operation
+
+_DONE = {
+    Act.CREATE: "made {path}",
+    Act.WRITE: "written to {path}",
+    Act.TRUNCATE: "cut {path}",
+    Act.RENAME: "renamed {path} to {target}",
+    Act.LINK: "linked {path} to {target}",
+    Act.SYMLINK: "made the link {path}",
+    Act.UNLINK: "deleted {path}",
+    Act.MKDIR: "made {path}/",
+    Act.RMDIR: "removed {path}/",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """Where a kill lands in a recorded run, and what it leaves."""
+
+    state: CrashState
+    element: int
+    """Training elements taken before."""
+    kill: Kill | None
+    """What lands there in a live run; None: nothing does, because it is at the end of the run or within a write."""
+    words: str
+    """`after element 20, when it had renamed checkpoint.tmp to checkpoint`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A recorded life's events, as its instants are named by them."""
+
+    operations: Sequence[Operation]
+    before: int
+    """So many of the operations only describe what was there when the life began."""
+    elements: Sequence[int]
+    """Of each training element, its place among the ledger's records, ascending."""
+
+    def taken(self, records: int) -> int:
+        """How many training elements are among the ledger's first `records`."""
+        return bisect_left(self.elements, records)
+
+    def instant(self, state: CrashState) -> Instant:
+        """Names the instant after the state's last operation."""
+        taken = self.taken(state.elements)
+        where = f"after element {taken}" if taken else "before the first element"
+        if state.torn:
+            written = self.operations[state.operation]
+            return Instant(state, taken, None, f"{where}, in the middle of a write to {_short(written.path)}")
+        if state.operation > self.before:
+            where = f"{where}, when it had {done(self.operations[state.operation - 1])}"
+        return Instant(state, taken, self._kill(state, taken), where)
+
+    def _kill(self, state: CrashState, taken: int) -> Kill | None:
+        """The live kill that finds the directory in this state."""
+        upcoming = self._upcoming(state.operation)
+        if (len(self.elements) if upcoming is None else self.taken(upcoming.elements)) > taken:
+            return Kill(taken + 1)  # nothing happens until then
+        if upcoming is None:
+            return None
+        since = 0
+        for number in range(state.operation - 1, self.before - 1, -1):
+            if self.taken(self.operations[number].elements) < taken:
+                break
+            since += crash_states.visible(self.operations[number])
+        return Kill(taken, op=since + 1)
+
+    def _upcoming(self, number: int) -> Operation | None:
+        """The next operation that a resume may be able to tell."""
+        for later in range(number, len(self.operations)):
+            if crash_states.visible(self.operations[later]):
+                return self.operations[later]
+        return None
+
+
+def element_records(ledger: Ledger, ignored: frozenset[str]) -> list[int]:
+    """Of each training element its place among the ledger's records, ascending; counted as the gate counts them.
+
+    Args:
+        ledger: of a life.
+        ignored: keys of the streams that do not train.
+    """
+    passed_over = [stream.index for stream in ledger.streams if stream.key in ignored]
+    records = ledger.records
+    kept = (records["kind"] == Kind.ELEMENT) & ~np.isin(records["stream"], passed_over)
+    found: list[int] = np.flatnonzero(kept).tolist()
+    return found
+
+
+def done(operation: Operation) -> str:
+    """What has been done: `renamed checkpoint.tmp to checkpoint`."""
+    return _DONE[operation.act].format(path=_short(operation.path), target=_short(operation.target))
+
+
+def _short(path: str) -> str:
+    """Below the checkpoint directory, where most paths are."""
+    return path.removeprefix("model/") or "the directory"
+
+
+__all__ = ["Instant", "Timeline", "done", "element_records"]

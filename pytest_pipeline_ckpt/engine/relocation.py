@@ -1,0 +1,56 @@
+"""Moves a recorded directory: TensorFlow's checkpoint state files may hold its absolute path.
+
+A graph-mode `Saver` writes absolute paths (`save_relative_paths=False`), so a rebuilt directory works at its own place
+only, and one life at a time. Where its path is in nothing but such state files, which are text, it can be moved.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from .operations import CONTENTS, Act
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from .operations import Operation
+
+_STATE_FILE = b"model_checkpoint_path: "
+"""How the text form of TensorFlow's `CheckpointState` begins."""
+
+
+def movable(log: Path, operations: Sequence[Operation], root: Path) -> bool:
+    """Whether the path of the recorded directory is in nothing that was written but checkpoint state files."""
+    if any(operation.act is Act.SYMLINK and str(root) in operation.target for operation in operations):
+        return False
+    path, blobs = os.fsencode(root), [op.blob for op in operations if op.blob is not None and op.blob.size]
+    starts = [blob.start for blob in blobs]
+    with (log / CONTENTS).open("rb") as file:
+        if not blobs:
+            return True
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents:
+            at = contents.find(path)
+            while at >= 0:
+                blob = blobs[bisect_right(starts, at) - 1]
+                head = contents[blob.start : blob.start + len(_STATE_FILE)]
+                if head != _STATE_FILE:
+                    return False
+                at = contents.find(path, blob.start + blob.size)
+    return True
+
+
+def move(directory: Path, from_: Path) -> None:
+    """Makes the state files in `directory`, which was rebuilt from what was at `from_`, name its own place."""
+    for path in directory.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                if file.read(len(_STATE_FILE)) != _STATE_FILE:
+                    continue
+            path.write_bytes(path.read_bytes().replace(os.fsencode(from_), os.fsencode(directory)))
+
+
+__all__ = ["movable", "move"]
