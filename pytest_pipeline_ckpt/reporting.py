@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +13,12 @@ from .state import without_trial
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .engine.every import Judged, Survey
-    from .engine.model import KillSchedule, Verdict
+    from .engine.model import Kill, KillSchedule, Verdict
     from .engine.runner import Trial
     from .options import Settings
 
 REPORT_ATTRIBUTE = "preempt"
 """Of a `TestReport`: a JSON string, the only thing that crosses from an xdist worker to the controller."""
-_MOST_WINDOWS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +41,19 @@ def trial_text(trial: Trial) -> str:
 
 
 def kills(schedule: KillSchedule) -> str:
-    """`element 40, then 3 (SIGTERM)`, `element 40, file operation 3`: counted in each life."""
-    words = [
-        f"{kill.element}"
-        + ("" if kill.op is None else f", file operation {kill.op}")
-        + ("" if kill.signal.name == "SIGKILL" else f" ({kill.signal.name})")
-        for kill in schedule.kills
-    ]
-    return "element " + ", then ".join(words)
+    """`element 40, then element 3 (SIGTERM)`: counted in each life."""
+    return ", then ".join(map(_kill, schedule.kills))
+
+
+def _kill(kill: Kill) -> str:
+    signals = [signal.name for signal in (kill.signal, kill.again) if signal is not None]
+    announced = "" if signals == ["SIGKILL"] else f" ({', again '.join(signals)})"
+    if kill.op is None:
+        where = f"element {kill.element}" if kill.element else "the first request for an element"
+    else:
+        behind = f"after element {kill.element}" if kill.element else "of the life"
+        where = f"file operation {kill.op} {behind}"
+    return where + announced
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Reproduction:
 def failure_message(trial: Trial, reproduction: Reproduction) -> str:
     """What a failed check says: the verdict, the elements, how to see it again, where to look."""
     verdict = trial.verdict
-    lines = [f"{verdict.outcome.value}: {verdict.reason}", *_elements(verdict)]
+    lines = [f"{verdict.outcome.value}: {verdict.reason}", *elements(verdict)]
     if trial.schedule is not None:
         lines.append(f"  killed:    {kills(trial.schedule)}")
     lines += [f"  note:      {note}" for note in verdict.notes]
@@ -91,80 +93,11 @@ def failure_message(trial: Trial, reproduction: Reproduction) -> str:
     return "\n".join(lines)
 
 
-def _elements(verdict: Verdict) -> list[str]:
+def elements(verdict: Verdict) -> list[str]:
+    """The elements that went wrong, one a line."""
     return [
         f"  #{number} {preview}" for span in verdict.spans for number, preview in enumerate(span.previews, span.first)
     ]
-
-
-def survey_text(survey: Survey) -> str:
-    """Which states were judged and what came of it, on one line."""
-    verdict = survey.verdict
-    if not survey.states:
-        return verdict.reason
-    whole = (
-        f"{count(survey.elements, 'element')} and {count(survey.operations, 'file operation')} leave "
-        f"{count(survey.states, 'state')}"
-    )
-    judged = "" if survey.judged == survey.states else f", {survey.judged} of them judged here"
-    if not verdict.exact:
-        bad = f"{len(survey.failures)} not exact ({_outcomes(survey)})"
-        return f"{whole}{judged}; {bad}; first {_where(survey.failures[0])}"
-    compared = count(verdict.scope.elements_compared, "element")
-    return "; ".join((f"{whole}{judged}; each resumed exactly: {compared} compared", *verdict.notes))
-
-
-def _outcomes(survey: Survey) -> str:
-    numbers = Counter(one.verdict.outcome.value for one in survey.failures)
-    return ", ".join(f"{name} {number}" for name, number in numbers.most_common())
-
-
-def _where(one: Judged) -> str:
-    return ", then ".join(instant.words for instant in one.instants)
-
-
-def survey_message(survey: Survey, reproduction: Reproduction) -> str:
-    """What a failed `every` says: the first states of each window of failures, and how to see them again."""
-    verdict = survey.verdict
-    lines = [f"{verdict.outcome.value}: {verdict.reason}"]
-    lines += [f"  note:      {note}" for note in verdict.notes]
-    if survey.failures:
-        lines.append(f"  states:    {survey_text(survey)}")
-    found = windows(survey.failures)
-    for window in found[:_MOST_WINDOWS]:
-        lines += _window(window, reproduction)
-    if len(found) > _MOST_WINDOWS:
-        rest = sum(map(len, found[_MOST_WINDOWS:]))
-        lines.append(f"  ... and {count(rest, 'state')} more in {count(len(found) - _MOST_WINDOWS, 'window')}")
-    lines.append(f"  files:     {survey.directory}")
-    lines += [f"  {tail}".replace("\n", "\n    ") for tail in survey.tails]
-    return "\n".join(lines)
-
-
-def _window(window: Sequence[Judged], reproduction: Reproduction) -> list[str]:
-    first, last = window[0], window[-1]
-    lines = [f"  killed:    {_where(first)}"]
-    if last is not first:
-        lines.append(f"      until: {_where(last)} ({count(len(window), 'state')})")
-    lines.append(f"             {first.verdict.outcome.value}: {first.verdict.reason}")
-    lines += [f"           {element}" for element in _elements(first.verdict)]
-    if first.schedule is not None:
-        lines.append(f"  reproduce: pytest {reproduction.line(first.schedule)}")
-    lines += [f"    {tail}".replace("\n", "\n      ") for tail in first.tails]
-    return lines
-
-
-def windows(failures: Sequence[Judged]) -> list[list[Judged]]:
-    """Failures with the same outcome, of states one after the other as far as this item has them."""
-    found: list[list[Judged]] = []
-    for one in failures:
-        last = found[-1][-1] if found else None
-        same = last is not None and last.verdict.outcome is one.verdict.outcome and last.position + 1 == one.position
-        if same:
-            found[-1].append(one)
-        else:
-            found.append([one])
-    return found
 
 
 def _quoted(word: str) -> str:

@@ -172,14 +172,14 @@ class ItemTrials:
 
     def _survey_of(self, check: Check, settings: Settings) -> tuple[Verdict, Row, str | None]:
         """This item's share of every instant: the verdict, its row, and the message if it is not exact."""
-        from . import reporting
+        from . import reporting, survey_report
         from .engine.every import EveryInstant
 
         progress = Progress(self._state, self._ids[self._trial])
         survey = EveryInstant(check, self._extent(settings), progress).survey()
-        row = reporting.row_of(survey.verdict, reporting.survey_text(survey))
+        row = reporting.row_of(survey.verdict, survey_report.survey_text(survey))
         if not survey.verdict.exact:
-            return survey.verdict, row, reporting.survey_message(survey, self._reproduction(settings))
+            return survey.verdict, row, survey_report.survey_message(survey, self._reproduction(settings))
         if survey.judged < survey.mine:
             pytest.skip(
                 f"{settings.budget.where}: {settings.budget.value:g} s are used up; {survey.judged} of "
@@ -195,6 +195,7 @@ class ItemTrials:
         return Extent(
             stride=settings.every.stride,
             all_states=settings.states.value == "all",
+            power=settings.loss.value == "power",
             times=settings.times.value or 1,
             seed=f"{self._state.seed}:{self._test}",
             shard=self._trial,

@@ -319,19 +319,29 @@ def _scope(case: _Case, lives: Sequence[Life], pieces: Sequence[Sequence[Piece]]
 
 def _notes(case: _Case, lives: Sequence[Life], scope: Scope) -> tuple[str, ...]:
     first = case.references[0]
-    listed = []
+    listed: list[tuple[str, int]] = []
     for key, (name, label) in enumerate(zip(first.keys, first.labels, strict=True)):
         if name in case.known.classes.others:
             listed.append((label, int(first.iterators.count[first.iterators.key == key].sum())))
-    notes = [left_out(listed)] if listed else []
+    notes: list[str | None] = [left_out(listed)] if listed else []
     saved = 0
     for number, (run, life) in enumerate(zip(case.lives, lives, strict=True), 1):
         saved += _saves(run)
         if life.ending is Ending.KILLED and not saved:
             notes.append(f"life {number} was killed before the first save, which proves little")
+        notes.append(_notice(number, run, life))
     if scope.elements_replayed:
         notes.append(f"{count(scope.elements_replayed, 'element')} trained again after rollbacks (legal replay)")
     return tuple(note for note in notes if note is not None)
+
+
+def _notice(number: int, run: Indexed, life: Life) -> str | None:
+    """What a life made of the signal that announced its end, if that was nothing."""
+    if life.noticed is None or ((run.events.kind == Kind.SAVED) & (run.events.at >= life.noticed)).any():
+        return None
+    if life.grace is not None:
+        return f"notice ignored: no checkpoint was written within {life.grace:.1f} s"
+    return f"life {number} did not use the notice: it ended ({life.status}) without writing a checkpoint"
 
 
 def _differing_notes(overlap: int, redrawn: bool) -> tuple[str, ...]:

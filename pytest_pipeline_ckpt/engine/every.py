@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import queue
 import random
+import re
 import shutil
 import threading
 import time
+from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +24,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import checker, crash_states, ledger, operations, recording, relocation, store
+from ..errors import RecordingRefusedError
+from . import checker, crash_states, ledger, operations, power_loss, recording, relocation, store
 from .instants import Instant, Timeline, element_records
 from .model import Ending, Kill, KillSchedule, Kind, Life, Outcome, Scope, Verdict
+from .operations import LogWriter, snapshot
 from .runner import Check, live, tails
+from .snapshots import Snapshots
 from .wording import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from .process import TrainingProcess
 
 FOLLOWED = 8
 """So many resumed lives, spread evenly over the run, are watched to their end; the others for a while."""
@@ -44,6 +54,8 @@ class Extent:
     """Every so many-th of the states is judged."""
     all_states: bool
     """Also those that a resume cannot tell apart."""
+    power: bool
+    """Also those that a power loss leaves."""
     times: int
     """Kills in a row: 1 is the recorded run's, each further one is drawn from the seed for each state."""
     seed: str
@@ -63,7 +75,7 @@ class Run:
     life: Life
     directory: Path
     root: Path
-    threads: int
+    meta: recording.Recorded
     timeline: Timeline
 
     @property
@@ -104,11 +116,14 @@ class Survey:
 
     verdict: Verdict
     elements: int = 0
-    operations: int = 0
+    operations: int | None = None
+    """None where they could not be recorded."""
     states: int = 0
-    """Of the whole run, all items together."""
+    """Of the whole run."""
     mine: int = 0
     """Those of them that are this item's."""
+    times: int = 1
+    """Kills in a row."""
     judged: int = 0
     """Less than these when the time was up."""
     failures: tuple[Judged, ...] = ()
@@ -168,45 +183,76 @@ class EveryInstant:
         self._ignored = facts.ignored
         self._run = self._run_of(life, directory / "recorded", meta)
         self._longest = _longest(self._run)
-        numbered = self._instants()
+        instants = self._instants()
+        numbered = instants[:: self._extent.stride]
         mine = numbered[self._extent.shard :: self._extent.shards]
         followed = {numbered[len(numbered) * part // FOLLOWED][0] for part in range(FOLLOWED)}
         found = self._judge_all(mine, followed)
-        return self._concluded(found, alone, len(numbered), len(mine))
+        return self._concluded(found, alone, instants, len(mine))
 
     def _recorded(self) -> tuple[Life, recording.Recorded]:
         root = self._check.directory / "recorded-run"
 
         def run(directory: Path) -> tuple[Life, float]:
-            conditions = self._check.conditions
-            process = self._check.engine.start(
-                self._check.workload,
-                directory,
-                store.model_directory(store.fresh(root)),
-                slot=0,
-                max_elements=conditions.max_elements,
-                record=root,
-            )
             start = time.monotonic()
-            return live(process, conditions), time.monotonic() - start
+            try:
+                life = live(self._first(directory, root, record=root), self._check.conditions)
+            except RecordingRefusedError as error:
+                life = self._looked_at(store.fresh(directory), root, str(error))
+            return life, time.monotonic() - start
 
         directory = self._check.directory / "recorded"
         life, _ = store.shared_life(directory, run)
         return life, recording.read(directory)
 
+    def _first(self, directory: Path, root: Path, *, record: Path | None, until: int | None = None) -> TrainingProcess:
+        """Starts a life that has nothing to resume from."""
+        return self._check.engine.start(
+            self._check.workload,
+            directory,
+            store.model_directory(store.fresh(root)),
+            slot=0,
+            until=until,
+            max_elements=self._check.conditions.max_elements,
+            record=record,
+        )
+
+    def _looked_at(self, directory: Path, root: Path, refused: str) -> Life:
+        """The life whose directory is looked at while it waits at each element, in place of a recorded one."""
+        process = self._first(directory, root, record=None, until=1)
+        snapshots = Snapshots(root, directory / recording.LOG)
+        numbers = itertools.count(2)
+
+        def look(directory: Path) -> int:
+            with process.stopped():
+                snapshots.take(len(ledger.read(directory).records))
+            return next(numbers)
+
+        life = live(process, self._check.conditions, watch=look)
+        snapshots.take(len(life.ledger.records))
+        snapshots.close()
+        first, *others = snapshots.boundaries
+        meta = recording.Recorded(str(root), first, 1, (), refused, (first, *others))
+        recording.write(directory, meta)
+        return life
+
     def _run_of(self, life: Life, directory: Path, meta: recording.Recorded) -> Run:
         known = list(operations.read(directory / recording.LOG))
         timeline = Timeline(known, meta.before, element_records(life.ledger, self._ignored))
-        return Run(life, directory, Path(meta.root), meta.threads, timeline)
+        return Run(life, directory, Path(meta.root), meta, timeline)
 
     def _instants(self) -> list[tuple[int, Instant]]:
         timeline = self._run.timeline
-        states: Iterator[crash_states.CrashState] = crash_states.crash_states(
-            timeline.operations, before=timeline.before
-        )
+        states: Iterator[crash_states.CrashState]
+        states = crash_states.crash_states(timeline.operations, before=timeline.before)
+        if self._run.meta.refused is not None:
+            states = (state for state in states if state.operation in self._run.meta.boundaries and not state.torn)
+        elif self._extent.power:
+            lost = power_loss.power_states(timeline.operations, before=timeline.before)
+            states = itertools.chain(states, lost)
         if not self._extent.all_states:
             states = crash_states.distinct(states)
-        return list(enumerate(map(timeline.instant, states)))[:: self._extent.stride]
+        return list(enumerate(map(timeline.instant, states)))
 
     def _judge_all(self, mine: Sequence[tuple[int, Instant]], followed: set[int]) -> _Found:
         """Judges the states of this item, several at a time, each life at a place of its own."""
@@ -270,6 +316,8 @@ class EveryInstant:
             if last or not verdict.exact:
                 break
             lived = directory / f"life-{len(killed) + 1}"
+            if self._run.meta.refused is not None:
+                _keep(place, lived, life)
             run = self._run_of(life, lived, recording.read(lived))
             following = draw(run, random.Random(f"{self._extent.seed}:{number}:{len(chosen)}"))
             if following is None:
@@ -314,7 +362,7 @@ class EveryInstant:
             until=None if to_end else _AT_LEAST,
             max_elements=self._check.conditions.max_elements,
             ignored=self._ignored,
-            record=place if record else None,
+            record=place if record and self._run.meta.refused is None else None,
         )
         return live(process, self._check.conditions, watch=None if to_end else self._watched_enough)
 
@@ -322,12 +370,16 @@ class EveryInstant:
         """Until which element a life is watched further; None: that was enough."""
         seen = ledger.read(directory)
         taken = element_records(seen, self._ignored)
+        further = len(taken) + max(2, len(taken) // 8)
+        begun = _training_began(seen.records)
+        if begun is None:
+            return further
+        trained = len(taken) - bisect_left(taken, begun)
         saves = np.flatnonzero(seen.records["kind"] == Kind.SAVED)
-        saved = saves[saves > taken[0]] if taken else saves
-        behind = len(taken) - int(np.searchsorted(taken, saved[0])) if len(saved) else 0
-        if behind >= _AFTER_SAVE or len(taken) > _AT_LEAST + 2 * self._longest:
-            return None
-        return len(taken) + max(2, len(taken) // 8)
+        saves = saves[saves >= begun]
+        behind = len(taken) - bisect_left(taken, int(saves[0])) if len(saves) else 0
+        enough = trained >= _AT_LEAST and (behind >= _AFTER_SAVE or trained > 2 * self._longest)
+        return None if enough else further
 
     def _references_differ(self, references: Sequence[Life]) -> bool:
         with self._lock:
@@ -336,32 +388,50 @@ class EveryInstant:
                 self._differs = checker.references_differ(references, elements_per_step=rate)
             return self._differs
 
-    def _concluded(self, found: _Found, alone: Verdict, states: int, mine: int) -> Survey:
+    def _concluded(self, found: _Found, alone: Verdict, instants: Sequence[tuple[int, Instant]], mine: int) -> Survey:
         run = self._run
-        known = len(run.timeline.operations) - run.timeline.before
+        known = None if run.meta.refused is not None else len(run.timeline.operations) - run.timeline.before
         notes = [*alone.notes]
-        if run.threads > 1:
+        if run.meta.threads > 1:
             notes.append(
-                f"{run.threads} threads wrote checkpoints: every instant of the recorded run is covered, "
+                f"{run.meta.threads} threads wrote checkpoints: every instant of the recorded run is covered, "
                 "other interleavings are not"
             )
-        verdict = _verdict(found, notes)
+        if run.meta.refused is not None:
+            what = "the inside of saves and power losses were" if self._extent.power else "the inside of saves was"
+            notes.append(f"{what} not covered, only the states between elements: {run.meta.refused}")
+        notes += _durability([instant.state for _, instant in instants if instant.state.loss])
         return Survey(
-            *(verdict, len(run.timeline.elements), known, states, mine, found.judged),
-            *(tuple(found.failures), self._check.directory),
+            *(_verdict(found, notes, power=self._extent.power), len(run.timeline.elements), known, len(instants), mine),
+            *(self._extent.times, found.judged, tuple(found.failures), self._check.directory),
         )
 
 
-def _verdict(found: _Found, notes: Sequence[str]) -> Verdict:
+def _verdict(found: _Found, notes: Sequence[str], *, power: bool) -> Verdict:
+    what = "a kill or a power loss" if power else "a kill"
     if not found.failures:
-        reason = f"each of {count(found.judged, 'state')} that a kill can leave resumes exactly"
+        reason = f"each of {count(found.judged, 'state')} that {what} can leave resumes exactly"
         return Verdict(Outcome.EXACT, reason, scope=found.scope, notes=tuple(notes))
     first = found.failures[0]
     reason = (
-        f"{len(found.failures)} of {count(found.judged, 'state')} that a kill can leave do not resume exactly; the "
+        f"{len(found.failures)} of {count(found.judged, 'state')} that {what} can leave do not resume exactly; the "
         f"first, {', then '.join(instant.words for instant in first.instants)}: {first.verdict.reason}"
     )
     return dataclasses.replace(first.verdict, reason=reason, scope=found.scope, notes=tuple(notes))
+
+
+def _durability(states: Sequence[crash_states.CrashState]) -> list[str]:
+    """Which files a power loss takes, and which it never does: what was fsynced, as a durable save does."""
+    if not states:
+        return []
+    lost = {_pattern(name) for state in states for name in state.damaged}
+    kept = {_pattern(name) for state in states for name in state.files if crash_states.may_be_read(name)} - lost
+    note = f"a power loss takes, because they are not fsynced: {', '.join(sorted(lost))}"
+    return [note, *([f"it never takes: {', '.join(sorted(kept))}"] if kept else [])]
+
+
+def _pattern(name: str) -> str:
+    return re.sub(r"[0-9]+", "N", name.removeprefix("model/"))
 
 
 def _blind(meta: recording.Recorded) -> str:
@@ -369,6 +439,16 @@ def _blind(meta: recording.Recorded) -> str:
         f"the recorded run did what cannot be recorded: {'; '.join(meta.blind)}; so the states that a kill can leave "
         "are not known: use --preempt-at=random"
     )
+
+
+def _training_began(records: npt.NDArray[np.void]) -> int | None:
+    """From which record on a life trains: what it takes before only leads to its place. None: it does not yet."""
+    known = np.flatnonzero(np.isin(records["kind"], (Kind.STEP, Kind.SAVED)) & (records["value"].astype(np.int64) >= 0))
+    if not len(known):
+        return 0  # nothing is known of its steps: every element may count
+    steps = records["value"][known].astype(np.int64)
+    advanced = np.flatnonzero(steps > steps[0])
+    return int(known[advanced[0]]) if len(advanced) else None
 
 
 def _longest(run: Run) -> int:
@@ -384,6 +464,8 @@ def draw(run: Run, dice: random.Random) -> Instant | None:
     One of the resume itself, one of its first save, or any: most faults of a resume need a kill there.
     """
     timeline = run.timeline
+    if run.meta.refused is not None:
+        return _end_of(run)
     states = list(crash_states.crash_states(timeline.operations, before=timeline.before))
     saved = np.flatnonzero(run.life.ledger.records["kind"] == Kind.SAVED)
     first_saved = next((int(at) for at in saved if timeline.taken(int(at))), 0)
@@ -399,6 +481,25 @@ def draw(run: Run, dice: random.Random) -> Instant | None:
         taken = timeline.taken(state.elements)
         return Instant(state, taken, Kill(taken), f"after element {taken}")
     return timeline.instant(state)
+
+
+def _end_of(run: Run) -> Instant | None:
+    """Where a life was stopped that was not recorded: what it left is known for this instant only."""
+    if run.life.ending is not Ending.STOPPED:
+        return None
+    taken = len(run.timeline.elements)
+    *_, left = crash_states.crash_states(run.timeline.operations, before=run.timeline.before)
+    state = dataclasses.replace(left, elements=len(run.life.ledger.records))
+    return Instant(state, taken, Kill(taken), f"after element {taken}")
+
+
+def _keep(place: Path, directory: Path, life: Life) -> None:
+    """Keeps what a life that was not recorded left: the one state of it that is known."""
+    log = LogWriter(directory / recording.LOG)
+    snapshot(place, log)
+    log.close()
+    why = f"only what {len(life.ledger.records)} records left is known"
+    recording.write(directory, recording.Recorded(str(place), log.operations, 1, (), why))
 
 
 def _at_element(states: Sequence[crash_states.CrashState], record: int) -> crash_states.CrashState:

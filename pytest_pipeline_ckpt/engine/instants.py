@@ -6,6 +6,7 @@ instants at which the directory is the same to a resume, the first stands for al
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,6 +35,11 @@ _DONE = {
     Act.MKDIR: "made {path}/",
     Act.RMDIR: "removed {path}/",
 }
+
+
+_DRAWN = re.compile(r"(?<=\.tmp)[0-9a-f]{32}|(?<=\.tempstate)[0-9]+")
+_PARTS = re.compile(r"\.(index|data-[0-9]{5}-of-[0-9]{5})$")
+_MOST_NAMES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class Timeline:
             return Instant(state, taken, None, f"{where}, in the middle of a write to {_short(written.path)}")
         if state.operation > self.before:
             where = f"{where}, when it had {done(self.operations[state.operation - 1])}"
+        if state.loss:
+            return Instant(state, taken, None, f"{where}, by a power loss ({state.loss}: {_listed(state.damaged)})")
         return Instant(state, taken, self._kill(state, taken), where)
 
     def _kill(self, state: CrashState, taken: int) -> Kill | None:
@@ -116,8 +124,15 @@ def done(operation: Operation) -> str:
 
 
 def _short(path: str) -> str:
-    """Below the checkpoint directory, where most paths are."""
-    return path.removeprefix("model/") or "the directory"
+    """Below the checkpoint directory, where most paths are, and without what is drawn for temporary names."""
+    return _DRAWN.sub("...", path.removeprefix("model/")) or "the directory"
+
+
+def _listed(paths: Sequence[str]) -> str:
+    """`checkpoint, ckpt-10.*, ckpt-20.* and 3 more`."""
+    names = list(dict.fromkeys(_PARTS.sub(".*", _short(path)) for path in paths))
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 __all__ = ["Instant", "Timeline", "done", "element_records"]

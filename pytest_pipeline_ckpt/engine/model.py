@@ -135,6 +135,10 @@ class Life:
     status: str = ""
     """How the process ended, in words: `exit code 1`, `killed by SIGSEGV`."""
     stderr_tail: str = ""
+    noticed: int | None = None
+    """How many records the ledger had when a catchable signal was sent."""
+    grace: float | None = None
+    """Seconds after which it was killed, because the signal had not ended it."""
 
 
 class Outcome(enum.Enum):

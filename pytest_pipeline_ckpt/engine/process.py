@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from ..errors import WorkerError
 from . import forkserver, ledger, worker
 
@@ -166,9 +168,9 @@ class TrainingProcess:
         self._held = False
         forkserver.send(self._control, until=until, op=op)
 
-    def notify(self, number: signal.Signals) -> None:
-        """Sends a catchable signal to the root of the tree, then releases the worker for good if it is held."""
-        release = {"until": None} if self._held else {}
+    def notify(self, number: signal.Signals, *, op: int | None = None) -> None:
+        """Sends a catchable signal to the root of the tree, then releases the worker if it is held: see `release`."""
+        release = {"until": None, "op": op} if self._held else {}
         self._held = False
         forkserver.send(self._control, signal=int(number), **release)
 
@@ -183,6 +185,23 @@ class TrainingProcess:
                     raise WorkerError(f"process {self.pid} could not be ended within {_PATIENCE:.0f} s of SIGKILL")
                 self._receive()
         return self.ended
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """While this lasts no process of the tree runs (SIGSTOP, SIGCONT)."""
+        assert self.pid is not None, "it has not started"
+        supervisor = psutil.Process(self.pid).parent()
+        tree = [] if supervisor is None else supervisor.children(recursive=True)
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        _wait_until_stopped(tree)
+        try:
+            yield
+        finally:
+            for process in tree:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def dump_stacks(self) -> str:
         """What the threads of the process are doing, as faulthandler writes it; empty when it can't be had."""
@@ -225,6 +244,26 @@ class TrainingProcess:
         self._progress = progress
         self._progressed = time.monotonic()
         return True
+
+
+def _wait_until_stopped(tree: Sequence[psutil.Process]) -> None:
+    """SIGSTOP takes effect when each thread next leaves the kernel: until then it may still write."""
+    stop = time.monotonic() + _PATIENCE
+    while any(map(_runs, tree)):
+        if time.monotonic() > stop:
+            raise WorkerError(f"processes could not be stopped within {_PATIENCE:.0f} s of SIGSTOP")
+        time.sleep(0.0005)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether any of its threads does: proc(5), the third field of `stat`."""
+    try:
+        for thread in Path(f"/proc/{process.pid}/task").iterdir():
+            if (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                return True
+    except (FileNotFoundError, ProcessLookupError):  # it has ended, or one of its threads has
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _without_ours(stacks: str) -> str:

@@ -43,6 +43,12 @@ _BELOW_THE_USER = os.path.join(os.path.dirname(__file__), "worker.py")
 class Gate(Protocol):
     """What may hold the training at an element."""
 
+    asks: bool
+    """Whether it may hold the training before its first element."""
+
+    def asked(self, key: str) -> None:
+        """Called while `asks`, when the stream of this key is asked for an element; may block, and ends `asks`."""
+
     def taken(self, stream: Stream) -> None:
         """Called once for each element when it has been recorded and before the trainer gets it; may block."""
 
@@ -142,6 +148,13 @@ class Recorder:
                 known = Source(key, label, *elements.describe(element_spec), ignored=ignored)
                 self._sources[key] = known
             return known
+
+    def asked(self, iterator: Any) -> None:
+        """Tells the gate that user code asks for an element, or builds the graph that will."""
+        if self._gate.asks and not self._in_child:
+            source: Source = getattr(iterator, "_preempt_source", None) or self.source(iterator.element_spec)
+            with self._lock:
+                self._gate.asked(source.key)
 
     def due(self, iterator: TappedIterator) -> bool:
         """Whether the next element of an iterator gets a STEP."""

@@ -31,6 +31,10 @@ class Recorded:
     """Those that have changed the directory: with more than one another interleaving is possible."""
     blind: tuple[str, ...]
     """What has happened that could not be recorded; with anything of it the log is worth nothing."""
+    refused: str | None = None
+    """Why operations could not be recorded, so that the directory was looked at between elements instead."""
+    boundaries: tuple[int, ...] = ()
+    """Then only after so many operations of the log it is what it was."""
 
 
 class Recording:
@@ -77,8 +81,7 @@ class Recording:
         """Completes the log; `failed`: why it is not, although the life has ended."""
         self._log.close()
         blind = (*self._recorder.blind, *([] if failed is None else [failed]))
-        recorded = Recorded(self._root, self._before, len(self._recorder.threads), blind)
-        (self._directory / RECORDING).write_text(json.dumps(dataclasses.asdict(recorded)))
+        write(self._directory, Recorded(self._root, self._before, len(self._recorder.threads), blind))
 
     def _is_planned(self, operation: Operation) -> bool:
         if self._left is None or not visible(operation):
@@ -90,10 +93,15 @@ class Recording:
         return True
 
 
+def write(directory: Path, recorded: Recorded) -> None:
+    """Stores what is known of the log of a life that has ended, in its `directory`."""
+    (directory / RECORDING).write_text(json.dumps(dataclasses.asdict(recorded)))
+
+
 def read(directory: Path) -> Recorded:
     """What is known of the log of a life that has ended, in its `directory`."""
     found = json.loads((directory / RECORDING).read_text())
-    return Recorded(**{**found, "blind": tuple(found["blind"])})
+    return Recorded(**{**found, "blind": tuple(found["blind"]), "boundaries": tuple(found["boundaries"])})
 
 
-__all__ = ["LOG", "Recorded", "Recording", "read"]
+__all__ = ["LOG", "Recorded", "Recording", "read", "write"]

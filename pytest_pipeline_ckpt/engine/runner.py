@@ -203,15 +203,11 @@ def live(
     """
     ending: Ending | None = None
     stacks = ""
-    armed = kill is None or kill.op is None or kill.element == 0
+    preemption = None if kill is None else _Preemption(process, kill, conditions)
     try:
         for event in process.events(timeout=conditions.timeout):
-            if event == "held" and kill is not None and not armed:
-                armed = True
-                process.release(op=kill.op)
-            elif event == "held" and kill is not None:
-                ending = Ending.KILLED
-                _preempt(process, kill, conditions)
+            if event == "held" and preemption is not None:
+                preemption.held()
             elif event == "held" and watch is not None:
                 until = watch(process.directory)
                 if until is None:
@@ -219,20 +215,21 @@ def live(
                     process.kill()
                 else:
                     process.release(until=until)
+            elif event == "late" and preemption is not None:
+                preemption.late()
             elif event == "hung":
                 ending, stacks = Ending.HUNG, process.dump_stacks()
                 process.kill()
             elif event == "endless":
                 ending = Ending.ENDLESS
                 process.kill()
-            elif event == "late":
-                process.kill()
     finally:
         ended = process.kill()
     if process.refused is not None:
         raise RecordingRefusedError(process.refused)
     if ending is None:
-        ending = Ending.FINISHED if ended.returncode == 0 else Ending.CRASHED
+        finished = Ending.FINISHED if ended.returncode == 0 else Ending.CRASHED
+        ending = Ending.KILLED if preemption is not None and preemption.landed else finished
     status = f"no progress for {conditions.timeout:g} s" if ending is Ending.HUNG else ended.words
     return Life(
         ledger=ledger.read(process.directory),
@@ -240,15 +237,46 @@ def live(
         kill=kill,
         status=status,
         stderr_tail=stacks or tail(process.directory / worker.STDERR),
+        noticed=None if preemption is None else preemption.noticed,
+        grace=None if preemption is None else preemption.grace,
     )
 
 
-def _preempt(process: TrainingProcess, kill: Kill, conditions: Conditions) -> None:
-    if kill.signal == signal.SIGKILL:
-        process.kill()
-    else:
-        process.deadline = time.monotonic() + conditions.grace
-        process.notify(kill.signal)
+class _Preemption:
+    """Carries one planned kill out."""
+
+    def __init__(self, process: TrainingProcess, kill: Kill, conditions: Conditions) -> None:
+        self.landed = False
+        self.noticed: int | None = None
+        """See `Life`."""
+        self.grace: float | None = None
+        """See `Life`."""
+        self._process = process
+        self._kill = kill
+        self._conditions = conditions
+        self._at_element = kill.op is not None and kill.element > 0
+
+    def held(self) -> None:
+        """The life waits: at the element before the operation, at the place of the kill, or of the second notice."""
+        if self._at_element:
+            self._at_element = False
+            self._process.release(op=self._kill.op)
+        elif self.landed:
+            assert self._kill.again is not None
+            self._process.notify(self._kill.again)
+        elif self._kill.signal == signal.SIGKILL:
+            self.landed = True
+            self._process.kill()
+        else:
+            self.landed = True
+            self.noticed = len(ledger.read(self._process.directory).records)
+            self._process.deadline = time.monotonic() + self._conditions.grace
+            self._process.notify(self._kill.signal, op=None if self._kill.again is None else 1)
+
+    def late(self) -> None:
+        """The grace is up."""
+        self.grace = self._conditions.grace
+        self._process.kill()
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,17 +336,17 @@ class Check:
     def _lives(self, directory: Path, schedule: KillSchedule, *, ignored: frozenset[str]) -> list[Life]:
         lives: list[Life] = []
         for number, kill in enumerate((*schedule.kills, None)):
-            before_first = kill is not None and kill.element == 0
+            of_the_life = kill is not None and kill.element == 0 and kill.op is not None
             process = self.engine.start(
                 self.workload,
                 directory / f"life-{number + 1}",
                 store.model_directory(directory / store.RUN),
                 slot=number % 2,
-                until=None if kill is None or before_first else kill.element,
+                until=None if kill is None or of_the_life else kill.element,
                 max_elements=self.conditions.max_elements,
                 ignored=ignored,
-                record=None if kill is None or kill.op is None else directory / store.RUN,
-                op=kill.op if kill is not None and before_first else None,
+                record=directory / store.RUN if kill is not None and (kill.op or kill.again) else None,
+                op=kill.op if kill is not None and of_the_life else None,
             )
             lives.append(live(process, self.conditions, kill=kill))
             if lives[-1].ending is not Ending.KILLED:

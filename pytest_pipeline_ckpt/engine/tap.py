@@ -88,9 +88,16 @@ class Tap:
         self._call_step: int | None = None
         self._reads_before_calls = step is not None
 
-    def finish(self) -> None:
-        """Writes DONE: the training code has returned by itself."""
-        self._writer.event(Kind.DONE, self._steps.final())
+    def finish(self, stood: Callable[[], int] = lambda: UNKNOWN_STEP) -> None:
+        """Writes DONE: the training code has returned by itself.
+
+        Args:
+            stood: tells the step of what it may have restored, for code that took no element and shows no step.
+        """
+        step = self._steps.final()
+        if step == UNKNOWN_STEP and not self._recorder.in_life:
+            step = stood()
+        self._writer.event(Kind.DONE, step)
 
     def uninstall(self) -> None:
         """Takes every wrap away; graphs that were built meanwhile keep their taps."""
@@ -131,6 +138,7 @@ class Tap:
 
     def _owned_next(self, original: Any) -> Any:
         def _next_internal(iterator: Any) -> Any:
+            self._recorder.asked(iterator)
             if not context.executing_eagerly():
                 return self._in_function(iterator, original(iterator))
             try:
@@ -146,6 +154,7 @@ class Tap:
 
     def _owned_optional(self, original: Any) -> Any:
         def get_next_as_optional(iterator: Any) -> Any:
+            self._recorder.asked(iterator)
             optional = original(iterator)
             if not context.executing_eagerly():
                 return self._in_function(iterator, optional)
@@ -242,6 +251,7 @@ class Tap:
 
     def _v1_next(self, original: Any) -> Any:
         def get_next(iterator: Any, *args: Any, **kwargs: Any) -> Any:
+            self._recorder.asked(iterator)
             element = original(iterator, *args, **kwargs)
             return self._in_session(iterator, element) if _in_session() else self._in_function(iterator, element)
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from .model import UNKNOWN_STEP
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_STEP = re.compile(r"(^|/)(global_step|step)(/\.ATTRIBUTES/VARIABLE_VALUE)?$")
 KEPT = 3
 """Checkpoints kept, so that a save also deletes."""
 
@@ -144,6 +148,23 @@ def compare_weights(model_dir: str, other_dir: str, result: str) -> None:
                 same_shape = left.shape == right.shape
                 different[name] = float(np.max(np.abs(left - right))) if same_shape and left.size else -1.0
     Path(result).write_text(json.dumps({"compared": compared, "missing": missing, "different": different}))
+
+
+def saved_step(model_dir: str) -> int:
+    """The step in the newest checkpoint of a directory; `UNKNOWN_STEP` if there is none, or it has none.
+
+    An Estimator that has reached its `max_steps` returns without opening a session: its step is on disk only.
+    """
+    newest = _newest(model_dir)
+    if newest is None:
+        return UNKNOWN_STEP
+    try:
+        reader = tf.train.load_checkpoint(newest)
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+        steps = [name for name in shapes if _STEP.search(name) and shapes[name] == [] and dtypes[name].is_integer]
+        return int(reader.get_tensor(min(steps, key=len))) if steps else UNKNOWN_STEP
+    except tf.errors.OpError:  # damaged: what the training made of it is the checker's to judge
+        return UNKNOWN_STEP
 
 
 def _newest(directory: str) -> str | None:

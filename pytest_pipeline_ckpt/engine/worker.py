@@ -55,7 +55,7 @@ class Spec:
     sys_path: list[str]
     environ: dict[str, str]
     until: int | None
-    """The worker waits when it takes this training element (from 1); None: it never waits."""
+    """The worker waits when it takes this training element (from 1); 0: when it asks for one; None: it never waits."""
     max_elements: int | None
     ignored: list[str]
     """Keys of streams that are not training data: not counted."""
@@ -87,6 +87,13 @@ class Gate:
         self._cap = cap
         self._ignored = frozenset(ignored)
         self._count = 0
+        self.asks = until == 0
+
+    def asked(self, key: str) -> None:
+        """Called when a stream is asked for an element; blocks if that is a training stream and it is planned."""
+        if key not in self._ignored:
+            self.asks = False
+            self._wait(event="held", elements=0)
 
     def taken(self, stream: Stream) -> None:
         """Called for each element when it has been recorded; blocks at the planned one."""
@@ -151,7 +158,7 @@ def _be_recorded(spec: Spec, connection: socket.socket) -> None:
     try:
         listener = syscalls.install()
     except syscalls.RecordingUnavailableError as error:
-        forkserver.send(connection, event="refused", why=str(error))
+        forkserver.send(connection, event="refused", why=error.strerror)
         raise
     record = {"root": spec.record, "directory": spec.directory, "op": spec.op}
     socket.send_fds(connection, [json.dumps({"record": record}).encode()], [listener])
@@ -164,13 +171,11 @@ def _run(spec: Spec, connection: socket.socket) -> int:
 
     if complaint := forkserver.too_old(tf):
         raise ImportError(complaint)
+    from . import tap, trainers
+
     if spec.task == "weights":
-        from .trainers import compare_weights
-
-        compare_weights(**spec.arguments)
+        trainers.compare_weights(**spec.arguments)
         return 0
-    from . import tap
-
     directory = Path(spec.directory)
     payload = _load(directory / PAYLOAD)
     writer = LedgerWriter(directory)
@@ -183,7 +188,7 @@ def _run(spec: Spec, connection: socket.socket) -> int:
         code = _exit_code(stop)
         if code != 0:
             return code
-    installed.finish()
+    installed.finish(functools.partial(trainers.saved_step, spec.model_dir))
     return 0
 
 

@@ -31,7 +31,14 @@ class Gate:
     def __init__(self) -> None:
         self.hold = 0
         self.count = 0
+        self.asks = False
+        self.asked_before: list[str] = []
         self.held, self.release = threading.Event(), threading.Event()
+
+    def asked(self, key: str) -> None:
+        """Takes the key down, and how many elements there had been."""
+        self.asks = False
+        self.asked_before.append(f"{key.rsplit(':', 1)[-1]} {self.count}")
 
     def taken(self, stream: Stream) -> None:
         """Counts; the stream does not matter here."""

@@ -1,0 +1,97 @@
+"""What `every` found -> words: the line of an item, the message of a failure. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from .reporting import Reproduction, count, elements
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .engine.every import Judged, Survey
+
+_MOST_GROUPS = 6
+
+
+def survey_text(survey: Survey) -> str:
+    """Which states were judged and what came of it, on one line."""
+    verdict = survey.verdict
+    if not survey.states:
+        return verdict.reason
+    operations = "" if survey.operations is None else f" and {count(survey.operations, 'file operation')}"
+    whole = f"{count(survey.elements, 'element')}{operations} leave {count(survey.states, 'state')}"
+    judged = "" if survey.judged == survey.states else f", {survey.judged} of them judged here"
+    if not verdict.exact:
+        bad = f"{len(survey.failures)} not exact ({outcomes(survey.failures)})"
+        return f"{whole}{judged}; {bad}; first {_where(survey.failures[0])}"
+    again = "" if survey.times == 1 else f", killed {survey.times} times in a row"
+    compared = count(verdict.scope.elements_compared, "element")
+    return "; ".join((f"{whole}{judged}; each resumed exactly{again}: {compared} compared", *verdict.notes))
+
+
+def outcomes(failures: Sequence[Judged]) -> str:
+    """`crashed 104, restarted 21`."""
+    numbers = Counter(one.verdict.outcome.value for one in failures)
+    return ", ".join(f"{name} {number}" for name, number in numbers.most_common())
+
+
+def survey_message(survey: Survey, reproduction: Reproduction) -> str:
+    """What a failed `every` says: each kind of failure with its first states, and how to see one again."""
+    verdict = survey.verdict
+    lines = [f"{verdict.outcome.value}: {verdict.reason}"]
+    lines += [f"  note:      {note}" for note in verdict.notes]
+    if survey.failures:
+        lines.append(f"  judged:    {survey_text(survey)}")
+    found = groups(survey.failures)
+    for group in found[:_MOST_GROUPS]:
+        lines += _group(group, reproduction)
+    if len(found) > _MOST_GROUPS:
+        rest = sum(len(group) for group in found[_MOST_GROUPS:])
+        lines.append(f"  ... and {count(rest, 'state')} more that failed in {len(found) - _MOST_GROUPS} other ways")
+    lines.append(f"  files:     {survey.directory}")
+    lines += [f"  {tail}".replace("\n", "\n    ") for tail in survey.tails]
+    return "\n".join(lines)
+
+
+def groups(failures: Sequence[Judged]) -> list[list[Judged]]:
+    """Failures of one kind: the same outcome and, but for its numbers, the same reason."""
+    found: dict[tuple[str, str], list[Judged]] = {}
+    for one in failures:
+        kind = (one.verdict.outcome.value, re.sub(r"[0-9]+", "0", one.verdict.reason))
+        found.setdefault(kind, []).append(one)
+    return list(found.values())
+
+
+def windows(group: Sequence[Judged]) -> list[list[Judged]]:
+    """States one after the other, as far as this item has them."""
+    found: list[list[Judged]] = []
+    for one in group:
+        if found and found[-1][-1].position + 1 == one.position:
+            found[-1].append(one)
+        else:
+            found.append([one])
+    return found
+
+
+def _group(group: Sequence[Judged], reproduction: Reproduction) -> list[str]:
+    found = windows(group)
+    first = found[0][0]
+    number = count(len(group), "state") + (f" in {len(found)} windows" if len(found) > 1 else "")
+    lines = [f"  {first.verdict.outcome.value}, {number}: {first.verdict.reason}"]
+    lines += [f"  {element}" for element in elements(first.verdict)]
+    for window in found[:2]:
+        lines.append(f"    from:    {_where(window[0])}")
+        if len(window) > 1:
+            lines.append(f"    to:      {_where(window[-1])}")
+    schedule = next((one.schedule for one in group if one.schedule is not None), None)
+    if schedule is not None:
+        lines.append(f"    reproduce: pytest {reproduction.line(schedule)}")
+    lines += [f"    {tail}".replace("\n", "\n      ") for tail in first.tails]
+    return lines
+
+
+def _where(one: Judged) -> str:
+    return ", then ".join(instant.words for instant in one.instants)
