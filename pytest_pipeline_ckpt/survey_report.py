@@ -27,7 +27,7 @@ def survey_text(survey: Survey) -> str:
     if not verdict.exact:
         bad = f"{len(survey.failures)} not exact ({outcomes(survey.failures)})"
         return f"{whole}{judged}; {bad}; first {_where(survey.failures[0])}"
-    again = "" if survey.times == 1 else f", killed {survey.times} times in a row"
+    again = "" if survey.times == 1 else f", {count(survey.sequences, 'sequence')} of {survey.times} kills"
     compared = count(verdict.scope.elements_compared, "element")
     return "; ".join((f"{whole}{judged}; each resumed exactly{again}: {compared} compared", *verdict.notes))
 
@@ -69,7 +69,7 @@ def windows(group: Sequence[Judged]) -> list[list[Judged]]:
     """States one after the other, as far as this item has them."""
     found: list[list[Judged]] = []
     for one in group:
-        if found and found[-1][-1].position + 1 == one.position:
+        if found and one.position - found[-1][-1].position <= 1:
             found[-1].append(one)
         else:
             found.append([one])

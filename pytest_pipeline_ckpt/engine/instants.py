@@ -34,6 +34,7 @@ _DONE = {
     Act.UNLINK: "deleted {path}",
     Act.MKDIR: "made {path}/",
     Act.RMDIR: "removed {path}/",
+    Act.FSYNC: "fsynced {path}",
 }
 
 

@@ -19,6 +19,7 @@ import psutil
 
 from ..errors import WorkerError
 from . import forkserver, ledger, worker
+from .wording import is_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -286,10 +287,14 @@ def _decode(message: Mapping[str, Any]) -> Ended:
 
 
 def tail(path: Path, lines: int = _TAIL_LINES) -> str:
-    """The last lines of a text file; empty when there is none."""
+    """The last lines of a text file, empty when there is none; the last exception among them, wherever it stands."""
     if not path.exists():
         return ""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 16_384))
-        text = file.read().decode(errors="replace")
-    return "\n".join(text.splitlines()[-lines:])
+        text = file.read().decode(errors="replace").splitlines()
+    last = text[-lines:]
+    exceptions = [line for line in text[:-lines] if is_exception(line)]
+    if exceptions and not any(map(is_exception, last)):
+        last = [exceptions[-1], "...", *last[2:]]  # a TensorFlow error is followed by where its op was made
+    return "\n".join(last)

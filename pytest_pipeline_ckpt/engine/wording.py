@@ -90,10 +90,15 @@ def _upto(kept: Ledger, at: int) -> Ledger:
     return Ledger(records=kept.records[: at + 1], streams=kept.streams, previews=kept.previews)
 
 
+def is_exception(line: str) -> bool:
+    """Whether it is the line of a traceback that names the exception."""
+    return bool(_EXCEPTION.match(line))
+
+
 def last_line(text: str) -> str:
     """The line of a process's last output that says most: its last exception, else the last that is not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    exceptions = [line for line in lines if _EXCEPTION.match(line)]
+    exceptions = [line for line in lines if is_exception(line)]
     return (exceptions or lines or [""])[-1]
 
 

@@ -48,6 +48,27 @@ def session(model_dir: str, *, model: Any, hook: Any, kind: str = "seeded", list
                 step = training.run(train)
 
 
+def monitored(model_dir: str) -> None:
+    """`MonitoredTrainingSession` with its own hook for the model, which saves again what it has restored."""
+    import pipeline_ckpt
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default():
+        iterator = v1.data.make_initializable_iterator(_numbers("seeded"))
+        v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
+        global_step = v1.train.get_or_create_global_step()
+        with tf.control_dependencies([iterator.get_next()]):
+            train = v1.assign_add(global_step, 1)
+        ours = pipeline_ckpt.CheckpointInputPipelineHook(checkpoint_dir=model_dir, save_steps=10)
+        with v1.train.MonitoredTrainingSession(
+            checkpoint_dir=model_dir, hooks=[ours], save_checkpoint_steps=10, save_summaries_steps=None
+        ) as training:
+            step = training.run(global_step)
+            while step < STEPS:
+                step = training.run(train)
+
+
 def estimator(model_dir: str, *, model: Any, hook: Any, kind: str = "seeded", steps: int | None = None) -> None:
     """`tf.estimator` (TensorFlow 2.15): `train` and `evaluate` in turns; `steps` of a call, None: to the data's end."""
     import pipeline_ckpt

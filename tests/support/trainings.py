@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,18 @@ def step_in_python(model_dir: str) -> None:
 
 def keras_fit(model_dir: str) -> None:
     """Keras `fit` that resumes whole epochs: model and data go back to the epoch's beginning together."""
+    _fit(model_dir, save_freq="epoch", delete_checkpoint=False)
+
+
+def keras_backup(model_dir: str) -> None:
+    """Keras `fit` with `BackupAndRestore` as its guide has it, saved within epochs: the backup is deleted at the end.
+
+    The model goes on where it was, the data goes back to the epoch's beginning: it does not resume exactly.
+    """
+    _fit(model_dir, save_freq=5)
+
+
+def _fit(model_dir: str, **backup: Any) -> None:
     import tensorflow as tf
 
     rows = tf.data.Dataset.range(40).shuffle(40, seed=3, reshuffle_each_iteration=False)
@@ -116,8 +130,8 @@ def keras_fit(model_dir: str) -> None:
     model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     model.build((None, 1))
-    backup = tf.keras.callbacks.BackupAndRestore(model_dir, save_freq="epoch", delete_checkpoint=False)
-    model.fit(dataset, epochs=3, callbacks=[backup], verbose=0)
+    callback = tf.keras.callbacks.BackupAndRestore(model_dir, **backup)
+    model.fit(dataset, epochs=3, callbacks=[callback], verbose=0)
 
 
 def estimator(model_dir: str, *, with_hook: bool = True) -> None:
@@ -140,3 +154,41 @@ def estimator(model_dir: str, *, with_hook: bool = True) -> None:
         hooks=[tf.data.experimental.CheckpointInputPipelineHook(trainer)] if with_hook else [],
         max_steps=STEPS,
     )
+
+
+def saves_on_notice(model_dir: str) -> None:
+    """A custom loop that saves at the next step when SIGTERM has come, and ends."""
+    import tensorflow as tf
+
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    iterator = iter(tf.data.Dataset.range(1000).shuffle(20, seed=3))
+    step = tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(step=step, iterator=iterator)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    while step < STEPS:
+        next(iterator)
+        if int(step.assign_add(1)) % SAVE_EVERY == 0 or told:
+            manager.save(checkpoint_number=int(step))
+        if told:
+            raise SystemExit(42)
+
+
+def ignores_notices(model_dir: str) -> None:
+    """A custom loop that takes no notice of SIGTERM, and whose step then takes longer than any grace."""
+    import tensorflow as tf
+
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    iterator = iter(tf.data.Dataset.range(1000).shuffle(20, seed=3))
+    step = tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(step=step, iterator=iterator)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    while step < STEPS:
+        next(iterator)
+        if told:
+            threading.Event().wait(3600)
+        if int(step.assign_add(1)) % SAVE_EVERY == 0:
+            manager.save(checkpoint_number=int(step))

@@ -1,0 +1,138 @@
+"""Runs whose every instant is known: recorded, or looked at between elements where recording is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import RecordingRefusedError
+from . import checker, ledger, operations, recording, store
+from .instants import Timeline, element_records
+from .model import Ending, Kill, Kind, Life
+from .operations import LogWriter, snapshot
+from .runner import Check, live
+from .snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from .instants import Instant
+    from .process import TrainingProcess
+
+_RECORDED = "recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A life and the log of its file operations."""
+
+    life: Life
+    directory: Path
+    root: Path
+    """What was recorded: checkpoints, and what the pipeline keeps besides."""
+    meta: recording.Recorded
+    timeline: Timeline
+
+    @property
+    def log(self) -> Path:
+        """The log's directory."""
+        return self.directory / recording.LOG
+
+    @property
+    def saves(self) -> list[int]:
+        """Of each save its place among the ledger's records."""
+        found: list[int] = np.flatnonzero(self.life.ledger.records["kind"] == Kind.SAVED).tolist()
+        return found
+
+    def killed_at(self, instant: Instant) -> Life:
+        """The life as it would have been."""
+        ledger = dataclasses.replace(self.life.ledger, records=self.life.ledger.records[: instant.state.elements])
+        return Life(ledger, Ending.KILLED, kill=instant.kill or Kill(max(1, instant.element)))
+
+
+def run_of(life: Life, directory: Path, ignored: frozenset[str]) -> Run:
+    """The run that a life's directory holds; `ignored`: keys of the streams that do not train."""
+    meta = recording.read(directory)
+    known = list(operations.read(directory / recording.LOG))
+    timeline = Timeline(known, meta.before, element_records(life.ledger, ignored))
+    return Run(life, directory, Path(meta.root), meta, timeline)
+
+
+def first_run(check: Check) -> tuple[Life, Path]:
+    """The recorded run of a check and its directory; whoever asks first records it, the others wait."""
+    directory = check.directory / _RECORDED
+    root = check.directory / f"{_RECORDED}-{store.RUN}"
+
+    def run(directory: Path) -> tuple[Life, float]:
+        start = time.monotonic()
+        try:
+            life = live(_started(check, directory, root, record=root), check.conditions)
+        except RecordingRefusedError as error:
+            life = _looked_at(check, store.fresh(directory), root, str(error))
+        if check.workload.compare_weights and store.model_directory(root).exists():
+            # Where the log cannot be moved, lives resume at the very place of this run.
+            shutil.copytree(store.model_directory(root), final_model_dir(check), dirs_exist_ok=True)
+        return life, time.monotonic() - start
+
+    return store.shared_life(directory, run)[0], directory
+
+
+def final_model_dir(check: Check) -> Path:
+    """What the recorded run left in its checkpoint directory, where the check compares weights."""
+    return check.directory / f"{_RECORDED}-final"
+
+
+def ignored_streams(check: Check, life: Life) -> frozenset[str]:
+    """Keys of the streams that do not train, as the recorded run shows them."""
+    return checker.reference_facts(life, elements_per_step=check.workload.elements_per_step).ignored
+
+
+def _started(
+    check: Check, directory: Path, root: Path, *, record: Path | None, until: int | None = None
+) -> TrainingProcess:
+    """Starts a life that has nothing to resume from."""
+    return check.engine.start(
+        check.workload,
+        directory,
+        store.model_directory(store.fresh(root)),
+        slot=0,
+        until=until,
+        max_elements=check.conditions.max_elements,
+        record=record,
+    )
+
+
+def _looked_at(check: Check, directory: Path, root: Path, refused: str) -> Life:
+    """The life whose directory is looked at while it waits at each element, in place of a recorded one."""
+    process = _started(check, directory, root, record=None, until=1)
+    snapshots = Snapshots(root, directory / recording.LOG)
+    numbers = itertools.count(2)
+
+    def look(directory: Path) -> int:
+        with process.stopped():
+            snapshots.take(len(ledger.read(directory).records))
+        return next(numbers)
+
+    life = live(process, check.conditions, watch=look)
+    snapshots.take(len(life.ledger.records))
+    snapshots.close()
+    boundaries = tuple(snapshots.boundaries)
+    recording.write(directory, recording.Recorded(str(root), boundaries[0], 1, (), refused, boundaries))
+    return life
+
+
+def keep_end(life: Life, directory: Path, root: Path, refused: str) -> None:
+    """Keeps what a life that could not be recorded left at `root`, as the one state of it that is known."""
+    log = LogWriter(directory / recording.LOG)
+    snapshot(root, log)
+    log.close()
+    end = (log.operations,) if life.ending is Ending.STOPPED else ()
+    recording.write(directory, recording.Recorded(str(root), log.operations, 1, (), refused, end))
+
+
+__all__ = ["Run", "final_model_dir", "first_run", "ignored_streams", "keep_end", "run_of"]
