@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import itertools
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import headers
 import pytest
 from directories import contents
 from recorded_runs import Recorded
@@ -14,13 +13,9 @@ from pytest_pipeline_ckpt.engine.operations import Act
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pytest_pipeline_ckpt.engine.operations import Operation
-
-HEADERS = {
-    "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
-    "aarch64": Path("/usr/include/asm-generic/unistd.h"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +140,5 @@ def test_a_recorded_process_cannot_be_recorded_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("machine", syscalls.TABLES)
 def test_tables_are_the_kernels(machine: str) -> None:
     """Each number is the one in the kernel's headers."""
-    if not HEADERS[machine].exists():
-        pytest.skip(f"{HEADERS[machine]} is not installed")
-    defined = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", HEADERS[machine].read_text())
-    numbers = {name: int(number) for name, number in defined}
+    numbers = headers.numbers(machine)
     assert {name: numbers.get(name) for name in syscalls.TABLES[machine]} == syscalls.TABLES[machine]
