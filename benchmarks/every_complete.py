@@ -1,6 +1,6 @@
 """Whether `--preempt-at=every` knows each state that a kill can leave.
 
-    python benchmarks/every_complete.py [--rounds=3] [eager session estimator keras]
+    python benchmarks/every_complete.py [--rounds=3] [eager session background estimator keras]
 
 For each workload one run is recorded, and the restore-visible states of its log are computed. Then the training is
 started again and again, and really killed before its first restore-visible file operation, its second, and so on until
@@ -50,12 +50,13 @@ CONDITIONS = Conditions(timeout=120, grace=5, max_elements=10**6, order="exact")
 EAGER = Workload("dataset", pickled(GOOD["batches"].make, None), {"steps": 40, "save_every": 10, "runner": "eager"})
 WORKLOADS = {
     "eager": EAGER,
-    "session": Workload("training", pickled(SESSIONS["equal"], None)),
+    "session": Workload("training", pickled(SESSIONS["listener"], None)),
+    "background": Workload("training", pickled(SESSIONS["equal"], None)),
     "estimator": Workload("training", pickled(trainings.estimator, None)),
     "keras": Workload("training", pickled(trainings.keras_backup, None)),
 }
-"""An eager loop with one `tf.train.Checkpoint`, a session with our hook, an Estimator with TensorFlow's, and Keras'
-`BackupAndRestore`."""
+"""An eager loop with one `tf.train.Checkpoint`; a session with our hook, which saves before the model is saved, and the
+same with saves beside the training; an Estimator with TensorFlow's hook; Keras' `BackupAndRestore`."""
 HAS_ESTIMATOR = importlib.util.find_spec("tensorflow_estimator") is not None
 _STATE_FILE = b"model_checkpoint_path: "
 _INPUT = ("model/input.", "model/checkpoint_input ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,11 +10,13 @@ import pytest
 from . import options
 from .errors import PreemptUsageError
 from .fixtures import parametrise, preemption, training_process
-from .state import ROWS, SEED_KEY, STATE, state_of
+from .state import ROWS, SEED_KEY, STATE, State, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
+_SHARD = re.compile(r"[\[-]every(:[0-9]+)?-[0-9]+of[0-9]+\]$")
+"""How the id of an item ends that has its share of every instant."""
 _FIXTURES = frozenset(("preemption", "training_process"))
 
 
@@ -36,8 +39,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Hands the seed to an xdist worker."""
-    node.workerinput[SEED_KEY] = state_of(node.config).seed
+    """Hands the seed to an xdist worker, and shows how far the workers are with `every`."""
+    state = state_of(node.config)
+    node.workerinput[SEED_KEY] = state.seed
+    if not node.config.pluginmanager.has_plugin(_Workers.NAME):
+        node.config.pluginmanager.register(_Workers(state), _Workers.NAME)
+
+
+class _Workers:
+    """The controller's hooks: they are not told the configuration."""
+
+    NAME = "preempt-workers"
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """A worker begins with a test."""
+        if _SHARD.search(nodeid):
+            self._state.watch_workers()
 
 
 @pytest.hookimpl(trylast=True)  # the trial comes last in the id, behind the test's own parameters

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .engine.runner import Engine
     from .options import Settings
+    from .progress import Watcher
     from .reporting import Row
 
 SEED_KEY = "preempt_seed"
@@ -37,6 +38,7 @@ class State:
         """Said once, not yet carried by a report."""
         self._said: set[str] = set()
         self._engine: Engine | None = None
+        self._watcher: Watcher | None = None
         self.started = time.monotonic()
         handed_over = getattr(config, "workerinput", {}).get(SEED_KEY)
         self.settings = options.resolve(config)
@@ -55,7 +57,7 @@ class State:
         factory: pytest.TempPathFactory = self.config._tmp_path_factory  # type: ignore[attr-defined]
         try:
             base = factory.getbasetemp()
-            directory = (base.parent if hasattr(self.config, "workerinput") else base) / "preempt"
+            directory = (base.parent if self.is_worker else base) / "preempt"
             directory.mkdir(exist_ok=True)
             probe = directory / f".writable-{os.getpid()}"
             probe.write_bytes(b"x")
@@ -67,6 +69,11 @@ class State:
                 "point pytest elsewhere with --basetemp or TMPDIR"
             ) from None
         return directory
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this is one of pytest-xdist's processes, which nobody sees."""
+        return hasattr(self.config, "workerinput")
 
     @property
     def engine(self) -> Engine:
@@ -123,8 +130,18 @@ class State:
         notes, self.notes = self.notes, []
         return notes
 
+    def watch_workers(self) -> None:
+        """Shows how far the workers are; once for the session."""
+        if self._watcher is None:
+            from .progress import Watcher
+
+            self._watcher = Watcher(self)
+
     def close(self) -> None:
         """Ends every process."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher = None
         if self._engine is not None:
             self._engine.close()
             self._engine = None

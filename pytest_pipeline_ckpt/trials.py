@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -175,8 +176,16 @@ class ItemTrials:
         from . import reporting, survey_report
         from .engine.every import EveryInstant
 
-        progress = Progress(self._state, self._ids[self._trial])
-        survey = EveryInstant(check, self._extent(settings), progress).survey()
+        if settings.signal.value is not SIGKILL:
+            name = settings.signal.value.name
+            self._state.say(
+                f"every looks at what SIGKILL leaves: {settings.signal.where} ({name}) does not apply to it"
+            )
+        progress = Progress(self._state, f"{check.directory.name}-{self._trial}")
+        try:
+            survey = EveryInstant(check, self._extent(settings), progress).survey()
+        finally:
+            progress.close()
         row = reporting.row_of(survey.verdict, survey_report.survey_text(survey))
         if not survey.verdict.exact:
             return survey.verdict, row, survey_report.survey_message(survey, self._reproduction(settings))

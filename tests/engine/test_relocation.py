@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_pipeline_ckpt.engine import relocation
+from pytest_pipeline_ckpt.engine.operations import Act, LogWriter, Operation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATE = 'model_checkpoint_path: "{root}/model/ckpt-1"\nall_model_checkpoint_paths: "{root}/model/ckpt-1"\n'
+
+
+def movable(tmp_path: Path, *texts: str) -> bool:
+    """Whether a directory can be moved into whose files these texts were written."""
+    root, log = tmp_path / "run", LogWriter(tmp_path / "log")
+    operations = []
+    for text in texts:
+        blob = log.blob([text.format(root=root).encode()])
+        operations.append(Operation(Act.WRITE, "model/file", blob=blob))
+    log.close()
+    return relocation.movable(tmp_path / "log", operations, root)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ((), True),
+        (("nothing", ""), True),
+        ((STATE, "x" * 100, STATE), True),
+        (("{root}/model",), False),
+        ((STATE, "a file name in a checkpoint: {root}/scratch/cache"), False),
+        (("x" * 100, STATE, "{root}"), False),
+    ],
+)
+def test_movable(tmp_path: Path, texts: tuple[str, ...], expected: bool) -> None:
+    """Only what can be rewritten, TensorFlow's state files, may name the place."""
+    assert movable(tmp_path, *texts) is expected
+
+
+def test_links_to_the_place_are_not_movable(tmp_path: Path) -> None:
+    """A symbolic link with an absolute target would lead back."""
+    LogWriter(tmp_path / "log").close()
+    link = Operation(Act.SYMLINK, "model/newest", target=str(tmp_path / "run/model/ckpt-1"))
+    assert not relocation.movable(tmp_path / "log", [link], tmp_path / "run")
+
+
+def test_state_files_follow(tmp_path: Path) -> None:
+    """The state files name the new place, by whatever name they have; nothing else changes."""
+    old, new = tmp_path / "run", tmp_path / "a longer name"
+    (new / "model").mkdir(parents=True)
+    (new / "model/checkpoint").write_text(STATE.format(root=old))
+    (new / "model/checkpoint_input").write_text(STATE.format(root=old))
+    (new / "model/ckpt-1.index").write_bytes(b"\x00" * 10)
+    relocation.move(new, old)
+    assert (new / "model/checkpoint").read_text() == STATE.format(root=new)
+    assert (new / "model/checkpoint_input").read_text() == STATE.format(root=new)
+    assert (new / "model/ckpt-1.index").read_bytes() == b"\x00" * 10
