@@ -5,7 +5,8 @@
 For each workload one run is recorded, and the restore-visible states of its log are computed. Then the training is
 started again and again, and really killed before its first restore-visible file operation, its second, and so on until
 it has no more. Both sets must be the same: names, sizes, and what TensorFlow's checkpoint state files say; contents
-differ from run to run, and so do the sizes of saved iterators that buffer elements. No live kill lands within a write: such states are counted, and not compared.
+differ from run to run, and so do the sizes of saved iterators that buffer elements. No live kill lands within a
+write: such states are counted, and not compared.
 
 Where several threads write at a time, their operations interleave otherwise in each run. Two more comparisons say
 whether anything else is wrong: of what each thread writes alone (the hook's files, and the rest), and of what every
