@@ -239,6 +239,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--steps", type=int, default=1000, help="of the run that speed, growth and naive begin with")
     arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}: give some of {', '.join(PARTS)}")
     for name in arguments.parts or PARTS:
         PARTS[name](arguments.steps)
 

@@ -6,10 +6,10 @@ only, and one life at a time. Where its path is in nothing but such state files,
 
 from __future__ import annotations
 
-import mmap
 import os
+import re
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from .operations import CONTENTS, Act
 
@@ -21,26 +21,35 @@ if TYPE_CHECKING:
 
 _STATE_FILE = b"model_checkpoint_path: "
 """How the text form of TensorFlow's `CheckpointState` begins."""
+_AT_ONCE = 1 << 20  # bytes; mapped as a whole, a log would be resident as a whole
 
 
 def movable(log: Path, operations: Sequence[Operation], root: Path) -> bool:
     """Whether the path of the recorded directory is in nothing that was written but checkpoint state files."""
     if any(operation.act is Act.SYMLINK and str(root) in operation.target for operation in operations):
         return False
-    path, blobs = os.fsencode(root), [op.blob for op in operations if op.blob is not None and op.blob.size]
+    blobs = [op.blob for op in operations if op.blob is not None and op.blob.size]
     starts = [blob.start for blob in blobs]
-    with (log / CONTENTS).open("rb") as file:
-        if not blobs:
-            return True
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents:
-            at = contents.find(path)
-            while at >= 0:
-                blob = blobs[bisect_right(starts, at) - 1]
-                head = contents[blob.start : blob.start + len(_STATE_FILE)]
-                if head != _STATE_FILE:
-                    return False
-                at = contents.find(path, blob.start + blob.size)
-    return True
+    with (log / CONTENTS).open("rb") as contents:
+        named = {starts[bisect_right(starts, at) - 1] for at in _occurrences(contents, os.fsencode(root))}
+        return all(_read(contents, start, len(_STATE_FILE)) == _STATE_FILE for start in named)
+
+
+def _occurrences(contents: BinaryIO, path: bytes) -> list[int]:
+    """Where a path begins in a large file, which is read in pieces that overlap."""
+    found: list[int] = []
+    begin, kept = 0, b""
+    while piece := contents.read(_AT_ONCE):
+        text = kept + piece
+        found += [begin + match.start() for match in re.finditer(re.escape(path), text)]
+        kept = text[1 - len(path) :]
+        begin += len(text) - len(kept)
+    return found
+
+
+def _read(contents: BinaryIO, start: int, size: int) -> bytes:
+    contents.seek(start)
+    return contents.read(size)
 
 
 def move(directory: Path, from_: Path) -> None:

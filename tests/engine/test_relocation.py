@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_pipeline_ckpt.engine import relocation
 from pytest_pipeline_ckpt.engine.operations import Act, LogWriter, Operation
@@ -38,6 +41,18 @@ def movable(tmp_path: Path, *texts: str) -> bool:
 def test_movable(tmp_path: Path, texts: tuple[str, ...], expected: bool) -> None:
     """Only what can be rewritten, TensorFlow's state files, may name the place."""
     assert movable(tmp_path, *texts) is expected
+
+
+@given(st.integers(0, 40), st.integers(1, 12), st.lists(st.integers(0, 60), max_size=4))
+def test_paths_are_found_across_pieces(size: int, at_once: int, places: list[int]) -> None:
+    """However the file is cut into pieces, each place is found once."""
+    path, text = b"/a/run", bytearray(b"." * (size + 70))
+    for place in places:
+        text[place : place + len(path)] = path
+    expected = [at for at in range(len(text)) if text.startswith(path, at)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relocation, "_AT_ONCE", at_once)
+        assert relocation._occurrences(io.BytesIO(bytes(text)), path) == expected
 
 
 def test_links_to_the_place_are_not_movable(tmp_path: Path) -> None:
