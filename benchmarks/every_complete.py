@@ -186,11 +186,6 @@ def part(states: frozenset[State], *, hooks: bool) -> frozenset[State]:
     return frozenset(frozenset(line for line in state if line.startswith(_INPUT) is hooks) for state in states)
 
 
-def rough(states: frozenset[State]) -> frozenset[State]:
-    """With the sizes of files that are not empty left out: an iterator's state has what was prefetched by then."""
-    return frozenset(frozenset(re.sub(r" [1-9]\d*$", "", line) for line in state) for state in states)
-
-
 def tell(computed: frozenset[State], lived: frozenset[State]) -> None:
     """Prints each state that only one of the sets has, as it differs from the nearest of the other."""
     for title, mine, others in (("only computed", computed, lived), ("only left by a kill", lived, computed)):
@@ -208,8 +203,6 @@ def compare(name: str, workshop: Workshop, *, rounds: int, verbose: bool) -> Non
     print(f"  every: {run.found} states, {run.torn} of them torn; the others by names and sizes: {len(run.states)}")
     print(f"  live:  {sum(left.landed for left in lefts)} kills left, by names and sizes: {len(lived)}")
     print(f"  differences: {differences(run.states, lived)}")
-    if run.states != lived:
-        print(f"    with any size but 0 alike: {differences(rough(run.states), rough(lived))}")
     if run.threads > 1:
         for hooks, title in ((True, "what a hook writes"), (False, "the rest")):
             print(f"    {title} alone: {differences(part(run.states, hooks=hooks), part(lived, hooks=hooks))}")

@@ -277,6 +277,8 @@ class EveryInstant:
         run = self._run
         known = None if run.meta.refused is not None else len(run.timeline.operations) - run.timeline.before
         notes = [*alone.notes]
+        if not run.saves:
+            notes.append("the run saved nothing, so each resume is a start from nothing, which proves little")
         if run.meta.threads > 1:
             notes.append(
                 f"{run.meta.threads} threads wrote checkpoints: every instant of the recorded run is covered, "

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class Server:
         self.environ = dict(os.environ)
         self._log = log
         self._ready: dict[str, Any] | None = None
+        self._lock = threading.Lock()  # lives are started by several threads, and it says once that it is ready
         started = dict(self.environ)
         if hash_seed is not None:
             started["PYTHONHASHSEED"] = hash_seed
@@ -68,10 +70,11 @@ class Server:
         Raises:
             WorkerError: a module could not be imported, or the interpreter died.
         """
-        if self._ready is None:
-            if not select.select([self._connection], [], [], _PATIENCE)[0]:
-                raise WorkerError(f"importing TensorFlow took more than {_PATIENCE:.0f} s; its output: {self._log}")
-            self._ready = forkserver.receive(self._connection)
+        with self._lock:
+            if self._ready is None:
+                if not select.select([self._connection], [], [], _PATIENCE)[0]:
+                    raise WorkerError(f"importing TensorFlow took more than {_PATIENCE:.0f} s; its output: {self._log}")
+                self._ready = forkserver.receive(self._connection)
         if self._ready is None:
             raise WorkerError(f"the fork server died while it imported TensorFlow:\n{tail(self._log)}")
         if "failed" in self._ready:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,7 @@ class Engine:
         self._isolation = isolation
         self._say = say
         self._servers: dict[str | None, Server] = {}
+        self._lock = threading.Lock()  # `every` starts lives from several threads
 
     def start(
         self,
@@ -110,9 +112,11 @@ class Engine:
             task=workload.task,
             arguments=_filled(workload.arguments, model_dir),
         )
-        server = self._server(slot)
+        with self._lock:
+            server = self._server(slot)
+            shared = server in self._servers.values()
         process = server.start(spec, workload.payload)
-        if server not in self._servers.values():
+        if not shared:
             process.on_end = server.close
         return process
 

@@ -90,6 +90,14 @@ def test_a_budget_that_is_used_up(pytester: Pytester) -> None:
     assert re.search(r"SKIPPED .*--preempt-budget: 0.001 s are used up", result.stdout.str())
 
 
+def test_a_run_that_saves_nothing(pytester: Pytester) -> None:
+    """Its one state resumes exactly, from nothing: that is said to prove little."""
+    pytester.makepyfile(GOOD.replace("save_every=5", "save_every=1000"))
+    result = run(pytester, "--preempt-at=every")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines("*leave 1 state; *; the run saved nothing, so each resume is a start from nothing, *")
+
+
 def test_what_cannot_be_recorded_is_unknown(pytester: Pytester) -> None:
     """A shared mapping changes files without a system call: nothing is claimed."""
     pytester.makepyfile(MAPPED)

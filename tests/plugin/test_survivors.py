@@ -52,16 +52,18 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_none_after_trials(tmp_path: Path) -> None:
-    """A worker, a `setsid` child and a daemon are gone when the trials are over."""
-    assert pytest_run(tmp_path, "--preempt-trials=3").wait() == 0
+@pytest.mark.parametrize("options", [("--preempt-trials=3",), ("--preempt-at=every:6", "--preempt-times=2")])
+def test_none_after_trials(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """A worker, a `setsid` child and a daemon are gone when the trials are over, recorded ones too."""
+    assert pytest_run(tmp_path, *options).wait() == 0
     assert survivors() == []
 
 
+@pytest.mark.parametrize("options", [("--preempt-trials=50",), ("--preempt-at=every", "--preempt-times=2")])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
-def test_none_after_pytest_is_ended(tmp_path: Path, number: signal.Signals) -> None:
+def test_none_after_pytest_is_ended(tmp_path: Path, number: signal.Signals, options: tuple[str, ...]) -> None:
     """They are gone too after Ctrl-C and after `kill -9` of pytest in the middle of a trial."""
-    process = pytest_run(tmp_path, "--preempt-trials=50")
+    process = pytest_run(tmp_path, *options)
     wait_until(lambda: bool(survivors()))
     if number is signal.SIGINT:
         os.killpg(process.pid, number)
