@@ -41,8 +41,10 @@ def trial_text(trial: Trial) -> str:
 
 
 def kills(schedule: KillSchedule) -> str:
-    """`element 40, then element 3 (SIGTERM)`: counted in each life."""
-    return ", then ".join(map(_kill, schedule.kills))
+    """`element 40, then 3 (SIGTERM)`, `element 40, then file operation 3 of the life`: counted in each life."""
+    words = ", then ".join(map(_kill, schedule.kills))
+    at_elements = all(kill.op is None and kill.element for kill in schedule.kills)
+    return words.replace(", then element ", ", then ") if at_elements else words
 
 
 def _kill(kill: Kill) -> str:

@@ -17,21 +17,19 @@ from pytest_pipeline_ckpt import Outcome
 if TYPE_CHECKING:
     from pytest_pipeline_ckpt.fixtures import Preemption
 
-pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
+pytestmark = [pytest.mark.slow, pytest.mark.tensorflow, pytest.mark.preempt(trials=1)]  # one item, all states
 
 
-@pytest.mark.preempt(at="every")
 @pytest.mark.parametrize("runner", ["eager", "session"])
 def test_one_checkpoint_is_exact_everywhere(preemption: Preemption, runner: Literal["eager", "session"]) -> None:
     """Model and input in one checkpoint: no instant is unsafe, the inside of saves included."""
-    verdict = preemption.check_dataset(GOOD["seeded_shuffle_two_epochs"].make, runner=runner, steps=40)
+    verdict = preemption.check_dataset(GOOD["seeded_shuffle_two_epochs"].make, runner=runner, steps=40, at="every")
     assert verdict.scope.kills_landed >= 8
 
 
-@pytest.mark.preempt(at="every:8")
 def test_our_hook_is_exact_everywhere(preemption: Preemption) -> None:
     """Model and input saved one after the other, by several threads: each pair that a kill leaves is one."""
-    verdict = preemption.check_training(SESSIONS["equal"])
+    verdict = preemption.check_training(SESSIONS["equal"], at="every:8")
     assert any("other interleavings are not" in note for note in verdict.notes)
 
 
@@ -39,10 +37,9 @@ def test_our_hook_is_exact_everywhere(preemption: Preemption) -> None:
     importlib.util.find_spec("tensorflow_estimator") is None,
     reason="only TensorFlow 2.15 and older have tf.estimator",
 )
-@pytest.mark.preempt(at="every", trials=1)
 def test_tensorflows_hook_between_its_two_commits(preemption: Preemption) -> None:
     """Model and input differ from the model's commit to the input's, in each save, and nowhere else."""
-    outcome, message = failure(preemption, trainings.estimator)
+    outcome, message = failure(preemption, trainings.estimator, at="every")
     assert outcome is Outcome.RESTARTED  # the first save's window: no input checkpoint yet
     found = re.findall(r"^    (?:from|to): +(.*)$", message, re.MULTILINE)
     assert [re.sub(r"[0-9]+", "N", where) for where in found] == [
@@ -53,10 +50,9 @@ def test_tensorflows_hook_between_its_two_commits(preemption: Preemption) -> Non
     assert "the pipeline resumed 10 elements behind the model" in message
 
 
-@pytest.mark.preempt(at="every:6")
 def test_backup_and_restore_inside_its_save(preemption: Preemption) -> None:
     """Keras's only copy is rewritten in place, and its data begins again."""
-    outcome, message = failure(preemption, trainings.keras_backup)
+    outcome, message = failure(preemption, trainings.keras_backup, at="every:6")
     assert outcome in (Outcome.CRASHED, Outcome.RESTARTED)
     keras3 = importlib.util.find_spec("tensorflow_estimator") is None
     assert ("crashed" in message) is keras3, message

@@ -17,28 +17,25 @@ from pytest_pipeline_ckpt import Outcome
 if TYPE_CHECKING:
     from pytest_pipeline_ckpt.fixtures import Preemption
 
-pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
+pytestmark = [pytest.mark.slow, pytest.mark.tensorflow, pytest.mark.preempt(trials=1)]  # one item, all states
 DURABLE = functools.partial(session, model={"save_steps": 20}, hook={"save_steps": 20, "durable": True})
 
 
-@pytest.mark.preempt(at="every:3", times=2)
 def test_an_unseeded_shuffle_is_exact_everywhere(preemption: Preemption) -> None:
     """The recorded run's own tail is the truth, so an order that is drawn anew in each run is judged exactly."""
-    verdict = preemption.check_dataset(GOOD["unseeded_shuffle"].make, steps=40)
+    verdict = preemption.check_dataset(GOOD["unseeded_shuffle"].make, steps=40, at="every:3", times=2)
     assert verdict.scope.elements_compared > 0
     assert not any("differs from run to run" in note for note in verdict.notes)
 
 
-@pytest.mark.preempt(at="every")
 def test_skipping_is_training_only_when_the_model_moves(preemption: Preemption) -> None:
     """A life that reads on to its place is watched until it trains."""
-    preemption.check_training(trainings.skips_what_it_has_seen)
+    preemption.check_training(trainings.skips_what_it_has_seen, at="every")
 
 
-@pytest.mark.preempt(at="every:40", times=2)
 def test_saving_again_what_was_restored(preemption: Preemption) -> None:
     """TensorFlow's `CheckpointSaverHook` truncates the index that it has restored: only a second kill finds it."""
-    outcome, message = failure(preemption, monitored)
+    outcome, message = failure(preemption, monitored, at="every:40", times=2)
     assert outcome is Outcome.CRASHED
     assert re.search(r"before the first element, when it had made model\.ckpt-[0-9]+\.index", message)
     again = re.search(r"--preempt-at=(step:\S+/op:[0-9]+)$", message, re.MULTILINE)
@@ -46,10 +43,10 @@ def test_saving_again_what_was_restored(preemption: Preemption) -> None:
     assert failure(preemption, monitored, at=again[1])[0] is Outcome.CRASHED, "the line that reproduces it does not"
 
 
-@pytest.mark.preempt(at="every:25", loss="power")
+@pytest.mark.preempt(loss="power")
 def test_power_loss_takes_what_is_not_fsynced(preemption: Preemption) -> None:
     """TensorFlow's own checkpoint is lost, our durable one never; the report tells them apart."""
-    outcome, message = failure(preemption, DURABLE)
+    outcome, message = failure(preemption, DURABLE, at="every:25")
     assert outcome is Outcome.CRASHED
     taken = re.search(r"a power loss takes, because they are not fsynced: (.*)", message)
     kept = re.search(r"it never takes: (.*)", message)

@@ -150,7 +150,7 @@ def test_timeout_of_another_plugin_leaves_nothing_running(pytester: Pytester) ->
             preemption.check_training(train)
         """
     )
-    result = run(pytester, "--preempt-trials=1", "--timeout=15")
+    result = run(pytester, "--preempt-trials=1", "--timeout=30")
     result.assert_outcomes(failed=1)
     assert not Path("/proc", pytester.path.joinpath("pid").read_text()).exists()
 
