@@ -59,7 +59,7 @@ def train(model_dir):
 def test_training(preemption):
     preemption.check_training(train)
 """
-FOUND = re.compile(r"(\d+) elements? and (\d+) file operations? leave (\d+) states?(?:, (\d+) of them judged here)?")
+FOUND = re.compile(r"(\d+) elements? and (\d+) file operations? leave (\d+) states?(?:, (\d+) of them judged)?")
 ONE_STATE = 10**6
 """A stride for which one state is judged: what is left is the recorded run, and what pytest takes to start."""
 FLOATS = {"tiny": 1, "100 MB": 25 * 2**20}

@@ -23,7 +23,7 @@ def survey_text(survey: Survey) -> str:
         return verdict.reason
     operations = "" if survey.operations is None else f" and {count(survey.operations, 'file operation')}"
     whole = f"{count(survey.elements, 'element')}{operations} leave {count(survey.states, 'state')}"
-    judged = "" if survey.judged == survey.states else f", {survey.judged} of them judged here"
+    judged = "" if survey.judged == survey.states else f", {survey.judged} of them judged"
     if not verdict.exact:
         bad = f"{len(survey.failures)} not exact ({outcomes(survey.failures)})"
         return f"{whole}{judged}; {bad}; first {_where(survey.failures[0])}"
@@ -89,6 +89,8 @@ def _group(group: Sequence[Judged], reproduction: Reproduction) -> list[str]:
     schedule = next((one.schedule for one in group if one.schedule is not None), None)
     if schedule is not None:
         lines.append(f"    reproduce: pytest {reproduction.line(schedule)}")
+    else:
+        lines.append("    reproduce: no live kill lands there (within a write, a power loss, the end of the run)")
     lines += [f"    {tail}".replace("\n", "\n      ") for tail in first.tails]
     return lines
 

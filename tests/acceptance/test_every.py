@@ -55,5 +55,5 @@ def test_backup_and_restore_inside_its_save(preemption: Preemption) -> None:
     outcome, message = failure(preemption, trainings.keras_backup, at="every:6")
     assert outcome in (Outcome.CRASHED, Outcome.RESTARTED)
     keras3 = importlib.util.find_spec("tensorflow_estimator") is None
-    assert ("crashed" in message) is keras3, message
+    assert "crashed" in message or not keras3, message
     assert "restarted" in message

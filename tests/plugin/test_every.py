@@ -43,7 +43,7 @@ MAPPED = """
     def test_mapped(preemption):
         preemption.check_training(train)
     """
-STATES = re.compile(r"20 elements and [0-9]+ file operations leave ([0-9]+) states(?:, ([0-9]+) of them judged here)?;")
+STATES = re.compile(r"20 elements and [0-9]+ file operations leave ([0-9]+) states(?:, ([0-9]+) of them judged)?;")
 
 
 def run(pytester: Pytester, *options: str) -> RunResult:

@@ -38,7 +38,7 @@ def instant(words: str, kill: Kill | None) -> Instant:
         ),
         (
             Survey(EXACT, elements=1, operations=1, states=9, mine=5, times=2, judged=5, sequences=17),
-            "1 element and 1 file operation leave 9 states, 5 of them judged here; each resumed exactly, 17 sequences "
+            "1 element and 1 file operation leave 9 states, 5 of them judged; each resumed exactly, 17 sequences "
             "of 2 kills: 120 elements compared",
         ),
         (
@@ -92,6 +92,7 @@ def test_the_message_of_a_failure() -> None:
         "    life 2 (exit code 1), end: x",
         "  crashed, 1 state: life 3 crashed",
         "    from:    after element 40, then before the first element",
+        "    reproduce: no live kill lands there (within a write, a power loss, the end of the run)",
         "    life 2 (exit code 1), end: x",
         "  files:     /base",
     ]
