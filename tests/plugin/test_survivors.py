@@ -52,7 +52,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("options", [("--preempt-trials=3",), ("--preempt-at=every:6", "--preempt-times=2")])
+@pytest.mark.parametrize("options", [("--preempt-trials=3",), ("--preempt-at=every:20", "--preempt-times=2")])
 def test_none_after_trials(tmp_path: Path, options: tuple[str, ...]) -> None:
     """A worker, a `setsid` child and a daemon are gone when the trials are over, recorded ones too."""
     assert pytest_run(tmp_path, *options).wait() == 0
