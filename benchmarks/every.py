@@ -111,9 +111,10 @@ def pytest_run(test: str, *options: str) -> tuple[float, str]:
 def surveyed(steps: int, save_every: int, stride: int = 1) -> Survey:
     """Judges every `stride`-th state."""
     seconds, output = pytest_run(test_of(steps, save_every), f"--preempt-at=every:{stride}")
-    rows = [[int(number or 0) for number in row] for row in FOUND.findall(output)]
-    elements, operations, states, _ = rows[0]
-    return Survey(seconds, elements + operations, states, sum(judged or states for *_, judged in rows))
+    rows = FOUND.findall(output)
+    elements, operations, states = map(int, rows[0][:3])
+    judged = sum(int(judged or states) for *_, judged in rows)  # an item that has judged all does not say how many
+    return Survey(seconds, elements + operations, states, judged)
 
 
 def speed(steps: int) -> None:
