@@ -61,8 +61,9 @@ WORKLOADS = {
 same with saves beside the training; an Estimator with TensorFlow's hook; Keras' `BackupAndRestore`."""
 HAS_ESTIMATOR = importlib.util.find_spec("tensorflow_estimator") is not None
 _STATE_FILE = b"model_checkpoint_path: "
-_ITERATORS = re.compile(r"input\.ckpt-.*\.data-")
-"""What a hook saves of iterators: how much is buffered when it does differs from run to run, by an element or two."""
+_ITERATORS = re.compile(r"input\.ckpt-.*(\.data-|commit$)")
+"""What a hook saves of iterators: how much is buffered when it does differs from run to run, by an element or two, and
+the mark of our hook has the data's size in it, with one digit more or less."""
 _INPUT = ("model/input.", "model/checkpoint_input ")
 """How the lines of what a hook writes begin."""
 
