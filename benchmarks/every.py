@@ -28,7 +28,7 @@ from good_pipelines import GOOD  # noqa: E402  (the path must be known first)
 
 from pytest_pipeline_ckpt.engine import recording, store  # noqa: E402
 from pytest_pipeline_ckpt.engine.runner import Conditions, Engine, Workload, live  # noqa: E402
-from pytest_pipeline_ckpt.fixtures import pickled  # noqa: E402
+from pytest_pipeline_ckpt.payload import pickled  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

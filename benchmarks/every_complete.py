@@ -40,7 +40,7 @@ from pytest_pipeline_ckpt.engine import crash_states, operations, recording, rel
 from pytest_pipeline_ckpt.engine.crash_states import may_be_read, visible  # noqa: E402
 from pytest_pipeline_ckpt.engine.model import Ending, Kill  # noqa: E402
 from pytest_pipeline_ckpt.engine.runner import Conditions, Engine, Workload, live  # noqa: E402
-from pytest_pipeline_ckpt.fixtures import pickled  # noqa: E402
+from pytest_pipeline_ckpt.payload import pickled  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .engine.diagnosis import Diagnosis
     from .engine.model import Verdict
 
 
@@ -30,16 +31,20 @@ class PreemptionSafetyError(PreemptError, AssertionError):
     Args:
         verdict: the judgement, also there as the attribute `verdict`.
         message: what `str()` gives; by default the verdict's outcome and reason.
+        diagnosis: where that comes from, also there as the attribute `diagnosis`; None: it is not known.
     """
 
-    def __init__(self, verdict: Verdict, *, message: str | None = None) -> None:
+    def __init__(self, verdict: Verdict, *, message: str | None = None, diagnosis: Diagnosis | None = None) -> None:
         self.verdict = verdict
+        self.diagnosis = diagnosis
         super().__init__(message if message is not None else f"{verdict.outcome.value}: {verdict.reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default would call the constructor with the message, and so lose the verdict between processes.
-        return _rebuild, (type(self), self.verdict, str(self))
+        return _rebuild, (type(self), self.verdict, str(self), self.diagnosis)
 
 
-def _rebuild(cls: type[PreemptionSafetyError], verdict: Verdict, message: str) -> PreemptionSafetyError:
-    return cls(verdict, message=message)
+def _rebuild(
+    cls: type[PreemptionSafetyError], verdict: Verdict, message: str, diagnosis: Diagnosis | None
+) -> PreemptionSafetyError:
+    return cls(verdict, message=message, diagnosis=diagnosis)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -287,6 +286,7 @@ def _workload(
     compare_weights: bool = False,
 ) -> Any:
     from .engine.runner import Workload
+    from .payload import pickled
 
     _require(
         elements_per_step is None or elements_per_step >= 1,
@@ -299,41 +299,6 @@ def _workload(
         elements_per_step=elements_per_step,
         compare_weights=compare_weights,
     )
-
-
-def pickled(function: Any, step: Callable[[], int] | None) -> bytes:
-    """What the worker loads: both functions by value where they come from a test module or a conftest.
-
-    Raises:
-        PreemptUsageError: something that the function refers to can't be sent to another process.
-    """
-    import cloudpickle
-
-    modules = {
-        module
-        for each in (function, step)
-        if (module := sys.modules.get(getattr(each, "__module__", None) or "")) is not None and _is_test(module)
-    }
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        payload: bytes = cloudpickle.dumps({"function": function, "step": step})
-    except Exception as error:
-        name = getattr(function, "__qualname__", repr(function))
-        raise PreemptUsageError(
-            f"{name} can't be sent to the training process: {type(error).__name__}: {error}; make what it needs inside "
-            "the function instead of taking it from outside"
-        ) from None
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-    return payload
-
-
-def _is_test(module: Any) -> bool:
-    """Whether pytest imported the module: its name need not be importable in another process."""
-    loader = getattr(getattr(module, "__spec__", None), "loader", None)
-    return type(loader).__module__.startswith("_pytest.") or module.__name__ == "__main__"
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ Every pytest run imports this module, so it imports neither the engine nor `sett
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .values import choice, number, parse_at, parse_dataset, parse_script, parse_signal, refuse, seconds
+from .values import choice, number, parse_at, parse_dataset, parse_script, parse_signal, refuse, seconds, switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,6 +34,8 @@ class Option(NamedTuple):
     in_marker: bool = False
     in_check: bool = False
     repeatable: bool = False
+    is_switch: bool = False
+    """Takes no value on the command line."""
 
     @property
     def flag(self) -> str:
@@ -163,6 +165,15 @@ OPTIONS = (
         "seconds after which no further trial is started; those left are skipped (default: no limit)",
     ),
     Option(
+        "explain",
+        "",
+        switch,
+        "say of each check, before anything is killed, which stages its pipeline has, what of them no checkpoint "
+        "holds, and how large their buffers can make one (a failure says by itself what may matter to it)",
+        False,
+        is_switch=True,
+    ),
+    Option(
         "isolation",
         "HOW",
         choice("fork", "spawn"),
@@ -202,14 +213,10 @@ def add_options(parser: pytest.Parser) -> None:
     """Registers the command line's options and the ini keys."""
     group = parser.getgroup(MARKER, "preemption safety of TensorFlow trainings")
     for option in OPTIONS:
-        group.addoption(
-            option.flag,
-            action="append" if option.repeatable else "store",
-            default=None,
-            dest=option.name,
-            metavar=option.metavar,
-            help=option.help,
-        )
+        form: dict[str, Any] = {"action": "append" if option.repeatable else "store", "metavar": option.metavar}
+        if option.is_switch:
+            form = {"action": "store_const", "const": True}
+        group.addoption(option.flag, default=None, dest=option.name, help=option.help, **form)
         if option.repeatable:
             parser.addini(option.name, f"default of {option.flag}, one a line", type="linelist", default=[])
         else:

@@ -13,6 +13,7 @@ from .state import without_trial
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from .engine.diagnosis import Diagnosis
     from .engine.model import Kill, KillSchedule, Verdict
     from .engine.runner import Trial
     from .options import Settings
@@ -81,10 +82,12 @@ class Reproduction:
         return f"{_quoted(selected)} --preempt-at={spelled}"
 
 
-def failure_message(trial: Trial, reproduction: Reproduction) -> str:
-    """What a failed check says: the verdict, the elements, how to see it again, where to look."""
+def failure_message(trial: Trial, reproduction: Reproduction, diagnosis: Diagnosis | None = None) -> str:
+    """What a failed check says: the verdict, the elements, where it comes from, how to see it again, where to look."""
     verdict = trial.verdict
     lines = [f"{verdict.outcome.value}: {verdict.reason}", *elements(verdict)]
+    if diagnosis is not None:
+        lines += diagnosis.lines()
     if trial.schedule is not None:
         lines.append(f"  killed:    {kills(trial.schedule)}")
     lines += [f"  note:      {note}" for note in verdict.notes]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from .engine import checker, ledger, worker
 from .engine.model import Ending, Kill, Kind, Ledger, Life, Verdict
 from .errors import PreemptionSafetyError, PreemptUsageError
-from .fixtures import pickled, script_argv
+from .fixtures import script_argv
+from .payload import pickled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -54,6 +54,7 @@ class Settings:
     timeout: Sourced[float]
     max_elements: Sourced[int]
     budget: Sourced[float | None]
+    explain: Sourced[bool]
     isolation: Sourced[Literal["fork", "spawn"]]
     dataset: Sourced[tuple[str, ...]]
     script: Sourced[tuple[str, ...]]

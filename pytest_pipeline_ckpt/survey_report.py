@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from .reporting import Reproduction, count, elements
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .engine.diagnosis import Diagnosis
     from .engine.every import Judged, Survey
 
 _MOST_GROUPS = 6
@@ -38,16 +40,29 @@ def outcomes(failures: Sequence[Judged]) -> str:
     return ", ".join(f"{name} {number}" for name, number in numbers.most_common())
 
 
-def survey_message(survey: Survey, reproduction: Reproduction) -> str:
-    """What a failed `every` says: each kind of failure with its first states, and how to see one again."""
+def told_groups(survey: Survey) -> list[list[Judged]]:
+    """The kinds of failure that are told one by one."""
+    return groups(survey.failures)[:_MOST_GROUPS]
+
+
+def survey_message(survey: Survey, reproduction: Reproduction, diagnoses: Sequence[Diagnosis | None] = ()) -> str:
+    """What a failed `every` says: each kind of failure with its first states, and how to see one again.
+
+    Args:
+        survey: what was found.
+        reproduction: how a schedule is run again.
+        diagnoses: of each of `told_groups`; one where the recorded run itself failed.
+    """
     verdict = survey.verdict
     lines = [f"{verdict.outcome.value}: {verdict.reason}"]
     lines += [f"  note:      {note}" for note in verdict.notes]
     if survey.failures:
         lines.append(f"  judged:    {survey_text(survey)}")
+    elif diagnoses and diagnoses[0] is not None:
+        lines += diagnoses[0].lines()
     found = groups(survey.failures)
-    for group in found[:_MOST_GROUPS]:
-        lines += _group(group, reproduction)
+    for group, diagnosis in itertools.zip_longest(told_groups(survey), diagnoses if survey.failures else ()):
+        lines += _group(group, reproduction, diagnosis)
     if len(found) > _MOST_GROUPS:
         rest = sum(len(group) for group in found[_MOST_GROUPS:])
         lines.append(f"  ... and {count(rest, 'state')} more that failed in {len(found) - _MOST_GROUPS} other ways")
@@ -76,12 +91,13 @@ def windows(group: Sequence[Judged]) -> list[list[Judged]]:
     return found
 
 
-def _group(group: Sequence[Judged], reproduction: Reproduction) -> list[str]:
+def _group(group: Sequence[Judged], reproduction: Reproduction, diagnosis: Diagnosis | None) -> list[str]:
     found = windows(group)
     first = found[0][0]
     number = count(len(group), "state") + (f" in {len(found)} windows" if len(found) > 1 else "")
     lines = [f"  {first.verdict.outcome.value}, {number}: {first.verdict.reason}"]
     lines += [f"  {element}" for element in elements(first.verdict)]
+    lines += [] if diagnosis is None else [f"  {line}" for line in diagnosis.lines()]
     for window in found[:2]:
         lines.append(f"    from:    {_where(window[0])}")
         if len(window) > 1:

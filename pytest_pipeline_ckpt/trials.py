@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .engine.checker import ReferenceFacts
-    from .engine.every import Extent
+    from .engine.diagnosis import Diagnosis
+    from .engine.every import Extent, Survey
     from .engine.model import KillSchedule, Verdict
-    from .engine.runner import Check
+    from .engine.runner import Check, Trial
     from .options import Settings
     from .reporting import Reproduction, Row
 
@@ -91,17 +92,19 @@ class ItemTrials:
             raise PreemptionSafetyError(
                 earlier.verdict,
                 message=f"{earlier}\n  note:      this trial failed before; a rerun cannot undo that",
+                diagnosis=earlier.diagnosis,
             )
         settings = settings_of(self._node, arguments=arguments)
         self._skip_repetition(settings)
         check = self._prepare(work(), settings)
         self._checks += 1
+        if settings.explain.value:
+            self._explain(check, settings)
         carry_out = self._trial_of if settings.every is None else self._survey_of
-        verdict, row, message = carry_out(check, settings)
+        verdict, row, error = carry_out(check, settings)
         self._node.stash.setdefault(ROWS, []).append(row)
-        if message is None:
+        if error is None:
             return verdict
-        error = PreemptionSafetyError(verdict, message=message)
         self._state.failures[key] = error
         raise error
 
@@ -125,17 +128,57 @@ class ItemTrials:
             directory=store.check_directory(self._state.directory, f"{self._test}#{self._checks}"),
         )
 
-    def _trial_of(self, check: Check, settings: Settings) -> tuple[Verdict, Row, str | None]:
-        """One schedule, live: the verdict, its row, and the message if it is not exact."""
+    def _trial_of(self, check: Check, settings: Settings) -> tuple[Verdict, Row, PreemptionSafetyError | None]:
+        """One schedule, live: the verdict, its row, and what is raised if it is not exact."""
         from . import reporting
 
         trial = check.trial(f"trial-{self._trial}", functools.partial(self._schedule, settings))
         self._tell_cost(check)
         row = reporting.row_of(trial.verdict, reporting.trial_text(trial))
-        message = None
-        if not trial.verdict.exact:
-            message = reporting.failure_message(trial, self._reproduction(settings))
-        return trial.verdict, row, message
+        if trial.verdict.exact:
+            return trial.verdict, row, None
+        diagnosis = self._diagnosis(check, trial)
+        message = reporting.failure_message(trial, self._reproduction(settings), diagnosis)
+        return trial.verdict, row, PreemptionSafetyError(trial.verdict, message=message, diagnosis=diagnosis)
+
+    def _explain(self, check: Check, settings: Settings) -> None:
+        """Says what the pipeline is made of; the same words for each trial, so they are said once."""
+        from .engine import runs
+        from .engine.diagnosis import Diagnostician, explained
+        from .engine.runner import Lived
+        from .reporting import count
+
+        if settings.every is not None:
+            reference = Lived(*runs.first_run(check))
+        else:
+            reference = Lived(check.reference()[0], check.reference_directory())
+        pipeline = Diagnostician(check, reference).walked()
+        test = self._test.removesuffix("[]")
+        if pipeline is None:
+            self._state.say(f"{test}: no iterator over a tf.data.Dataset was seen, so nothing is known of its pipeline")
+        else:
+            stages = count(len(pipeline.stages), "stage")
+            self._state.say("\n".join((f"{test}: the pipeline has {stages}", *explained(pipeline))))
+
+    @staticmethod
+    def _diagnosis(check: Check, trial: Trial) -> Diagnosis | None:
+        from .engine.diagnosis import Diagnostician
+        from .engine.runner import Lived
+
+        reference = Lived(check.reference()[0], check.reference_directory())
+        return Diagnostician(check, reference).diagnose(trial.verdict, trial.lives)
+
+    @staticmethod
+    def _diagnoses(check: Check, survey: Survey) -> list[Diagnosis | None]:
+        from .engine.diagnosis import Diagnostician
+        from .survey_report import told_groups
+
+        if survey.recorded is None:
+            return []
+        diagnostician = Diagnostician(check, survey.recorded)
+        if not survey.failures:
+            return [diagnostician.diagnose(survey.verdict, ())]
+        return [diagnostician.diagnose(group[0].verdict, group[0].lives) for group in told_groups(survey)]
 
     def _reproduction(self, settings: Settings) -> Reproduction:
         from . import reporting
@@ -171,8 +214,8 @@ class ItemTrials:
                 "minutes; --preempt-trials and --preempt-budget limit that"
             )
 
-    def _survey_of(self, check: Check, settings: Settings) -> tuple[Verdict, Row, str | None]:
-        """This item's share of every instant: the verdict, its row, and the message if it is not exact."""
+    def _survey_of(self, check: Check, settings: Settings) -> tuple[Verdict, Row, PreemptionSafetyError | None]:
+        """This item's share of every instant: the verdict, its row, and what is raised if it is not exact."""
         from . import reporting, survey_report
         from .engine.every import EveryInstant
 
@@ -188,7 +231,10 @@ class ItemTrials:
             progress.close()
         row = reporting.row_of(survey.verdict, survey_report.survey_text(survey))
         if not survey.verdict.exact:
-            return survey.verdict, row, survey_report.survey_message(survey, self._reproduction(settings))
+            diagnoses = self._diagnoses(check, survey)
+            message = survey_report.survey_message(survey, self._reproduction(settings), diagnoses)
+            first = diagnoses[0] if diagnoses else None
+            return survey.verdict, row, PreemptionSafetyError(survey.verdict, message=message, diagnosis=first)
         if survey.judged < survey.mine:
             pytest.skip(
                 f"{settings.budget.where}: {settings.budget.value:g} s are used up; {survey.judged} of "

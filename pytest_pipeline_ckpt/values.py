@@ -80,6 +80,16 @@ def seconds(*, zero: bool, remedy: str) -> Parse:
     return parse
 
 
+def switch(value: object, where: str) -> bool:
+    """On or off: Python's bool, or a word as ini files have them."""
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in words:
+        raise refuse(where, value, "is neither on nor off", f"give one of {', '.join(words)}")
+    return words[value.lower()]
+
+
 def choice(*choices: str) -> Parse:
     """The parser of one of some words."""
 

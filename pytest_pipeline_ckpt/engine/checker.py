@@ -103,6 +103,11 @@ def references_differ(references: Sequence[Life], *, elements_per_step: int | No
     return known.reason is None and _differ(_trace(first, references, [references[0]], known))
 
 
+def training_streams(reference: Life, *, elements_per_step: int | None = None) -> frozenset[str]:
+    """Keys of the streams with which the model advances; empty where that cannot be told."""
+    return frozenset(classify(index(reference), elements_per_step).rates)
+
+
 def reference_facts(reference: Life, *, elements_per_step: int | None = None) -> ReferenceFacts:
     """Where in a reference run a kill can land."""
     run = index(reference)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from . import crash_states, further_kills, power_loss, relocation, runs, store
 from .model import KillSchedule, Outcome, Scope, Verdict
 from .resuming import Resumer
-from .runner import Check, tails
+from .runner import Check, Lived, tails
 from .wording import count
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class Judged:
     verdict: Verdict
     directory: Path
     tails: tuple[str, ...] = ()
+    lives: tuple[Lived, ...] = ()
+    """The killed ones as they would have been, and the last one; none where it is exact."""
 
     @property
     def schedule(self) -> KillSchedule | None:
@@ -101,6 +103,7 @@ class Survey:
     failures: tuple[Judged, ...] = ()
     directory: Path = Path()
     tails: tuple[str, ...] = ()
+    recorded: Lived | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,8 @@ class EveryInstant:
         alone = self._check.judge([life], [life])
         directory = self._check.directory
         if not alone.exact:
-            return Survey(alone, directory=directory, tails=tails([("the recorded run", life)]))
+            printed = tails([("the recorded run", life)])
+            return Survey(alone, directory=directory, tails=printed, recorded=Lived(life, lived))
         ignored = runs.ignored_streams(self._check, life)
         self._run = runs.run_of(life, lived, ignored)
         if self._run.meta.blind:
@@ -230,26 +234,28 @@ class EveryInstant:
     def _first_kill(self, state: _State, directory: Path, place: Path) -> list[Judged]:
         """Resumes from a state; where the resumed life is to be killed again, from states of that, and so on."""
         again = self._extent.times > 1
-        killed, lived = [self._run.killed_at(state.instant)], directory / "life-2"
+        killed, lived = [Lived(self._run.killed_at(state.instant), self._run.directory)], directory / "life-2"
         verdict, life = self._resumer.resume(
-            self._run, state.instant, killed, lived, place, to_end=state.followed, record=again
+            self._run, state.instant, _lives(killed), lived, place, to_end=state.followed, record=again
         )
         following = []
         if again and verdict.exact:
             run = self._resumer.run_of(life, lived, place)
             following = self._further(run, state) if state.followed else self._drawn(run, state, 1)
         if not following:
-            return [self._judged(state, (state.instant,), verdict, directory, life)]
+            return [self._judged(state, (state.instant,), verdict, directory, [*killed, Lived(life, lived)])]
         chains = ((instant, directory / f"again-{number}") for number, instant in enumerate(following))
         return [self._further_kills(state, run, killed, instant, where, place) for instant, where in chains]
 
     def _further_kills(
-        self, state: _State, run: Run, killed: Sequence[Life], instant: Instant, directory: Path, place: Path
+        self, state: _State, run: Run, killed: Sequence[Lived], instant: Instant, directory: Path, place: Path
     ) -> Judged:
-        chosen, lives = [state.instant, instant], [*killed, run.killed_at(instant)]
+        chosen, lives = [state.instant, instant], [*killed, Lived(run.killed_at(instant), run.directory)]
         while True:
             last, lived = len(chosen) == self._extent.times, directory / f"life-{len(lives) + 1}"
-            verdict, life = self._resumer.resume(run, chosen[-1], lives, lived, place, to_end=False, record=not last)
+            verdict, life = self._resumer.resume(
+                run, chosen[-1], _lives(lives), lived, place, to_end=False, record=not last
+            )
             if last or not verdict.exact:
                 break
             run = self._resumer.run_of(life, lived, place)
@@ -257,8 +263,8 @@ class EveryInstant:
             if not following:
                 break
             chosen += following
-            lives.append(run.killed_at(chosen[-1]))
-        return self._judged(state, tuple(chosen), verdict, directory, life)
+            lives.append(Lived(run.killed_at(chosen[-1]), run.directory))
+        return self._judged(state, tuple(chosen), verdict, directory, [*lives, Lived(life, lived)])
 
     def _further(self, run: Run, state: _State) -> list[Instant]:
         """Each instant of a resume and its first save; a drawn one where it has none."""
@@ -269,9 +275,13 @@ class EveryInstant:
         return [] if drawn is None else [drawn]
 
     @staticmethod
-    def _judged(state: _State, chosen: tuple[Instant, ...], verdict: Verdict, directory: Path, life: Life) -> Judged:
-        printed = () if verdict.exact else tails([(f"life {len(chosen) + 1}", life)])
-        return Judged(state.number, state.position, chosen, verdict, directory, printed)
+    def _judged(
+        state: _State, chosen: tuple[Instant, ...], verdict: Verdict, directory: Path, lives: Sequence[Lived]
+    ) -> Judged:
+        if verdict.exact:
+            return Judged(state.number, state.position, chosen, verdict, directory)
+        printed = tails([(f"life {len(chosen) + 1}", lives[-1].life)])
+        return Judged(state.number, state.position, chosen, verdict, directory, printed, tuple(lives))
 
     def _concluded(self, found: _Found, alone: Verdict, instants: Sequence[tuple[int, Instant]], mine: int) -> Survey:
         run = self._run
@@ -291,7 +301,12 @@ class EveryInstant:
         return Survey(
             *(_verdict(found, notes, power=self._extent.power), len(run.timeline.elements), known, len(instants), mine),
             *(self._extent.times, found.judged, found.sequences, tuple(found.failures), self._check.directory),
+            recorded=Lived(run.life, run.directory),
         )
+
+
+def _lives(lived: Sequence[Lived]) -> list[Life]:
+    return [one.life for one in lived]
 
 
 def _verdict(found: _Found, notes: Sequence[str], *, power: bool) -> Verdict:

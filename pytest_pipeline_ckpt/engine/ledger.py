@@ -57,7 +57,7 @@ class LedgerWriter:
 
     def __init__(self, directory: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._directory = directory
+        self.directory = directory
         self._records = os.open(directory / LEDGER, flags, 0o644)
         self._streams = os.open(directory / STREAMS, flags, 0o644)
         self._previews = os.open(directory / PREVIEWS, flags, 0o644)
@@ -73,7 +73,7 @@ class LedgerWriter:
 
     def opaque(self, component: str) -> None:
         """Names the component of an element that cannot be fingerprinted."""
-        (self._directory / OPAQUE).write_text(component)
+        (self.directory / OPAQUE).write_text(component)
 
     def element(
         self, stream: int, iterator: int, value: int, *, rows_digest: int, rows: int, preview: bytes, flags: int = 0

@@ -73,6 +73,8 @@ class TappedIterator:
     source: Source
     leaves: Callable[[Any], Iterable[Any]] | None = None
     """Of `elements.dense_leaves`; one line of code may make iterators of several specs."""
+    number: int | None = None
+    """Among the iterators of the life; None: it was seen only when an element left it."""
     ordinal: int = -1
     """Given with its first record: frameworks make iterators that nobody ever reads."""
     taken: int = 0
@@ -85,15 +87,19 @@ class TappedIterator:
         return self.taken % STEPS_EVERY == 0 or in_life < STEPS_FIRST or self.restores != restores or self.ended
 
 
-def where() -> tuple[str, str]:
-    """Key and label of the code that is running: the user's frames, without frameworks and the standard library."""
+def where(frame: FrameType | None = None) -> tuple[str, str]:
+    """Key and label of the code that is running: the user's frames, without frameworks and the standard library.
+
+    Args:
+        frame: the innermost that counts; None: the caller's.
+    """
     frames: list[Any] = []
     installed: list[Any] = []
     role = ""
-    frame: FrameType | None = sys._getframe(1)
+    frame = frame or sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != _BELOW_THE_USER:
         code = frame.f_code
-        if _is_users(code.co_filename):
+        if is_users(code.co_filename):
             found = installed if _is_installed(code.co_filename) else frames
             found.append((code.co_filename, frame.f_lineno, code.co_name))
         elif code.co_name == _NO_PIPELINE:
@@ -112,7 +118,8 @@ def where() -> tuple[str, str]:
     return (f"{key} ({role})", f"{label} ({role})") if role else (key, label)
 
 
-def _is_users(path: str) -> bool:
+def is_users(path: str) -> bool:
+    """Whether a code's file is the user's, or of a package that is neither a framework nor the standard library."""
     if path.startswith("<frozen ") or path.startswith(_FRAMEWORK) or any(map(path.__contains__, _FRAMEWORK_PACKAGES)):
         return False
     return not os.path.basename(path).startswith("__autograph_generated_file")
@@ -128,6 +135,8 @@ class Recorder:
     def __init__(self, writer: LedgerWriter, gate: Gate, steps: Steps) -> None:
         self.steps = steps
         self.in_life = 0
+        self.begins: Callable[[TappedIterator], None] = lambda _: None
+        """Called when the first element is taken of an iterator."""
         self._writer = writer
         self._gate = gate
         self._in_child = False
@@ -230,7 +239,8 @@ class Recorder:
         if iterator.ordinal < 0:
             iterator.ordinal = source.iterators
             source.iterators += 1
+            self.begins(iterator)
         return source.stream
 
 
-__all__ = ["Gate", "Recorder", "Source", "TappedIterator"]
+__all__ = ["Gate", "Recorder", "Source", "TappedIterator", "is_users", "where"]

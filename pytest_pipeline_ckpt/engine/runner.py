@@ -52,6 +52,14 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
+class Lived:
+    """A life that was judged, and its directory."""
+
+    life: Life
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """A trial that was carried out."""
 
@@ -61,6 +69,7 @@ class Trial:
     directory: Path
     tails: tuple[str, ...] = ()
     """For each life that did not end as planned: its number, status and last output."""
+    lives: tuple[Lived, ...] = ()
 
 
 class Engine:
@@ -95,6 +104,7 @@ class Engine:
         ignored: frozenset[str] = frozenset(),
         record: Path | None = None,
         op: int | None = None,
+        stages: Mapping[str, Any] | None = None,
     ) -> TrainingProcess:
         """Starts one life, in the server of `slot`: lives that must differ like real restarts get different slots."""
         model_dir.mkdir(parents=True, exist_ok=True)
@@ -109,6 +119,7 @@ class Engine:
             ignored=sorted(ignored),
             record=None if record is None else str(record),
             op=op,
+            stages=None if stages is None else dict(stages),
             task=workload.task,
             arguments=_filled(workload.arguments, model_dir),
         )
@@ -221,6 +232,9 @@ def live(
                     process.release(until=until)
             elif event == "late" and preemption is not None:
                 preemption.late()
+            elif event == "late":
+                ending = Ending.STOPPED
+                process.kill()
             elif event == "hung":
                 ending, stacks = Ending.HUNG, process.dump_stacks()
                 process.kill()
@@ -306,7 +320,11 @@ class Check:
             start = time.monotonic()  # not before: the server may have had to import TensorFlow first
             return live(process, self.conditions), time.monotonic() - start
 
-        return store.shared_life(self.directory / f"reference-{number}", run)
+        return store.shared_life(self.reference_directory(number), run)
+
+    def reference_directory(self, number: int = 0) -> Path:
+        """Where the `number`-th reference run is."""
+        return self.directory / f"reference-{number}"
 
     def trial(self, name: str, schedule: Callable[[checker.ReferenceFacts], KillSchedule]) -> Trial:
         """Runs the lives that `schedule` asks for, and judges them.
@@ -335,7 +353,8 @@ class Check:
         if verdict.exact:
             shutil.rmtree(directory / store.RUN, ignore_errors=True)
         named = [(f"life {number}", life) for number, life in enumerate(lives, 1)]
-        return Trial(verdict, planned, directory, () if verdict.exact else tails(named))
+        lived = tuple(Lived(life, _life_directory(directory, number)) for number, life in enumerate(lives, 1))
+        return Trial(verdict, planned, directory, () if verdict.exact else tails(named), lived)
 
     def _lives(self, directory: Path, schedule: KillSchedule, *, ignored: frozenset[str]) -> list[Life]:
         lives: list[Life] = []
@@ -343,7 +362,7 @@ class Check:
             of_the_life = kill is not None and kill.element == 0 and kill.op is not None
             process = self.engine.start(
                 self.workload,
-                directory / f"life-{number + 1}",
+                _life_directory(directory, number + 1),
                 store.model_directory(directory / store.RUN),
                 slot=number % 2,
                 until=None if kill is None or of_the_life else kill.element,
@@ -393,7 +412,7 @@ class Check:
     def reference_model_dir(self, number: int) -> Path:
         """Where the `number`-th reference run left its checkpoints."""
         self.reference(number)
-        return store.model_directory(_reference_run(self.directory / f"reference-{number}"))
+        return store.model_directory(_reference_run(self.reference_directory(number)))
 
     def _weights(self, directory: Path, left: Path, right: Path) -> dict[str, Any]:
         result = directory / "weights.json"
@@ -410,6 +429,11 @@ class Check:
             raise WorkerError(f"comparing the weights failed ({life.status}):\n{life.stderr_tail}")
         found: dict[str, Any] = json.loads(result.read_text())
         return found
+
+
+def _life_directory(trial: Path, number: int) -> Path:
+    """Where the `number`-th life of a trial is, counted from 1."""
+    return trial / f"life-{number}"
 
 
 def _reference_run(directory: Path) -> Path:
@@ -433,4 +457,4 @@ def tails(lives: list[tuple[str, Life]]) -> tuple[str, ...]:
     )
 
 
-__all__ = ["Check", "Conditions", "Engine", "Trial", "Workload", "live", "tails"]
+__all__ = ["Check", "Conditions", "Engine", "Lived", "Trial", "Workload", "live", "tails"]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 from tensorflow.core.framework import resource_handle_pb2
 from tensorflow.python.client import session as session_lib
-from tensorflow.python.data.ops import iterator_ops
+from tensorflow.python.data.ops import dataset_ops, iterator_ops
 from tensorflow.python.eager import context
 from tensorflow.python.eager.polymorphic_function import polymorphic_function
 from tensorflow.python.framework import ops
@@ -33,6 +33,7 @@ from . import elements
 from .model import UNKNOWN_STEP, Kind
 from .recorder import Gate, Recorder, Source, TappedIterator
 from .steps import Patches, Steps
+from .witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,9 +85,14 @@ class Tap:
         self._recorder = Recorder(writer, gate, self._steps)
         self._patches = Patches()
         self._handles: dict[bytes, TappedIterator] = {}
+        self.witness = Witness(writer.directory, self._handles)
+        self._recorder.begins = self.witness.began
+        self.witness.elements = lambda: self._recorder.in_life
         self._session_step: int | None = None
         self._call_step: int | None = None
         self._reads_before_calls = step is not None
+        self._initialised_over: Any = None
+        """The dataset over which a v1 iterator is just being made."""
 
     def finish(self, stood: Callable[[], int] = lambda: UNKNOWN_STEP) -> None:
         """Writes DONE: the training code has returned by itself.
@@ -107,9 +113,11 @@ class Tap:
         """Wraps the points where elements leave iterators."""
         owned, v1 = iterator_ops.OwnedIterator, iterator_ops.Iterator
         self._steps.install(self._patches)
+        self.witness.install(self._patches)
         self._patches.wrap(owned, "__init__", self._owned_init)
         self._patches.wrap(owned, "_next_internal", self._owned_next)
         self._patches.wrap(owned, "get_next_as_optional", self._owned_optional)
+        self._patches.wrap(dataset_ops.DatasetV1, "_make_initializable_iterator", self._initializable)
         self._patches.wrap(v1, "__init__", self._v1_init)
         self._patches.wrap(v1, "get_next", self._v1_next)
         self._patches.wrap(v1, "get_next_as_optional", self._v1_next)
@@ -127,7 +135,9 @@ class Tap:
                 source = self._recorder.source(iterator.element_spec)
                 iterator._preempt_source = source
                 if context.executing_eagerly():
-                    self._register(iterator, TappedIterator(source, elements.dense_leaves(iterator.element_spec)))
+                    known = TappedIterator(source, elements.dense_leaves(iterator.element_spec))
+                    self._register(iterator, known)
+                    self.witness.made(known, source, dataset)
 
         return __init__
 
@@ -230,6 +240,16 @@ class Tap:
 
     # v1 iterators and sessions.
 
+    def _initializable(self, original: Any) -> Any:
+        def _make_initializable_iterator(dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            self._initialised_over = dataset
+            try:
+                return original(dataset, *args, **kwargs)
+            finally:
+                self._initialised_over = None
+
+        return _make_initializable_iterator
+
     def _v1_init(self, original: Any) -> Any:
         def __init__(iterator: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it replaces one
             original(iterator, *args, **kwargs)
@@ -238,6 +258,7 @@ class Tap:
             if not _in_session() or "FromStringHandle" in resource.op.type:
                 return
             known = TappedIterator(source, elements.dense_leaves(iterator.element_spec))
+            self.witness.made(known, source, self._initialised_over)
             iterator._preempt_iterator = known
             graph = _known_of(resource.graph)
             graph.iterators[resource.name] = known

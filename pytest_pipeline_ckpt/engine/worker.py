@@ -63,6 +63,9 @@ class Spec:
     """The directory whose file operations are recorded; None: nothing is."""
     op: int | None
     """The supervisor holds the life before this restore-visible operation (from 1)."""
+    stages: dict[str, Any] | None
+    """Nothing is trained, but the pipeline's stages are read alone; see `stage_walk`. `mode` (`record` or `resume`),
+    `directory`, `lenient`, and `streams`, the keys of the iterators at which that may happen, empty: at the first."""
     task: str
     """`training`: the payload's function, `dataset`: our trainer over it, `script`, or `weights`."""
     arguments: dict[str, Any]
@@ -182,6 +185,8 @@ def _run(spec: Spec, connection: socket.socket) -> int:
     gate = Gate(connection, writer, until=spec.until, cap=spec.max_elements, ignored=spec.ignored)
     _keep_generated_code_in(directory)
     installed = tap.install(writer, gate, step=payload["step"])
+    if spec.stages is not None:
+        _walk_instead(spec.stages, installed)
     try:
         _train(spec, payload["function"])
     except SystemExit as stop:
@@ -190,6 +195,30 @@ def _run(spec: Spec, connection: socket.socket) -> int:
             return code
     installed.finish(functools.partial(trainers.saved_step, spec.model_dir))
     return 0
+
+
+def _walk_instead(stages: dict[str, Any], installed: Any) -> None:
+    """Goes through the stages of the pipeline over which the training makes its iterator, and ends the life there."""
+    from . import stage_results, stage_walk
+    from .stages import remember_calls
+    from .steps import Patches
+
+    patches = Patches()
+    remember_calls(patches)
+
+    def made(key: str, dataset: Any) -> None:
+        if stages["streams"] and key not in stages["streams"]:
+            return
+        patches.undo()
+        installed.uninstall()
+        try:
+            walk = stage_walk.Walk(dataset, Path(stages["directory"]), lenient=stages["lenient"])
+            getattr(walk, stages["mode"])()
+        except BaseException:
+            Path(stages["directory"], stage_results.FAILED).write_text(traceback.format_exc())
+        _leave(0)
+
+    installed.witness.on_made = made
 
 
 def _keep_generated_code_in(directory: Path) -> None:

@@ -83,6 +83,7 @@ def test_defaults(make_config: MakeConfig) -> None:
         timeout=Sourced(60.0, "default"),
         max_elements=Sourced(1_000_000, "default"),
         budget=Sourced(None, "default"),
+        explain=Sourced(False, "default"),
         isolation=Sourced("fork", "default"),
         dataset=Sourced((), "default"),
         script=Sourced((), "default"),
