@@ -153,7 +153,9 @@ class Walk:
         self._options = dataset.options()
         in_session = not context.executing_eagerly()
         if in_session and lenient and self._options.experimental_external_state_policy is None:
-            self._options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+            ignoring = tf.data.Options()
+            ignoring.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+            self._options = self._options.merge(ignoring)
         self._stages = stages_of(dataset)
         self._facts = [facts(stage, self._options) for stage in self._stages]
         self._directory = directory
