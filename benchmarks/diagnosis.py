@@ -3,7 +3,8 @@
     python benchmarks/diagnosis.py [NAME...]
 
 The faults are those of `tests/support/faults.py`. For each: the verdict, the stage that is named, the reason, and the
-seconds from the failed trial to the diagnosis. With no NAME all of them, and a count of those that are right.
+seconds from the failed trial to the diagnosis. With no NAME all of them, and a count of those that are right. Below it,
+each reason in words, with its remedy.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def main() -> None:
         finally:
             engine.close()
     print(f"{sum(right)} of {len(right)} right ({sum(right) / len(right):.0%})")
+    for cause in dict.fromkeys(FAULTS[name].cause for name in names):
+        print(f"{cause.name}\n  why:    {cause.advice.reason}\n  remedy: {cause.advice.remedy}")
 
 
 if __name__ == "__main__":

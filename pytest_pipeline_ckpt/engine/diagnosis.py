@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import linecache
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     from .runner import Check, Lived
     from .stage_results import PipelineResult, StageResult
 
-SECONDS = 20.0
-"""A life that reads stages is ended after that, and what it has found until then is used."""
+STUCK = 20.0
+"""Seconds without any output after which a life that reads stages is stuck: it ends by itself before."""
 LARGE_MB = 16
 """A buffer is mentioned when it can make a checkpoint so much larger."""
 _WALK = "stages"
@@ -45,6 +44,7 @@ _OF_THE_INPUT = frozenset(
         Outcome.RESTARTED,
         Outcome.INCOMPLETE,
         Outcome.CRASHED,
+        Outcome.HUNG,
         Outcome.FLAKY,
     }
 )
@@ -103,7 +103,7 @@ class Diagnostician:
         pipeline = self.walked()
         if failed := self._failed():
             return Diagnosis(f"not known: looking at the stages of the pipeline failed: {failed}")
-        if verdict.outcome is Outcome.CRASHED:
+        if verdict.outcome in (Outcome.CRASHED, Outcome.HUNG):
             return None if pipeline is None else self._of_crash(verdict, lives, pipeline) or self._of_stage(pipeline)
         if verdict.outcome is Outcome.FLAKY:
             return None if pipeline is None else self._of_stage(pipeline) or self._of_order(pipeline)
@@ -146,8 +146,10 @@ class Diagnostician:
                 "lenient": self._reference.life.ending is not Ending.CRASHED,
             },
         )
-        process.deadline = time.monotonic() + SECONDS
-        live(process, self._check.conditions, watch=lambda _: None)
+        patience = min(STUCK, self._check.conditions.timeout)
+        life = live(process, dataclasses.replace(self._check.conditions, timeout=patience), watch=lambda _: None)
+        if life.ending is Ending.HUNG and mode == "resume":
+            (directory / stage_results.HUNG).write_text(f"{patience:g} s")
 
     def _of_crash(self, verdict: Verdict, lives: Sequence[Lived], pipeline: PipelineResult) -> Diagnosis | None:
         """A cache that was being filled when the life before was killed."""

@@ -232,9 +232,6 @@ def live(
                     process.release(until=until)
             elif event == "late" and preemption is not None:
                 preemption.late()
-            elif event == "late":
-                ending = Ending.STOPPED
-                process.kill()
             elif event == "hung":
                 ending, stacks = Ending.HUNG, process.dump_stacks()
                 process.kill()

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     Values = npt.NDArray[np.uint64]
 
-PIPELINE, RECORDED, RESUMED, FAILED = "pipeline.jsonl", "recorded.jsonl", "resumed.jsonl", "failed.txt"
+PIPELINE, RECORDED, RESUMED = "pipeline.jsonl", "recorded.jsonl", "resumed.jsonl"
+FAILED, HUNG = "failed.txt", "hung.txt"
+PLACES = (3, 17, 90, 450)
+"""After so many elements of a stage its iterator is saved, where it has so many: most faults show at the first."""
 _SHORT = 160
 
 
@@ -105,10 +108,16 @@ def read(directory: Path) -> PipelineResult | None:
             found = {"row": row, "read": first["read"], **_compared(directory, number, first, second)}
             if first["error"] is not None and (first["error"]["when"] == "save" or number in unreadable):
                 found["fault"] = _failed(first["error"], first["read"])
+        if number == len(resumed) and (directory / HUNG).exists():
+            found["fault"] = Fault("read", f"restored in a new process, it is stuck: {_nothing(directory)}")
         stages.append(StageResult(**facts, **_sized(found, number, recorded, known)))
     options = looked[0]["options"]
     finished = len(resumed) == len(known)
     return PipelineResult(tuple(stages), options["symbolic"], options["policy"], finished)
+
+
+def _nothing(directory: Path) -> str:
+    return f"no element and no end for {(directory / HUNG).read_text()}"
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -209,7 +218,9 @@ def _sized(
 
 __all__ = [
     "FAILED",
+    "HUNG",
     "PIPELINE",
+    "PLACES",
     "RECORDED",
     "RESUMED",
     "Fault",

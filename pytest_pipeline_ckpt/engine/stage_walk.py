@@ -25,7 +25,7 @@ from tensorflow.python.eager import context
 
 from . import elements
 from .fingerprint import fingerprint
-from .stage_results import PIPELINE, RECORDED, RESUMED
+from .stage_results import PIPELINE, PLACES, RECORDED, RESUMED
 from .stages import facts, stages_of
 
 if TYPE_CHECKING:
@@ -34,12 +34,10 @@ if TYPE_CHECKING:
     from .fingerprint import Component
     from .stages import Stage
 
-PLACES = (3, 17, 90, 450)
-"""After so many elements of a stage its iterator is saved, where it has so many: most faults show at the first."""
 MOST, LEAST = 4000, 60
 """Elements of a stage that are read at most; and at least, however long that takes."""
-SECONDS = 0.4
-"""So long a stage is read at most, once it has given the least: ten stages are to be known in less than 20 s."""
+SECONDS, SECONDS_IN_ALL = 0.4, 15.0
+"""So long a stage is read at most, once it has given the least; and so long a life goes on: then it has seen enough."""
 _FRESH = 200
 
 
@@ -159,6 +157,7 @@ class Walk:
         self._stages = stages_of(dataset)
         self._facts = [facts(stage, self._options) for stage in self._stages]
         self._directory = directory
+        self._until = time.monotonic() + SECONDS_IN_ALL
         self._caches = FileCaches([fact["keeps"] for fact in self._facts if fact["keeps"] not in (None, "memory")])
         self._reader: type[EagerReader | SessionReader] = SessionReader if in_session else EagerReader
 
@@ -174,9 +173,9 @@ class Walk:
         """The first life."""
         self._look()
         for number, stage in enumerate(self._stages):
-            begun = time.monotonic()
             found = self._recorded(number, stage)
-            found["seconds"] = time.monotonic() - begun
+            if self._late:
+                return
             _append(self._directory / RECORDED, {"number": number, **found})
             self._caches.put_away(self._directory / f"{number}-cache")
 
@@ -196,7 +195,14 @@ class Walk:
                 if read.error is not None:
                     errors[str(place)] = read.error
                 self._caches.put_away(self._directory / f"{number}-from-{place}-cache")
+            if self._late:
+                return
             _append(self._directory / RESUMED, {"number": number, "errors": errors})
+
+    @property
+    def _late(self) -> bool:
+        """Whether the time is up: a stage that was not read as far as it should is not told of."""
+        return time.monotonic() > self._until
 
     def _path(self, number: int, what: str = "") -> Path:
         return self._directory / f"{number}{what}.npy"
@@ -215,7 +221,7 @@ class Walk:
             return {"read": 0, "ended": False, "opaque": False, "saved": [], "bytes": 0, "error": _told(error, "read")}
         until: float | None = None
         while len(read.values) < MOST and (len(read.values) < LEAST or until is None or time.monotonic() < until):
-            if not read.take(reader):
+            if self._late or not read.take(reader):
                 break
             until = until or time.monotonic() + SECONDS  # the first element may take a while, which says nothing
             if len(read.values) in PLACES:
@@ -238,10 +244,9 @@ class Walk:
             return _Read(_told(error, "restore"))
         return self._read(reader, most)
 
-    @staticmethod
-    def _read(reader: Reader, most: int) -> _Read:
+    def _read(self, reader: Reader, most: int) -> _Read:
         read = _Read()
-        while len(read.values) < most and read.take(reader):
+        while len(read.values) < most and not self._late and read.take(reader):
             pass
         return read
 
@@ -286,4 +291,4 @@ def _append(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-__all__ = ["LEAST", "MOST", "PLACES", "Walk"]
+__all__ = ["LEAST", "MOST", "Walk"]

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_pipeline_ckpt.engine.stage_results import (
+    HUNG,
     PIPELINE,
     RECORDED,
     RESUMED,
@@ -140,6 +141,18 @@ def test_walk_that_ended_early(tmp_path: Path) -> None:
     walked.recorded(0, range(6))
     walked.resumed(0, range(6), range(3, 6))
     assert read(tmp_path) == PipelineResult((stage(0), stage(1, read=0, compared=False)), finished=False)
+
+
+def test_stage_in_which_the_walk_was_stuck(tmp_path: Path) -> None:
+    """A stage that gives neither an element nor an end when it is restored is guilty."""
+    walked = Walked(tmp_path, 2)
+    for number in range(2):
+        walked.recorded(number, range(6))
+    walked.resumed(0, range(6), range(3, 6))
+    (tmp_path / HUNG).write_text("20 s")
+    words = "restored in a new process, it is stuck: no element and no end for 20 s"
+    stuck = stage(1, compared=False, fault=Fault("read", words))
+    assert read(tmp_path) == PipelineResult((stage(0), stuck), finished=False)
 
 
 def test_no_pipeline_was_seen(tmp_path: Path) -> None:
