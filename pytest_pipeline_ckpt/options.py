@@ -169,7 +169,8 @@ OPTIONS = (
         "",
         switch,
         "say of each check, before anything is killed, which stages its pipeline has, what of them no checkpoint "
-        "holds, and how large their buffers can make one (a failure says by itself what may matter to it)",
+        "holds, and how large their buffers can make one (default: off; a failure says by itself what may matter "
+        "to it)",
         False,
         is_switch=True,
     ),

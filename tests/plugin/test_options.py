@@ -162,6 +162,7 @@ def test_every_option_has_every_session_source(make_config: MakeConfig) -> None:
         "timeout": ("1.5", 1.5),
         "max_elements": ("1000", 1000),
         "budget": ("30", 30.0),
+        "explain": ("yes", True),
         "isolation": ("spawn", "spawn"),
         "dataset": ("pkg.input:make", ("pkg.input:make",)),
         "script": ("train.py {model_dir}", ("train.py {model_dir}",)),
@@ -169,9 +170,8 @@ def test_every_option_has_every_session_source(make_config: MakeConfig) -> None:
     assert list(values) == [option.key for option in OPTIONS]
     for option in OPTIONS:
         text, meaning = values[option.key]
-        assert getattr(resolve(make_config(f"{option.flag}={text}"), env={}), option.key) == Sourced(
-            meaning, option.flag
-        )
+        given = option.flag if option.is_switch else f"{option.flag}={text}"
+        assert getattr(resolve(make_config(given), env={}), option.key) == Sourced(meaning, option.flag)
         assert getattr(resolve(make_config(), env={option.variable: text}), option.key) == Sourced(
             meaning, f"environment {option.variable}"
         )
@@ -420,7 +420,7 @@ def test_table() -> None:
     assert CHECK_KEYWORDS == ("at", "times", "signal", "grace", "order", "timeout", "max_elements")
     assert MARKER_LINE.startswith("preempt(at=, trials=, times=, states=, loss=, signal=, grace=, order=, timeout=): ")
     for option in OPTIONS:
-        words: dict[object, str] = {None: "", (): "none", 1_000_000: "1,000,000"}
+        words: dict[object, str] = {None: "", (): "none", False: "off", 1_000_000: "1,000,000"}
         shown = words.get(option.default, str(option.default).removesuffix(".0"))
         assert f"(default: {shown}" in option.help
         assert option.help.endswith(")")
@@ -432,7 +432,7 @@ def test_help(pytester: pytest.Pytester) -> None:
         "from pytest_pipeline_ckpt import options\ndef pytest_addoption(parser):\n    options.add_options(parser)\n"
     )
     result = pytester.runpytest_inprocess("-p", "no:preempt", "--help")
-    lines = [f"*{option.flag}={option.metavar}*" for option in OPTIONS]
+    lines = [f"*{option.flag}{'' if option.is_switch else f'={option.metavar}'}*" for option in OPTIONS]
     result.stdout.fnmatch_lines(lines)
     result.stdout.fnmatch_lines([f"*{option.name} (*" for option in OPTIONS])
 
