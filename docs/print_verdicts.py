@@ -219,7 +219,8 @@ def blocks() -> dict[str, str]:
 
 def page(printed: dict[str, str]) -> str:
     """The page; `printed` has what pytest printed for each verdict."""
-    parts = [HEAD]
+    table = [f"| [`{name}`](#{name}) | {section.meaning} |\n" for name, section in SECTIONS.items()]
+    parts = [HEAD, "\n| verdict | |\n|---|---|\n", *table]
     for name, section in SECTIONS.items():
         parts.append(f"\n## {name}\n\n{section.meaning}\n\n*The mistake.* {section.mistake}\n")
         if name == "exact":
