@@ -1,7 +1,8 @@
 """The known faults of TensorFlow 2.15's hook, reproduced, and the same with ours: `python benchmarks/hook_faults.py`.
 
-Needs TensorFlow 2.15 (`tf.estimator`). Prints the table of docs/hook.md. Each row is one training with `tf.estimator`,
-really killed; "exact" means that every step of every life was trained on the element of a run that nobody killed.
+Needs TensorFlow 2.15 (`tf.estimator`). Prints the table of docs/pages/hook.md. Each row is one training with
+`tf.estimator`, really killed; "exact" means that every step of every life was trained on the element of a run that
+nobody killed.
 """
 
 from __future__ import annotations

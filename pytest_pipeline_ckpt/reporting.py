@@ -99,10 +99,15 @@ def failure_message(trial: Trial, reproduction: Reproduction, diagnosis: Diagnos
 
 
 def elements(verdict: Verdict) -> list[str]:
-    """The elements that went wrong, one a line."""
-    return [
-        f"  #{number} {preview}" for span in verdict.spans for number, preview in enumerate(span.previews, span.first)
-    ]
+    """The elements that went wrong, one a line; `...` stands for the rest of a range."""
+    mixed = len({span.what for span in verdict.spans}) > 1
+    lines = []
+    for span in verdict.spans:
+        fate = f" {span.what}:" if mixed else ""
+        lines += [f"  #{number}{fate} {preview}" for number, preview in enumerate(span.previews, span.first)]
+        if 0 < len(span.previews) <= span.last - span.first:
+            lines.append("  ...")
+    return lines
 
 
 def _quoted(word: str) -> str:

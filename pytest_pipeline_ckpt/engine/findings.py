@@ -8,7 +8,7 @@ import numpy as np
 
 from .model import Outcome
 from .survival import Difference, Finding, Piece, compare, find_shift, first_difference, joined
-from .wording import MOST_PREVIEWS, count, positions_text, ranges, spans, were
+from .wording import MOST_RANGES, count, positions_text, ranges, spans, were
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,17 +56,15 @@ def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:
             "pipeline at element 0, and "
             f"the model had resumed at step {piece.track.step}, element {piece.start}"
         )
-        return Finding(
-            Outcome.RESTARTED, piece.life, reason, spans("twice", found, lane.track, 0, budget=MOST_PREVIEWS)
-        )
+        return Finding(Outcome.RESTARTED, piece.life, reason, spans("twice", found, lane.track, 0))
     if shift < 0:
         found = [(place, piece.start - 1)]
         fate, how = "trained twice", f"{far} behind"
-        made = spans("twice", found, lane.track, 0, budget=MOST_PREVIEWS)
+        made = spans("twice", found, lane.track, 0)
     else:
         found = [(piece.start, place - 1)]
         fate, how = "never trained", f"{far} ahead of"
-        made = spans("lost", found, lane.track, 0, budget=MOST_PREVIEWS)
+        made = spans("lost", found, lane.track, 0)
     reason = f"{positions_text(found)} {were(found)} {fate}: the pipeline resumed {how} the model ({where})"
     return Finding(Outcome.MISALIGNED, piece.life, reason, made)
 
@@ -81,7 +79,7 @@ def _ahead_of_all(lane: Lane, piece: Piece) -> Finding:
     common = max(0, min(len(ours), len(right) - piece.start))
     if common and np.array_equal(right[piece.start : piece.start + common], ours[:common]):
         found = [(piece.before, piece.start - 1)]
-        made = spans("lost", found, lane.track, 0, budget=MOST_PREVIEWS)
+        made = spans("lost", found, lane.track, 0)
         return Finding(
             Outcome.MISALIGNED, piece.life, f"{reason}: {positions_text(found)} {were(found)} never trained", made
         )
@@ -102,7 +100,7 @@ def _first_life(lane: Lane, piece: Piece, references: int) -> Finding:
     else:
         against = "from the reference run: the pipeline differs from run to run"
     reason = f"life {piece.life}, which had nothing to resume from, differs at {positions_text(found)} {against}"
-    return Finding(Outcome.CHANGED, piece.life, reason, spans("changed", found, piece.track, 0, budget=MOST_PREVIEWS))
+    return Finding(Outcome.CHANGED, piece.life, reason, spans("changed", found, piece.track, 0))
 
 
 def _first_pass(piece: Piece) -> int:
@@ -134,14 +132,14 @@ def _as_multiset(lane: Lane, piece: Piece, history: UintArray, right: UintArray,
         reason = (
             f"{positions_text(found)}, trained in {life}, {were(found)} not in the reference run: the content changed"
         )
-        made = spans("changed", found, piece.track, piece.start, budget=MOST_PREVIEWS)
+        made = spans("changed", found, piece.track, piece.start)
         return Finding(Outcome.CHANGED, piece.life, reason, made)
     if len(difference.lost) or len(difference.twice):
         return _lost_or_twice(lane, piece, difference)
     common = min(len(history), len(right))
     found = ranges(np.flatnonzero(history[:common] != right[:common]))
     reason = f"{positions_text(found)} came in another order in {life}"
-    made = spans("reordered", found, lane.track, 0, budget=MOST_PREVIEWS)
+    made = spans("reordered", found, lane.track, 0)
     return Finding(Outcome.REORDERED, piece.life, reason, made)
 
 
@@ -149,9 +147,8 @@ def _lost_or_twice(lane: Lane, piece: Piece, difference: Difference) -> Finding:
     lost, twice = ranges(difference.lost), ranges(difference.twice)
     words = [f"{positions_text(lost)} {were(lost)} never trained"] if lost else []
     words += [f"{positions_text(twice)} {were(twice)} trained twice"] if twice else []
-    made = spans("lost", lost, lane.track, 0, budget=MOST_PREVIEWS)
-    left = MOST_PREVIEWS - sum(len(span.previews) for span in made)
-    made += spans("twice", twice, lane.track, 0, budget=left)
+    made = spans("lost", lost, lane.track, 0)
+    made += spans("twice", twice, lane.track, 0, shown=MOST_RANGES - len(made))
     outcome = Outcome.LOST if lost else Outcome.DUPLICATED
     return Finding(outcome, piece.life, f"{', and '.join(words)}, after life {piece.life} resumed", made)
 
@@ -164,7 +161,7 @@ def _overrun(lane: Lane, piece: Piece) -> Finding:
         "because the reference run "
         f"took {count(right, 'element')}"
     )
-    made = spans("extra", found, piece.track, piece.start, budget=MOST_PREVIEWS)
+    made = spans("extra", found, piece.track, piece.start)
     return Finding(Outcome.OVERRUN, piece.life, reason, made)
 
 
@@ -176,5 +173,5 @@ def _incomplete(lane: Lane, pieces: Sequence[Piece], total: int) -> Finding:
     else:
         fate = f"{positions_text(found)} {were(found)} never trained"
         reason = f"training ended after {count(total, 'element')} in life {life}: {fate}"
-    made = spans("missing", found, lane.track, 0, budget=MOST_PREVIEWS)
+    made = spans("missing", found, lane.track, 0)
     return Finding(Outcome.INCOMPLETE, life, reason, made)

@@ -109,21 +109,6 @@ def fingerprint(components: Sequence[Component]) -> Digest:
     return Digest(_hash(struct.pack(f"<{rows}Q", *digests), headers ^ rows), sum(digests) & _MASK, rows)
 
 
-def beginning(component: Component, size: int) -> bytes:
-    """The first `size` bytes of a component's values, for previews; strings are separated by spaces."""
-    if isinstance(component, Absent):
-        return b""
-    if isinstance(component, np.ndarray) and component.nbytes <= LARGE_ROW_BYTES * 2 and not component.dtype.hasobject:
-        return component.tobytes()[:size]  # one call: copying a little more is cheaper than cutting first
-    values = component if isinstance(component, np.ndarray) else component.values
-    if values.dtype.hasobject:
-        return b" ".join(map(_as_bytes, values.ravel()[:4].tolist()))[:size]
-    if values.ndim == 0:
-        return values.tobytes()[:size]
-    first = values.ravel() if values.flags.c_contiguous else values.flat
-    return np.asarray(first[: -(-size // max(1, values.dtype.itemsize))]).tobytes()[:size]
-
-
 def _signature(component: Component) -> _Signature:
     """Dtype and shape, for a ragged component with the shape of its rows; None for one without rows."""
     if isinstance(component, np.ndarray):
@@ -279,4 +264,4 @@ def _header(dtype: np.dtype[Any], shape: tuple[Any, ...]) -> int:
     return int(_hash(f"{dtype.str} {dtype.name} {shape}".encode()))
 
 
-__all__ = ["Absent", "Component", "Digest", "Ragged", "Sparse", "beginning", "fingerprint"]
+__all__ = ["Absent", "Component", "Digest", "Ragged", "Sparse", "fingerprint"]

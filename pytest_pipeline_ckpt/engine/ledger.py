@@ -5,7 +5,8 @@ grows; a last record that is torn (the disk was full) is dropped by the reader. 
 
 - `ledger.bin`: records of dtype `RECORD`, nothing else;
 - `streams.jsonl`: one JSON object for each stream, written before its first record;
-- `previews.bin`: `PREVIEW_BYTES` raw bytes for each of the first `PREVIEW_LIMIT` elements.
+- `previews.bin`: `PREVIEW_BYTES` for each of the first `PREVIEW_LIMIT` elements, a summary that tells elements apart:
+  small ones as they are, of larger ones shape and mean. `previews` describes the rule, and packs and reads them.
 
 The writer runs in training processes and knows nothing of TensorFlow.
 """
@@ -22,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import previews
 from .model import Flag, Kind, Ledger, Stream
+from .previews import PREVIEW_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 RECORD = np.dtype(
@@ -40,12 +42,10 @@ RECORD = np.dtype(
         ("ms", "<u4"),  # milliseconds since the life began
     ]
 )
-PREVIEW_BYTES = 64
 PREVIEW_LIMIT = 100_000
 _COLLECTED = 64
 LEDGER, STREAMS, PREVIEWS, OPAQUE = "ledger.bin", "streams.jsonl", "previews.bin", "opaque.txt"
 _PACK = struct.Struct("<BBHIQQII").pack
-_LENGTHS = tuple(bytes((length,)) for length in range(PREVIEW_BYTES + 1))
 _UINT64 = (1 << 64) - 1
 
 
@@ -78,11 +78,11 @@ class LedgerWriter:
     def element(
         self, stream: int, iterator: int, value: int, *, rows_digest: int, rows: int, preview: bytes, flags: int = 0
     ) -> None:
-        """Appends an element; `preview` is cut to `PREVIEW_BYTES`."""
+        """Appends an element; `preview` is what `previews.pack` makes of it."""
         if self._previews_left > 0:
             self._previews_left -= 1
             with self._lock:
-                self._collected.append(preview.ljust(PREVIEW_BYTES, b"\0")[:PREVIEW_BYTES])
+                self._collected.append(preview.ljust(PREVIEW_BYTES, b"\0"))
             if len(self._collected) >= _COLLECTED:
                 self.flush()
         self._append(Kind.ELEMENT, flags, stream, iterator, value, rows_digest, rows)
@@ -110,12 +110,11 @@ def read(directory: Path) -> Ledger:
 
     A torn last record or a torn last line of `streams.jsonl` is dropped.
     """
-    previews = _read_array(directory / PREVIEWS, np.dtype((np.void, PREVIEW_BYTES)))
     opaque = directory / OPAQUE
     return Ledger(
         records=_read_array(directory / LEDGER, RECORD),
         streams=_read_streams(directory / STREAMS),
-        previews=previews,
+        previews=_read_array(directory / PREVIEWS, np.dtype((np.void, PREVIEW_BYTES))),
         opaque=opaque.read_text() if opaque.exists() else None,
     )
 
@@ -135,7 +134,7 @@ def _read_streams(path: Path) -> tuple[Stream, ...]:
 
 
 def preview(ledger: Ledger, element: int) -> str | None:
-    """The `element`-th ELEMENT record of the ledger in a few characters: `{'image': uint8[8,8] 0 0 5 …, 'label': 3}`.
+    """The `element`-th ELEMENT record of the ledger in a few characters: `{'image': uint8[8,8] mean 4.9, 'label': 3}`.
 
     None when no preview was kept (only the first `PREVIEW_LIMIT` have one).
     """
@@ -146,46 +145,7 @@ def preview(ledger: Ledger, element: int) -> str | None:
         return None
     record = ledger.records[elements[element]]
     components = ledger.streams[int(record["stream"])].components
-    return _format(ledger.previews[element].tobytes(), components)
-
-
-def preview_share(components: int) -> int:
-    """The bytes of a preview that each of an element's components gets."""
-    return max(8, PREVIEW_BYTES // max(1, components) - 1)
-
-
-def pack_preview(parts: Sequence[bytes]) -> bytes:
-    """The preview of an element: each component's beginning, `preview_share` bytes at most, behind a length byte."""
-    return b"".join([_LENGTHS[len(part)] + part for part in parts])[:PREVIEW_BYTES]
-
-
-def _format(raw: bytes, components: Sequence[Any]) -> str:
-    texts = []
-    for component in components:
-        if not raw:
-            texts.append("…")
-            break
-        size, raw = raw[0], raw[1:]
-        piece, raw = raw[:size], raw[size:]
-        text = _format_component(piece, component)
-        texts.append(f"{component['name']!r}: {text}" if component["name"] else text)
-    return texts[0] if len(components) == 1 and not components[0]["name"] else "{" + ", ".join(texts) + "}"
-
-
-def _format_component(piece: bytes, component: Any) -> str:
-    dtype, shape = component["dtype"], component["shape"]
-    if dtype == "string":
-        return repr(piece)
-    try:
-        item = np.dtype(dtype).itemsize
-    except TypeError:
-        return f"{dtype}[…]"
-    values = np.frombuffer(piece[: len(piece) // item * item], dtype)
-    numbers = " ".join(f"{value:.6g}" if values.dtype.kind == "f" else str(value) for value in values[:4])
-    if shape == []:
-        return numbers
-    size = "?" if shape is None else ",".join("?" if n is None else str(n) for n in shape)
-    return f"{dtype}[{size}] {numbers} …"
+    return previews.text(ledger.previews[element].tobytes(), components)
 
 
 __all__ = [
@@ -194,8 +154,6 @@ __all__ = [
     "RECORD",
     "Flag",
     "LedgerWriter",
-    "pack_preview",
     "preview",
-    "preview_share",
     "read",
 ]

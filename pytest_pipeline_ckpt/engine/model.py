@@ -67,7 +67,7 @@ class Ledger:
     records: npt.NDArray[np.void]
     streams: tuple[Stream, ...] = ()
     previews: npt.NDArray[np.void] | None = None
-    """Raw beginnings of the first elements, one for each ELEMENT record in order; see `ledger.preview`."""
+    """Packed summaries of the first elements, one for each ELEMENT record in order; see `ledger.preview`."""
     opaque: str | None = None
     """Names the component that could not be fingerprinted, where a record has `Flag.OPAQUE`."""
 

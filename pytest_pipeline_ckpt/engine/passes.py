@@ -15,7 +15,7 @@ import numpy as np
 from .findings import misaligned
 from .model import Outcome
 from .survival import Finding, Piece, compare, find_shift, joined
-from .wording import MOST_PREVIEWS, count, positions_text, ranges, spans, were
+from .wording import count, positions_text, ranges, spans, were
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -237,7 +237,7 @@ def _violation(right: Course, judged: Course, pieces: Sequence[Piece], order: in
         words = [f"{positions_text(lost)} of the reference run {were(lost)} never trained"] if lost else []
         words += [f"{positions_text(twice)} of it {were(twice)} trained twice"] if twice else []
         reason = f"in {name}, {', and '.join(words)}"
-        return Finding(outcome, life, reason, spans(what, found, track, start, budget=0))
+        return Finding(outcome, life, reason, spans(what, found, track, start, shown=0))
     ours, needed = judged.content(begin, end)[1], right.content(first, last)[1]
     outcome, what = Outcome.CHANGED, "changed"
     reason = f"{name} has {count(ours, 'row')} as in the reference run, but not the same ones"
@@ -245,7 +245,7 @@ def _violation(right: Course, judged: Course, pieces: Sequence[Piece], order: in
         outcome, what = (Outcome.LOST, "lost") if ours < needed else (Outcome.DUPLICATED, "twice")
         fate = "lost" if ours < needed else "trained twice"
         reason = f"{name} has {count(ours, 'row')} and in the reference run {needed}: {abs(needed - ours)} {fate}"
-    return Finding(outcome, life, reason, spans(what, [(begin, end - 1)], track, start, budget=MOST_PREVIEWS))
+    return Finding(outcome, life, reason, spans(what, [(begin, end - 1)], track, start))
 
 
 def _life_at(pieces: Sequence[Piece], begin: int, end: int) -> int:
@@ -296,5 +296,5 @@ def _reordered(piece: Piece, found: list[tuple[int, int]]) -> Finding:
         f"life {piece.life} should have begun with the elements that had been rolled back, and took others: "
         f"{positions_text(found)} came in another order (file names from a set or an unseeded np.random shuffle?)"
     )
-    made = spans("reordered", found, piece.track, piece.start, budget=MOST_PREVIEWS)
+    made = spans("reordered", found, piece.track, piece.start)
     return Finding(Outcome.REORDERED, piece.life, reason, made)

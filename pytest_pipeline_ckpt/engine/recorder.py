@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import tensorflow as tf
 
 from . import elements
-from .fingerprint import beginning, fingerprint
-from .ledger import PREVIEW_LIMIT, LedgerWriter, pack_preview, preview_share
+from .fingerprint import fingerprint
+from .ledger import PREVIEW_LIMIT, LedgerWriter
 from .model import Flag, Kind, Stream
+from .previews import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -175,10 +176,7 @@ class Recorder:
             return
         digest = fingerprint(parts)
         flags = int(Flag.OPAQUE) if iterator.leaves is None and elements.has_opaque(parts) else 0
-        preview = b""
-        if self.in_life < PREVIEW_LIMIT:
-            share = preview_share(len(parts))
-            preview = pack_preview([beginning(part, share) for part in parts])
+        preview = pack(parts) if self.in_life < PREVIEW_LIMIT else b""
         with self._lock:
             if iterator.ended:
                 self._forget(iterator)

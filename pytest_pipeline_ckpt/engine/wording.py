@@ -50,28 +50,35 @@ def were(found: Sequence[tuple[int, int]]) -> str:
     return "was" if len(found) == 1 and found[0][0] == found[0][1] else "were"
 
 
-def spans(what: str, found: Sequence[tuple[int, int]], track: Track, offset: int, *, budget: int) -> tuple[Span, ...]:
-    """The spans for some ranges, at most `MOST_RANGES`.
+def spans(
+    what: str, found: Sequence[tuple[int, int]], track: Track, offset: int, *, shown: int = MOST_RANGES
+) -> tuple[Span, ...]:
+    """The spans for some ranges, at most `MOST_RANGES`, with at most `MOST_PREVIEWS` previews each.
 
     Args:
         what: what became of them.
         found: ranges of positions.
         track: where the elements can be looked up.
         offset: the position of the track's first element.
-        budget: how many previews there may be.
+        shown: so many ranges have previews.
     """
-    made = []
-    for first, last in found[:MOST_RANGES]:
-        shown = _previews(track, first - offset, last - offset, budget)
-        budget -= len(shown)
-        made.append(Span(what, first, last, shown))
-    return tuple(made)
+    return tuple(
+        Span(what, first, last, _previews(track, first - offset, last - offset) if number < shown else ())
+        for number, (first, last) in enumerate(found[:MOST_RANGES])
+    )
 
 
-def _previews(track: Track, first: int, last: int, budget: int) -> tuple[str, ...]:
-    wanted = range(max(0, first), min(last + 1, len(track), max(0, first) + budget))
-    texts = (_preview(track, position) for position in wanted)
-    return tuple(text for text in texts if text is not None)
+def _previews(track: Track, first: int, last: int) -> tuple[str, ...]:
+    first = max(0, first)
+    last = min(last + 1, len(track), first + MOST_PREVIEWS)
+    texts = [_preview(track, position) for position in range(first, last)]
+    values = track.values(first, last).tolist() if texts else []
+    kept = [(text, value) for text, value in zip(texts, values, strict=True) if text is not None]
+    contents: dict[str, set[int]] = {}
+    for text, value in kept:
+        contents.setdefault(text, set()).add(value)
+    # Different elements must not look like one that came again.
+    return tuple(f"{text}, fingerprint {value:016x}" if len(contents[text]) > 1 else text for text, value in kept)
 
 
 def _preview(track: Track, position: int) -> str | None:

@@ -256,6 +256,58 @@ def window_function(_: Gate, __: Path) -> Any:
     return [int(total(iterator)) for _ in range(2)]
 
 
+def _pictures() -> Any:
+    """Batches whose last one is smaller: the spec does not know their size."""
+    rows = tf.data.Dataset.range(5).map(lambda i: {"image": tf.cast(tf.fill([8, 8], i), tf.uint8), "label": i})
+    return rows.batch(3)
+
+
+def _texts() -> Any:
+    """A long path, a half-precision weight, a large tensor."""
+    long = "/data/" + "x" * 70
+    return tf.data.Dataset.range(2).map(
+        lambda i: (tf.strings.join([long, tf.as_string(i)]), tf.cast(i, tf.bfloat16), tf.fill([100, 100], 0.5))
+    )
+
+
+def _irregular() -> Any:
+    """Ragged, sparse and optional components."""
+    make, spec = tf.experimental.Optional, tf.TensorSpec([], tf.int64)
+    return tf.data.Dataset.range(2).map(
+        lambda i: {
+            "optional": tf.cond(i > 0, lambda: make.from_value(i), lambda: make.empty(spec)),
+            "ragged": tf.RaggedTensor.from_row_lengths(tf.range(7) + tf.cast(i, tf.int32), [3, 4]),
+            "sparse": tf.sparse.from_dense(tf.one_hot(i, 4)),
+        }
+    )
+
+
+def shown_eager(_: Gate, __: Path) -> Any:
+    """Elements that messages show, eagerly; each kind is a stream."""
+    for _element in _pictures():
+        pass
+    for _element in _texts():
+        pass
+    for _element in _irregular():
+        pass
+
+
+def shown_function(_: Gate, __: Path) -> Any:
+    """The same elements in functions."""
+
+    def drain(iterator: Any) -> None:
+        take = tf.function(lambda: tf.nest.flatten(next(iterator), expand_composites=True) and 0)
+        try:
+            while True:
+                take()
+        except tf.errors.OutOfRangeError:
+            pass
+
+    drain(iter(_pictures()))
+    drain(iter(_texts()))
+    drain(iter(_irregular()))
+
+
 ZOO = (
     "scalar",
     "nested",

@@ -224,6 +224,44 @@ def test_model_ahead_of_everything() -> None:
     )
 
 
+def test_each_range_shows_its_elements() -> None:
+    """Up to five ranges show up to five elements each; elements that look alike and are not have their fingerprint."""
+    twin = 0x10000  # a preview of these books shows 16 bits of an element's content
+    values = [*range(10, 17), 100, 101, *range(19, 22), 102, 102 + twin, 102, *range(25, 30)]
+    lives = [killed(), Book().restored(10).train(values, step=10).done(30).finished()]
+    assert judge([Book().train(range(30), step=0).finished()], lives).spans == (
+        Span("changed", 17, 18, shown(100, 101)),
+        Span(
+            "changed",
+            22,
+            24,
+            (
+                "102, fingerprint 0000000000000066",
+                "102, fingerprint 0000000000010066",
+                "102, fingerprint 0000000000000066",
+            ),
+        ),
+    )
+
+
+def test_no_more_than_five_ranges_are_shown() -> None:
+    """However many ranges there are, five of them show elements; what was lost has precedence over what came twice."""
+
+    def spans_of(values: list[int]) -> tuple[Span, ...]:
+        life = Book().restored(10).train(values, step=10).done(10 + len(values)).finished()
+        return judge([Book().train(range(40), step=0).finished()], [killed(), life]).spans
+
+    lost = [Span("lost", value, value, shown(value)) for value in (12, 14, 16, 18, 20)]
+    assert spans_of([10, 11, 13, 15, 17, 19, 21, 23, *range(24, 31), 30, *range(31, 40)]) == (
+        *lost,
+        Span("twice", 30, 30),
+    )
+    assert spans_of([10, 11, 13, 15, 17, 19, *range(20, 31), 30, *range(31, 40)]) == (
+        *lost[:4],
+        Span("twice", 30, 30, shown(30)),
+    )
+
+
 def test_model_ahead_and_other_content() -> None:
     """A model ahead of everything with elements from nowhere is changed."""
     verdict = judge([unkilled()], [killed(), resumed([70, 71, 72, 73, 74], step=15)])

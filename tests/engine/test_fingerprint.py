@@ -16,7 +16,6 @@ from pytest_pipeline_ckpt.engine.fingerprint import (
     Absent,
     Ragged,
     Sparse,
-    beginning,
     fingerprint,
 )
 
@@ -228,23 +227,6 @@ def test_fingerprints_are_stable() -> None:
     middle = fingerprint([np.zeros((2, SMALL_ROW_BYTES + 1), np.uint8), np.arange(2, dtype="<i8")])
     scalar = fingerprint([np.array(1.5, np.float32)])
     assert [small.value, small.rows_digest, middle.rows_digest, large.rows_digest, scalar.value] == STABLE
-
-
-@pytest.mark.parametrize(
-    ("component", "expected"),
-    [
-        (np.array([1, 2], np.uint8), b"\1\2"),
-        (np.array(258, "<u2"), b"\2\1"),
-        (np.arange(100, dtype=np.uint8).reshape(10, 10).T, bytes(range(0, 80, 10))),
-        (objects([b"ab", b"c"]), b"ab c"),
-        (Ragged(np.array([7], np.uint8), (np.array([0, 1]),)), b"\7"),
-        (Absent("none"), b""),
-    ],
-    ids=["bytes", "scalar", "transposed", "strings", "ragged", "absent"],
-)
-def test_beginning(component: Any, expected: bytes) -> None:
-    """A preview takes the first values of a component in their logical order."""
-    assert beginning(component, 8) == expected
 
 
 def test_tensorflow_is_not_imported() -> None:

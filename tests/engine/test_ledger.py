@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_pipeline_ckpt.engine import ledger
+from pytest_pipeline_ckpt.engine import ledger, previews
 from pytest_pipeline_ckpt.engine.ledger import LedgerWriter
 from pytest_pipeline_ckpt.engine.model import UNKNOWN_STEP, Kind, Stream
 
@@ -25,7 +25,7 @@ def _write(directory: Path, kinds: list[Kind]) -> LedgerWriter:
     for kind in kinds:
         if kind is Kind.ELEMENT:
             element += 1
-            preview = ledger.pack_preview([np.int64(element).tobytes()])
+            preview = previews.pack([np.asarray(element)])
             writer.element(0, 0, element, rows_digest=element, rows=1, preview=preview)
         else:
             writer.event(kind, UNKNOWN_STEP)

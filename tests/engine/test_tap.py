@@ -49,7 +49,8 @@ SESSION = (
 )
 KERAS = ("keras_fit", "keras_jit", "keras_eager", "keras_backup", "custom_optimizer", "gate_keras")
 ZOO = ("zoo_eager", "zoo_function", "zoo_session")
-GROUPS = (EAGER, FUNCTION, SESSION, KERAS, ZOO)
+SHOWN = ("shown_eager", "shown_function")
+GROUPS = (EAGER, FUNCTION, SESSION, KERAS, ZOO, SHOWN)
 SCENARIOS = Path(__file__).with_name("tap_scenarios.py")
 
 
@@ -355,6 +356,24 @@ def test_all_kinds_of_elements(runs: Runs) -> None:
     assert records[0] == records[1] == records[2]
     assert len(set(values(eager, 0))) == len(values(eager, 0)) - 2  # the empty ones are all equal
     assert not any(ledger.records["flags"].any() for ledger in (eager, function, session))
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_elements_can_be_told_apart(runs: Runs, name: str) -> None:
+    """A preview has the element's own shape, the values of small components, and the mean of others."""
+    ledger = runs.ledger(name)
+    number = int((ledger.records["kind"] == Kind.ELEMENT).sum())
+    path = "b'/data/xxxxxxxxxxxxx…xxxxxxxxxxxxxxxxxx"
+    assert [preview(ledger, element) for element in range(number)] == [
+        "{'image': uint8[3,8,8] mean 1, 'label': int64[3] 0 1 2}",
+        "{'image': uint8[2,8,8] mean 3.5, 'label': int64[2] 3 4}",
+        f"{{'0': {path}0', '1': 0, '2': float32[100,100] mean ~0.5}}",
+        f"{{'0': {path}1', '1': 1, '2': float32[100,100] mean ~0.5}}",
+        "{'optional.has_value': False, 'optional': no value, 'ragged': ragged int32[2,?] 7 values, mean 3, "
+        "'sparse': sparse float32[4] 1 value: 1}",
+        "{'optional.has_value': True, 'optional': 1, 'ragged': ragged int32[2,?] 7 values, mean 4, "
+        "'sparse': sparse float32[4] 1 value: 1}",
+    ]
 
 
 def test_elements_are_unchanged(runs: Runs, tmp_path: Path) -> None:

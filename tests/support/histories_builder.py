@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from pytest_pipeline_ckpt.engine import ledger
+from pytest_pipeline_ckpt.engine import ledger, previews
 from pytest_pipeline_ckpt.engine.model import UNKNOWN_STEP, Ending, Flag, Kill, Kind, Ledger, Life, Stream
 
 UINT64 = (1 << 64) - 1
@@ -31,9 +31,7 @@ class Book:
     def element(self, value: int, *, key: str = TRAIN, iterator: int = 0, flags: int = 0, rows: int = 1) -> Book:
         """An element; its rows' digest is its value, so that a batch is the sum of its rows."""
         self._append(Kind.ELEMENT, value, key, iterator, flags=flags, digest=value, rows=rows)
-        self.previews.append(
-            ledger.pack_preview([np.int64(value & 0xFFFF).tobytes()]).ljust(ledger.PREVIEW_BYTES, b"\0")
-        )
+        self.previews.append(previews.pack([np.asarray(value & 0xFFFF, np.int64)]).ljust(ledger.PREVIEW_BYTES, b"\0"))
         return self
 
     def step(self, value: int, *, key: str = TRAIN, iterator: int = 0) -> Book:

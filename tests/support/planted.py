@@ -294,6 +294,19 @@ def ends_itself(model_dir: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def momentum_forgotten(model_dir: str) -> None:
+    """Weights and iterator are saved, the optimizer's momentum is not."""
+    import tensorflow as tf
+
+    weight, momentum = tf.Variable(0.0), tf.Variable(0.0)
+    iterator = iter(tf.data.Dataset.range(STEPS))
+    model = Model(model_dir, iterator=iterator, weight=weight)
+    for element in iterator:
+        momentum.assign(0.9 * momentum + tf.cast(element, tf.float32))
+        weight.assign_add(0.1 * momentum)
+        model.train()
+
+
 PLANTED: dict[str, Planted] = {
     "restarted": Planted(no_iterator_saved, "step:25", "restarted", "restarted the pipeline at element 0"),
     "misaligned behind": Planted(input_saved_less_often, "step:25", "misaligned", "5 elements behind the model"),
@@ -306,6 +319,9 @@ PLANTED: dict[str, Planted] = {
     "incomplete": Planted(done_too_early, "step:25", "incomplete", ""),
     "crashed": Planted(directory_exists, "step:25", "crashed", "FileExistsError"),
     "hung": Planted(lock_left_behind, "step:25", "hung", "no progress", settings={"timeout": 3}),
+    "diverged": Planted(
+        momentum_forgotten, "step:25", "diverged", "weight", life=0, settings={"compare_weights": True}
+    ),
     "second preemption": Planted(counts_from_its_own_start, "step:25,15", "misaligned", "behind the model", life=3),
     "epoch 2": Planted(epoch_forgotten, "step:45", "misaligned", "30 elements behind the model"),
     "flaky": Planted(saves_on_notice_unseeded, "step:25@SIGTERM", "flaky", "seed", life=0),

@@ -44,8 +44,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         save_secs: Save every so many seconds.
         max_to_keep: The number of newest input checkpoints that are kept in any case; None keeps all. Default: the
             estimator's, else 5.
-        checkpoint_basename: What the file names begin with. Default: "input.ckpt", with more than one worker replica
-            (by the estimator, else by TF_CONFIG) "input_<task type>_<task id>.ckpt".
+        checkpoint_basename: What the file names begin with. Default: `input.ckpt`, with more than one worker replica
+            (by the estimator, else by TF_CONFIG) `input_<task type>_<task id>.ckpt`.
         iterators: The iterators to save, or the names of their resources ("IteratorV2:0"); default: all of the graph's
             collection "iterators".
         elements_per_step: How many elements a step takes, one number or one for each iterator. Default: counted while

@@ -1,0 +1,75 @@
+"""What mkdocs puts into the pages when it builds them, so that it cannot differ from the code.
+
+A line that is a comment of one of these kinds is replaced:
+
+- `<!-- options -->`: the table of all options, from the one in the code;
+- `<!-- code: path -->`, `<!-- code: path function -->`: a file of the repository, or a function in it;
+- `<!-- page: path -->`: a page of Markdown from elsewhere in the repository.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[1]
+_DIRECTIVE = re.compile(r"^<!-- (options|code|page)(?:: (\S+)(?: (\w+))?)? -->$", re.MULTILINE)
+_LANGUAGES = {".py": "python", ".yml": "yaml"}
+LINKS = {
+    "../../hook/README.md": "hook-guide.md",
+    "../docs/pages/hook.md": "hook.md",
+}
+"""Links that are right where the Markdown is read in the repository, and what they are on the site."""
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by mkdocs for each page."""
+    filled = _DIRECTIVE.sub(_fill, markdown)
+    for there, here in LINKS.items():
+        filled = filled.replace(f"]({there})", f"]({here})")
+    return filled
+
+
+def _fill(match: re.Match[str]) -> str:
+    kind, path, function = match.groups()
+    made: dict[str, Callable[[], str]] = {
+        "options": option_table,
+        "code": lambda: code(path, function),
+        "page": lambda: (ROOT / path).read_text(encoding="utf-8"),
+    }
+    return made[kind]()
+
+
+def code(path: str, function: str | None = None) -> str:
+    """A file, or one function of it, as a block of code."""
+    source = (ROOT / path).read_text(encoding="utf-8")
+    if function is not None:
+        nodes = [node for node in ast.walk(ast.parse(source)) if getattr(node, "name", None) == function]
+        source = textwrap.dedent(ast.get_source_segment(source, nodes[0], padded=True) or "")
+    return f"```{_LANGUAGES[Path(path).suffix]}\n{source.rstrip()}\n```"
+
+
+def option_table() -> str:
+    """Each option with its four names, its meaning, and where it can be given besides."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    from pytest_pipeline_ckpt.options import OPTIONS
+
+    blocks = []
+    for option in OPTIONS:
+        places = [f"`{option.variable}`", f"ini key `{option.name}`"]
+        places += ["marker"] * option.in_marker + ["check"] * option.in_check
+        words = re.sub(r"(?<!\w)'([^']+)'", r"`\1`", option.help)  # argparse has no other quotes
+        words = re.sub(r"--preempt-[\w-]+(?:=\w+)?", r"`\g<0>`", words)
+        blocks.append(
+            f"### `{option.flag}={option.metavar}` {{ #{option.key.replace('_', '-')} }}\n\n"
+            f"{words[0].upper()}{words[1:]}.\n\n*Also:* {', '.join(places)}"
+        )
+    return "\n\n".join(blocks)
