@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .errors import PreemptionSafetyError
+from .memory import CheckMemory, is_first, judged
 from .progress import Progress
 from .state import ROWS, State, settings_of, without_trial
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from .engine.checker import ReferenceFacts
     from .engine.every import Extent
     from .engine.model import KillSchedule, Verdict
-    from .engine.runner import Check
+    from .engine.runner import Check, Trial
     from .options import Settings
     from .reporting import Reproduction, Row
+    from .smaller import Smallest
 
 
 def workers(config: pytest.Config) -> int:
@@ -62,6 +64,8 @@ class ItemTrials:
         self._ids = ids
         self._test = without_trial(node.nodeid, ids[trial])
         self._checks = 0
+        self._check_name = self._test
+        """Of the check that is made: the same in every run and for every trial."""
 
     @property
     def skipped(self) -> str | None:
@@ -95,6 +99,7 @@ class ItemTrials:
         settings = settings_of(self._node, arguments=arguments)
         self._skip_repetition(settings)
         check = self._prepare(work(), settings)
+        self._check_name = f"{self._test}#{self._checks}" if self._checks else self._test
         self._checks += 1
         carry_out = self._trial_of if settings.every is None else self._survey_of
         verdict, row, message = carry_out(check, settings)
@@ -129,13 +134,47 @@ class ItemTrials:
         """One schedule, live: the verdict, its row, and the message if it is not exact."""
         from . import reporting
 
-        trial = check.trial(f"trial-{self._trial}", functools.partial(self._schedule, settings))
+        name = f"trial-{self._trial}"
+        memory = CheckMemory(self._state.memory, self._node, self._check_name, self._state.say)
+        trial = None
+        if settings.random and is_first(self._node, self._ids[self._trial], self._ids):
+            trial = memory.replay(check, f"{name}-replayed")
+        if trial is None:
+            trial = check.trial(name, functools.partial(self._schedule, settings))
         self._tell_cost(check)
         row = reporting.row_of(trial.verdict, reporting.trial_text(trial))
-        message = None
-        if not trial.verdict.exact:
-            message = reporting.failure_message(trial, self._reproduction(settings))
+        if trial.verdict.exact:
+            return trial.verdict, row, None
+        smallest = self._shrink(check, trial, settings, memory)
+        message = reporting.failure_message(
+            trial, self._reproduction(settings), smallest=smallest, replayed=memory.replayed is not None
+        )
         return trial.verdict, row, message
+
+    def _shrink(self, check: Check, trial: Trial, settings: Settings, memory: CheckMemory) -> Smallest | None:
+        """The smallest schedule that fails like a random trial, which is remembered; None: it was not looked for."""
+        if not settings.random or trial.schedule is None or not judged(trial.verdict):
+            return None
+        seconds, limit = self._seconds_to_shrink(settings)
+        smallest = None
+        known = memory.replayed is not None and memory.replayed.smallest
+        if seconds > 0 and not known:
+            from .smaller import find_smallest
+
+            tried = self._state.tried.setdefault(check.directory, {})
+            smallest = find_smallest(check, trial, tried, seconds=seconds, limit=limit)
+        shown = trial if smallest is None else smallest.trial
+        assert shown.schedule is not None
+        memory.keep(shown.schedule, smallest=known or (smallest is not None and smallest.complete))
+        return smallest
+
+    def _seconds_to_shrink(self, settings: Settings) -> tuple[float, str]:
+        """How long a failed trial may be shrunk, and what says so."""
+        seconds, budget = settings.shrink.value, settings.budget.value
+        if budget is not None and budget - self._state.seconds < seconds:
+            return budget - self._state.seconds, f"{settings.budget.where} ({budget:g} s in all)"
+        where = "--preempt-shrink" if settings.shrink.where == "default" else settings.shrink.where
+        return seconds, f"{where} ({seconds:g} s)"
 
     def _reproduction(self, settings: Settings) -> Reproduction:
         from . import reporting
