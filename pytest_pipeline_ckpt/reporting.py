@@ -118,16 +118,18 @@ def smallest_text(trial: Trial, smallest: Smallest) -> str:
     if not smallest.tried:
         return f"not looked for: a trial takes about {smallest.expected:.1f} s, too long for {smallest.limit}"
     earlier = smallest.tried - smallest.now
-    effort = f"{count(smallest.tried, 'schedule')} tried"
+    effort = "tried"
     effort += f" in {smallest.seconds:.1f} s" if smallest.now else ""
     effort += f", {earlier} of them for an earlier trial" if earlier else ""
-    effort += "" if smallest.complete else f"; the search was cut short by {smallest.limit}"
+    cut_short = "" if smallest.complete else f"; the search was cut short by {smallest.limit}"
     if smallest.trial is trial:
-        return f"this one (no smaller one of {effort}, fails in the same way)"
+        smaller = count(smallest.tried, "smaller schedule")
+        return f"this one (none of {smaller} {effort} fails in the same way{cut_short})"
     assert smallest.trial.schedule is not None
     reason = smallest.trial.verdict.reason
     because = "" if reason == trial.verdict.reason else f": {reason}"
-    return f"killed at {kills(smallest.trial.schedule)}{because} (of {effort})"
+    tried = count(smallest.tried, "schedule")
+    return f"killed at {kills(smallest.trial.schedule)}{because} (of {tried} {effort}{cut_short})"
 
 
 def elements(verdict: Verdict) -> list[str]:
