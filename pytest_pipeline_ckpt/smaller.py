@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .engine import checker, store
 from .engine.model import Outcome
 from .engine.shrinking import shrink, size
-from .errors import WorkerError
+from .errors import OutOfTimeError, WorkerError
 
 if TYPE_CHECKING:
     from .engine.model import KillSchedule
@@ -32,7 +32,7 @@ class Smallest:
     complete: bool
     """False: the time was up, so there may be a smaller one."""
     limit: str
-    """What limits the time, in words."""
+    """What cuts the search short, in words."""
     expected: float
     """Seconds that a trial was expected to take."""
 
@@ -55,6 +55,8 @@ class Attempts:
         self._failed = failed
         self._tried = tried
         self.now = 0
+        self.trouble: str | None = None
+        """What ended the search, if it was not the time."""
 
     def __call__(self, schedule: KillSchedule, seconds: float) -> bool | None:
         """Whether the schedule fails in the same way; None: not known after so many seconds."""
@@ -64,7 +66,10 @@ class Attempts:
             name = f"{self._failed.directory.name}-smaller-{self.now}"
             try:
                 attempt = dataclasses.replace(self._check, conditions=conditions).trial(name, lambda _: schedule)
-            except WorkerError:  # out of time, or the machine's trouble: the failure that is known is what counts
+            except OutOfTimeError:
+                return None
+            except WorkerError as error:  # the disk is full, say: the failure that is known is still the news
+                self.trouble = f"an error: {str(error).splitlines()[0]}"
                 return None
             self._tried[schedule] = attempt
         return self._tried[schedule].verdict.outcome is self._failed.verdict.outcome
@@ -111,7 +116,7 @@ def find_smallest(
         attempts.now,
         shrunk.seconds,
         shrunk.complete,
-        limit,
+        attempts.trouble or limit,
         expected,
     )
 

@@ -134,13 +134,10 @@ class ItemTrials:
         """One schedule, live: the verdict, its row, and the message if it is not exact."""
         from . import reporting
 
-        name = f"trial-{self._trial}"
         memory = CheckMemory(self._state.memory, self._node, self._check_name, self._state.say)
-        trial = None
-        if settings.random and is_first(self._node, self._ids[self._trial], self._ids):
-            trial = memory.replay(check, f"{name}-replayed")
+        trial = self._replayed(check, settings, memory)
         if trial is None:
-            trial = check.trial(name, functools.partial(self._schedule, settings))
+            trial = check.trial(f"trial-{self._trial}", functools.partial(self._schedule, settings))
         self._tell_cost(check)
         row = reporting.row_of(trial.verdict, reporting.trial_text(trial))
         if trial.verdict.exact:
@@ -150,6 +147,12 @@ class ItemTrials:
             trial, self._reproduction(settings), smallest=smallest, replayed=memory.replayed is not None
         )
         return trial.verdict, row, message
+
+    def _replayed(self, check: Check, settings: Settings, memory: CheckMemory) -> Trial | None:
+        """What failed in an earlier run and fails again: the first of a test's random trials tries it."""
+        if not settings.random or not is_first(self._node, self._ids[self._trial], self._ids):
+            return None
+        return memory.replay(check, f"trial-{self._trial}-replayed")
 
     def _shrink(self, check: Check, trial: Trial, settings: Settings, memory: CheckMemory) -> Smallest | None:
         """The smallest schedule that fails like a random trial, which is remembered; None: it was not looked for."""

@@ -68,6 +68,20 @@ def test_an_attempt_that_hangs_ends_with_the_budget(engine: Engine, tmp_path: Pa
     assert smallest.seconds < check.conditions.timeout / 2
 
 
+def test_an_attempt_that_cannot_be_carried_out(engine: Engine, tmp_path: Path) -> None:
+    """When the machine fails an attempt, the search ends with what it has, and says why."""
+    check = check_of(planted.no_iterator_saved, engine, tmp_path)
+    failed = check.trial("trial-0", lambda _: KillSchedule((Kill(35),)))
+    occupied = tmp_path / "trial-0-smaller-2"
+    occupied.write_text("")
+    smallest = find_smallest(check, failed, {}, seconds=120.0, limit="--preempt-shrink (120 s)")
+    assert (str(smallest.trial.schedule), smallest.tried, smallest.complete) == ("step:11", 2, False)
+    assert smallest.limit == (
+        f"an error: {occupied} can't be made: File exists; ledgers and checkpoints are written there - point pytest "
+        "elsewhere with --basetemp or TMPDIR"
+    )
+
+
 def test_a_hung_trial_is_shrunk_where_that_is_cheap(engine: Engine, tmp_path: Path) -> None:
     """Each attempt at a training that hangs takes the timeout: none is begun where that is longer than the budget."""
     check = check_of(planted.lock_left_behind, engine, tmp_path)
