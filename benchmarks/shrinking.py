@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="as --preempt-shrink")
     seconds = parser.parse_args().seconds
-    print(f"{'bug':32s} {'first':18s} {'smallest':18s} {'known minimum':18s} {'tried':>5s} {'seconds':>7s}")
+    print(f"{'bug':32s} {'first':36s} {'smallest':18s} {'known minimum':18s} {'tried':>5s} {'seconds':>7s}")
     right = 0
     with tempfile.TemporaryDirectory() as name:
         engine = Engine(Path(name), seed=1, isolation="fork", say=print)
@@ -34,7 +34,7 @@ def main() -> None:
                 first, smallest = str(found.failed.schedule), str(found.smallest.trial.schedule)
                 effort = f"{found.smallest.tried:5d} {found.smallest.seconds:7.1f}"
                 cut_short = "" if found.smallest.complete else "  cut short"
-                print(f"{bug:32s} {first:18s} {smallest:18s} {planted.smallest:18s} {effort}{cut_short}", flush=True)
+                print(f"{bug:32s} {first:36s} {smallest:18s} {planted.smallest:18s} {effort}{cut_short}", flush=True)
                 right += smallest == planted.smallest
         finally:
             engine.close()
