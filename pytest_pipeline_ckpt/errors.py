@@ -21,6 +21,10 @@ class WorkerError(PreemptError, RuntimeError):
     """The machinery that runs training processes failed; this says nothing about the training."""
 
 
+class OutOfTimeError(WorkerError):
+    """A life was ended because the time for it was up; see `engine.runner.Conditions.deadline`."""
+
+
 class RecordingRefusedError(WorkerError):
     """The kernel, or the container's profile, does not let a training's file operations be recorded."""
 

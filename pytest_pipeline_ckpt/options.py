@@ -165,6 +165,15 @@ OPTIONS = (
         "seconds after which no further trial is started; those left are skipped (default: no limit)",
     ),
     Option(
+        "shrink",
+        "SECONDS",
+        seconds(zero=True, remedy="give the seconds that may be spent on each failed trial, or 0 to leave it as it is"),
+        "seconds, for each random trial that fails, to look for the smallest schedule that fails in the same way: "
+        "fewer kills, then earlier ones; 0: none (default: 10)",
+        10.0,
+        in_marker=True,
+    ),
+    Option(
         "explain",
         "",
         switch,

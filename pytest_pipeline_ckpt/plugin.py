@@ -10,6 +10,7 @@ import pytest
 from . import options
 from .errors import PreemptUsageError
 from .fixtures import parametrise, preemption, training_process
+from .memory import INPUT_KEY, carry
 from .state import ROWS, SEED_KEY, STATE, State, state_of
 
 if TYPE_CHECKING:
@@ -39,9 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Hands the seed to an xdist worker, and shows how far the workers are with `every`."""
+    """Hands the seed and what failed before to an xdist worker, and shows how far the workers are with `every`."""
     state = state_of(node.config)
     node.workerinput[SEED_KEY] = state.seed
+    node.workerinput[INPUT_KEY] = state.memory.to_json()
     if not node.config.pluginmanager.has_plugin(_Workers.NAME):
         node.config.pluginmanager.register(_Workers(state), _Workers.NAME)
 
@@ -106,6 +108,7 @@ def pytest_runtest_makereport(
     if STATE in item.config.stash and call.when == "call":
         rows, notes = item.stash.get(ROWS, []), item.config.stash[STATE].take_notes()
         item.stash[ROWS] = []  # a rerun of the item has its own
+        carry(item, report)
         if rows or notes:
             from . import reporting
 

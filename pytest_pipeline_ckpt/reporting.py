@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .engine.model import Kill, KillSchedule, Verdict
     from .engine.runner import Trial
     from .options import Settings
+    from .smaller import Smallest
 
 REPORT_ATTRIBUTE = "preempt"
 """Of a `TestReport`: a JSON string, the only thing that crosses from an xdist worker to the controller."""
@@ -82,20 +83,62 @@ class Reproduction:
         return f"{_quoted(selected)} --preempt-at={spelled}"
 
 
-def failure_message(trial: Trial, reproduction: Reproduction, diagnosis: Diagnosis | None = None) -> str:
-    """What a failed check says: the verdict, the elements, where it comes from, how to see it again, where to look."""
+def failure_message(
+    trial: Trial,
+    reproduction: Reproduction,
+    *,
+    smallest: Smallest | None = None,
+    replayed: bool = False,
+    diagnosis: Diagnosis | None = None,
+) -> str:
+    """What a failed check says: the verdict, the elements, where it comes from, how to see it again, where to look.
+
+    All of it is about the trial as it was carried out, so that it fits the verdict and the line at the end of the run.
+    Only `smallest:` and `reproduce:` are about the smallest schedule, with the reason that its verdict has.
+
+    Args:
+        trial: the trial that failed.
+        reproduction: how it is run again.
+        smallest: the smallest schedule that fails in the same way, if that was looked for.
+        replayed: whether its schedule failed in an earlier run.
+        diagnosis: where it comes from.
+    """
     verdict = trial.verdict
     lines = [f"{verdict.outcome.value}: {verdict.reason}", *elements(verdict)]
     if diagnosis is not None:
         lines += diagnosis.lines()
     if trial.schedule is not None:
         lines.append(f"  killed:    {kills(trial.schedule)}")
+    if smallest is not None and (smallest.tried or not smallest.complete):
+        lines.append(f"  smallest:  {smallest_text(trial, smallest)}")
     lines += [f"  note:      {note}" for note in verdict.notes]
-    if trial.schedule is not None:
-        lines.append(f"  reproduce: pytest {reproduction.line(trial.schedule)}")
+    if replayed:
+        lines.append("  note:      an earlier run failed with this schedule, so it was tried first")
+    schedule = trial.schedule if smallest is None else smallest.trial.schedule
+    if schedule is not None:
+        lines.append(f"  reproduce: pytest {reproduction.line(schedule)}")
     lines.append(f"  files:     {trial.directory}")
     lines += [f"  {tail}".replace("\n", "\n    ") for tail in trial.tails]
     return "\n".join(lines)
+
+
+def smallest_text(trial: Trial, smallest: Smallest) -> str:
+    """What the search for a smaller schedule came to, on one line."""
+    if not smallest.tried:
+        return f"not looked for: a trial takes about {smallest.expected:.1f} s, too long for {smallest.limit}"
+    earlier = smallest.tried - smallest.now
+    effort = "tried"
+    effort += f" in {smallest.seconds:.1f} s" if smallest.now else ""
+    effort += f", {earlier} of them for an earlier trial" if earlier else ""
+    cut_short = "" if smallest.complete else f"; the search was cut short by {smallest.limit}"
+    if smallest.trial is trial:
+        smaller = count(smallest.tried, "smaller schedule")
+        return f"this one (none of {smaller} {effort} fails in the same way{cut_short})"
+    assert smallest.trial.schedule is not None
+    reason = smallest.trial.verdict.reason
+    because = "" if reason == trial.verdict.reason else f": {reason}"
+    tried = count(smallest.tried, "schedule")
+    return f"killed at {kills(smallest.trial.schedule)}{because} (of {tried} {effort}{cut_short})"
 
 
 def elements(verdict: Verdict) -> list[str]:

@@ -54,6 +54,7 @@ class Settings:
     timeout: Sourced[float]
     max_elements: Sourced[int]
     budget: Sourced[float | None]
+    shrink: Sourced[float]
     explain: Sourced[bool]
     isolation: Sourced[Literal["fork", "spawn"]]
     dataset: Sourced[tuple[str, ...]]
@@ -63,6 +64,11 @@ class Settings:
     def schedule(self) -> plan.KillSchedule | None:
         """The kills that somebody named; None where they are drawn, or where nothing is killed."""
         return self.at.value if isinstance(self.at.value, plan.KillSchedule) else None
+
+    @property
+    def random(self) -> bool:
+        """Whether kills are drawn."""
+        return isinstance(self.at.value, plan.Random)
 
     @property
     def every(self) -> plan.Every | None:

@@ -11,12 +11,14 @@ import pytest
 
 from . import options
 from .errors import PreemptionSafetyError, WorkerError
+from .memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from .engine.runner import Engine
+    from .engine.model import KillSchedule
+    from .engine.runner import Engine, Trial
     from .options import Settings
     from .progress import Watcher
     from .reporting import Row
@@ -34,6 +36,9 @@ class State:
         self.config = config
         self.failures: dict[str, PreemptionSafetyError] = {}
         """By test and check: what a rerun must not turn green."""
+        self.memory = Memory(config)
+        self.tried: dict[Path, dict[KillSchedule, Trial]] = {}
+        """By check: what was carried out to shrink a failed trial; the next one of the test may want the same."""
         self.notes: list[str] = []
         """Said once, not yet carried by a report."""
         self._said: set[str] = set()

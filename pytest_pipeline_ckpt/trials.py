@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .errors import PreemptionSafetyError
+from .memory import CheckMemory, is_first, judged
 from .progress import Progress
 from .state import ROWS, State, settings_of, without_trial
 
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .engine.checker import ReferenceFacts
-    from .engine.diagnosis import Diagnosis
-    from .engine.every import Extent, Survey
+    from .engine.every import Extent
     from .engine.model import KillSchedule, Verdict
     from .engine.runner import Check, Trial
     from .options import Settings
     from .reporting import Reproduction, Row
+    from .smaller import Smallest
 
 
 def workers(config: pytest.Config) -> int:
@@ -63,6 +64,8 @@ class ItemTrials:
         self._ids = ids
         self._test = without_trial(node.nodeid, ids[trial])
         self._checks = 0
+        self._check_name = self._test
+        """Of the check that is made: the same in every run and for every trial."""
 
     @property
     def skipped(self) -> str | None:
@@ -97,9 +100,12 @@ class ItemTrials:
         settings = settings_of(self._node, arguments=arguments)
         self._skip_repetition(settings)
         check = self._prepare(work(), settings)
+        self._check_name = f"{self._test}#{self._checks}" if self._checks else self._test
         self._checks += 1
         if settings.explain.value:
-            self._explain(check, settings)
+            from .explaining import explain
+
+            explain(self._state, self._test.removesuffix("[]"), check, recorded=settings.every is not None)
         carry_out = self._trial_of if settings.every is None else self._survey_of
         verdict, row, error = carry_out(check, settings)
         self._node.stash.setdefault(ROWS, []).append(row)
@@ -131,54 +137,57 @@ class ItemTrials:
     def _trial_of(self, check: Check, settings: Settings) -> tuple[Verdict, Row, PreemptionSafetyError | None]:
         """One schedule, live: the verdict, its row, and what is raised if it is not exact."""
         from . import reporting
+        from .explaining import diagnosis_of
 
-        trial = check.trial(f"trial-{self._trial}", functools.partial(self._schedule, settings))
+        memory = CheckMemory(self._state.memory, self._node, self._check_name, self._state.say)
+        trial = self._replayed(check, settings, memory)
+        if trial is None:
+            trial = check.trial(f"trial-{self._trial}", functools.partial(self._schedule, settings))
         self._tell_cost(check)
         row = reporting.row_of(trial.verdict, reporting.trial_text(trial))
         if trial.verdict.exact:
             return trial.verdict, row, None
-        diagnosis = self._diagnosis(check, trial)
-        message = reporting.failure_message(trial, self._reproduction(settings), diagnosis)
+        smallest = self._shrink(check, trial, settings, memory)
+        diagnosis = diagnosis_of(check, trial)
+        message = reporting.failure_message(
+            trial,
+            self._reproduction(settings),
+            smallest=smallest,
+            replayed=memory.replayed is not None,
+            diagnosis=diagnosis,
+        )
         return trial.verdict, row, PreemptionSafetyError(trial.verdict, message=message, diagnosis=diagnosis)
 
-    def _explain(self, check: Check, settings: Settings) -> None:
-        """Says what the pipeline is made of; the same words for each trial, so they are said once."""
-        from .engine import runs
-        from .engine.diagnosis import Diagnostician, explained
-        from .engine.runner import Lived
-        from .reporting import count
+    def _replayed(self, check: Check, settings: Settings, memory: CheckMemory) -> Trial | None:
+        """What failed in an earlier run and fails again: the first of a test's random trials tries it."""
+        if not settings.random or not is_first(self._node, self._ids[self._trial], self._ids):
+            return None
+        return memory.replay(check, f"trial-{self._trial}-replayed")
 
-        if settings.every is not None:
-            reference = Lived(*runs.first_run(check))
-        else:
-            reference = Lived(check.reference()[0], check.reference_directory())
-        pipeline = Diagnostician(check, reference).walked()
-        test = self._test.removesuffix("[]")
-        if pipeline is None:
-            self._state.say(f"{test}: no iterator over a tf.data.Dataset was seen, so nothing is known of its pipeline")
-        else:
-            stages = count(len(pipeline.stages), "stage")
-            self._state.say("\n".join((f"{test}: the pipeline has {stages}", *explained(pipeline))))
+    def _shrink(self, check: Check, trial: Trial, settings: Settings, memory: CheckMemory) -> Smallest | None:
+        """The smallest schedule that fails like a random trial, which is remembered; None: it was not looked for."""
+        if not settings.random or trial.schedule is None or not judged(trial.verdict):
+            return None
+        seconds, limit = self._seconds_to_shrink(settings)
+        smallest = None
+        known = memory.replayed is not None and memory.replayed.smallest
+        if seconds > 0 and not known:
+            from .smaller import find_smallest
 
-    @staticmethod
-    def _diagnosis(check: Check, trial: Trial) -> Diagnosis | None:
-        from .engine.diagnosis import Diagnostician
-        from .engine.runner import Lived
+            tried = self._state.tried.setdefault(check.directory, {})
+            smallest = find_smallest(check, trial, tried, seconds=seconds, limit=limit)
+        shown = trial if smallest is None else smallest.trial
+        assert shown.schedule is not None
+        memory.keep(shown.schedule, smallest=known or (smallest is not None and smallest.complete))
+        return smallest
 
-        reference = Lived(check.reference()[0], check.reference_directory())
-        return Diagnostician(check, reference).diagnose(trial.verdict, trial.lives)
-
-    @staticmethod
-    def _diagnoses(check: Check, survey: Survey) -> list[Diagnosis | None]:
-        from .engine.diagnosis import Diagnostician
-        from .survey_report import told_groups
-
-        if survey.recorded is None:
-            return []
-        diagnostician = Diagnostician(check, survey.recorded)
-        if not survey.failures:
-            return [diagnostician.diagnose(survey.verdict, ())]
-        return [diagnostician.diagnose(group[0].verdict, group[0].lives) for group in told_groups(survey)]
+    def _seconds_to_shrink(self, settings: Settings) -> tuple[float, str]:
+        """How long a failed trial may be shrunk, and what says so."""
+        seconds, budget = settings.shrink.value, settings.budget.value
+        if budget is not None and budget - self._state.seconds < seconds:
+            return budget - self._state.seconds, f"{settings.budget.where} ({budget:g} s in all)"
+        where = "--preempt-shrink" if settings.shrink.where == "default" else settings.shrink.where
+        return seconds, f"{where} ({seconds:g} s)"
 
     def _reproduction(self, settings: Settings) -> Reproduction:
         from . import reporting
@@ -218,6 +227,7 @@ class ItemTrials:
         """This item's share of every instant: the verdict, its row, and what is raised if it is not exact."""
         from . import reporting, survey_report
         from .engine.every import EveryInstant
+        from .explaining import diagnoses_of
 
         if settings.signal.value is not SIGKILL:
             name = settings.signal.value.name
@@ -231,7 +241,7 @@ class ItemTrials:
             progress.close()
         row = reporting.row_of(survey.verdict, survey_report.survey_text(survey))
         if not survey.verdict.exact:
-            diagnoses = self._diagnoses(check, survey)
+            diagnoses = diagnoses_of(check, survey)
             message = survey_report.survey_message(survey, self._reproduction(settings), diagnoses)
             first = diagnoses[0] if diagnoses else None
             return survey.verdict, row, PreemptionSafetyError(survey.verdict, message=message, diagnosis=first)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from ..errors import WorkerError
+from ..errors import OutOfTimeError, WorkerError
 from . import forkserver, ledger, worker
 from .wording import is_exception
 
@@ -146,14 +146,19 @@ class TrainingProcess:
         self._progress: tuple[int, ...] = ()
         self._progressed = time.monotonic()
 
-    def events(self, *, timeout: float) -> Iterator[str]:
+    def events(self, *, timeout: float, stop: float | None = None) -> Iterator[str]:
         """Yields `held`, `endless`, `refused`, `ended`, `late` (see `deadline`), `hung` (no progress for `timeout` s).
 
         Ends after `ended`; the caller acts on all others. Progress is a ledger record or a byte of output.
+
+        Raises:
+            OutOfTimeError: it still runs when `time.monotonic()` has reached `stop`.
         """
         self._progressed = time.monotonic()
         while self.ended is None:
             now = time.monotonic()
+            if stop is not None and now >= stop:
+                raise OutOfTimeError("the time for this life is up")
             wait = _WATCH_EVERY if self.deadline is None else max(0.0, min(_WATCH_EVERY, self.deadline - now))
             if select.select([self._control], [], [], wait)[0]:
                 event = self._receive()

@@ -49,6 +49,8 @@ class Conditions:
     """Seconds between a catchable signal and SIGKILL."""
     max_elements: int
     order: Literal["exact", "any"]
+    deadline: float | None = None
+    """`time.monotonic()` at which a life that still runs is ended with an `OutOfTimeError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +216,13 @@ def live(
             watched for long enough.
 
     Raises:
-        WorkerError: it was to be recorded, and that is refused here.
+        WorkerError: it was to be recorded, and that is refused here; or the conditions' deadline has come.
     """
     ending: Ending | None = None
     stacks = ""
     preemption = None if kill is None else _Preemption(process, kill, conditions)
     try:
-        for event in process.events(timeout=conditions.timeout):
+        for event in process.events(timeout=conditions.timeout, stop=conditions.deadline):
             if event == "held" and preemption is not None:
                 preemption.held()
             elif event == "held" and watch is not None:

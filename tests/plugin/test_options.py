@@ -83,6 +83,7 @@ def test_defaults(make_config: MakeConfig) -> None:
         timeout=Sourced(60.0, "default"),
         max_elements=Sourced(1_000_000, "default"),
         budget=Sourced(None, "default"),
+        shrink=Sourced(10.0, "default"),
         explain=Sourced(False, "default"),
         isolation=Sourced("fork", "default"),
         dataset=Sourced((), "default"),
@@ -162,6 +163,7 @@ def test_every_option_has_every_session_source(make_config: MakeConfig) -> None:
         "timeout": ("1.5", 1.5),
         "max_elements": ("1000", 1000),
         "budget": ("30", 30.0),
+        "shrink": ("0", 0.0),
         "explain": ("yes", True),
         "isolation": ("spawn", "spawn"),
         "dataset": ("pkg.input:make", ("pkg.input:make",)),
@@ -274,6 +276,7 @@ TIMES = "give the lives killed in each trial, or --preempt-at=never to kill none
 GRACE = "give the seconds between the signal and SIGKILL"
 TIMEOUT = "give the seconds that a training may go without progress"
 BUDGET = "give the seconds that trials may be started in, or leave it out"
+SHRINK = "give the seconds that may be spent on each failed trial, or 0 to leave it as it is"
 DATASET = "give MODULE:FUNCTION, as in my_package.input:make_dataset, where the function takes no argument"
 
 
@@ -309,6 +312,8 @@ DATASET = "give MODULE:FUNCTION, as in my_package.input:make_dataset, where the 
         ("timeout", "nan", f"'nan' is not a finite number of seconds: {TIMEOUT}"),
         ("max-elements", "0", "'0' is less than 1: give the largest number of elements that a run may take"),
         ("budget", "-3", f"'-3' is not more than 0: {BUDGET}"),
+        ("shrink", "-1", f"'-1' is less than 0: {SHRINK}"),
+        ("shrink", "long", f"'long' is not a number of seconds: {SHRINK}"),
         ("isolation", "thread", "'thread' is not known: give fork or spawn"),
         ("dataset", "input", f"'input' does not name a function: {DATASET}"),
         ("dataset", "in put:make", f"'in put:make' does not name a function: {DATASET}"),
@@ -351,12 +356,12 @@ def test_bad_values(make_config: MakeConfig, flag: str, value: str, message: str
         (
             {"tims": 2},
             "@pytest.mark.preempt: 'tims' is not a keyword of it: "
-            "give one of at, trials, times, states, loss, signal, grace, order, timeout",
+            "give one of at, trials, times, states, loss, signal, grace, order, timeout, shrink",
         ),
         (
             {"seed": 2},
             "@pytest.mark.preempt: 'seed' is not a keyword of it: "
-            "give one of at, trials, times, states, loss, signal, grace, order, timeout",
+            "give one of at, trials, times, states, loss, signal, grace, order, timeout, shrink",
         ),
     ],
 )
@@ -401,7 +406,7 @@ def test_positional_marker() -> None:
         options.marker_keywords([pytest.mark.preempt("step:4").mark])
     assert str(caught.value) == (
         "@pytest.mark.preempt: 'step:4' has no keyword: give it one of at, trials, times, states, loss, "
-        "signal, grace, order, timeout"
+        "signal, grace, order, timeout, shrink"
     )
 
 
@@ -416,9 +421,10 @@ def test_mentioned(make_config: MakeConfig) -> None:
 
 def test_table() -> None:
     """The marker has the documented keywords, and each option's help ends with its default."""
-    assert MARKER_KEYWORDS == ("at", "trials", "times", "states", "loss", "signal", "grace", "order", "timeout")
+    marker = ("at", "trials", "times", "states", "loss", "signal", "grace", "order", "timeout", "shrink")
+    assert marker == MARKER_KEYWORDS
     assert CHECK_KEYWORDS == ("at", "times", "signal", "grace", "order", "timeout", "max_elements")
-    assert MARKER_LINE.startswith("preempt(at=, trials=, times=, states=, loss=, signal=, grace=, order=, timeout=): ")
+    assert MARKER_LINE.startswith(f"preempt({'=, '.join(marker)}=): ")
     for option in OPTIONS:
         words: dict[object, str] = {None: "", (): "none", False: "off", 1_000_000: "1,000,000"}
         shown = words.get(option.default, str(option.default).removesuffix(".0"))
