@@ -14,16 +14,17 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_picture() -> None:
-    """The committed picture is what its script draws; `python docs/draw_how_it_works.py` draws it again."""
-    drawn = runpy.run_path(str(DOCS / "draw_how_it_works.py"))["draw"]()
-    assert (DOCS / "pages" / "how_it_works.svg").read_text(encoding="utf-8") == drawn
+    """The committed picture is what its script draws; `python docs/site/draw_how_it_works.py` draws it again."""
+    drawn = runpy.run_path(str(DOCS / "site" / "draw_how_it_works.py"))["draw"]()
+    assert (DOCS / "how_it_works.svg").read_text(encoding="utf-8") == drawn
 
 
 def test_options() -> None:
     """The site's page of options has a heading for each, with its names, and nothing left of argparse's quotes."""
-    table = runpy.run_path(str(DOCS / "build_hook.py"))["option_table"]()
+    table = runpy.run_path(str(DOCS / "site" / "build_hook.py"))["option_table"]()
     assert [line for line in table.splitlines() if line.startswith("#")] == [
-        f"### `{option.flag}={option.metavar}` {{ #{option.key.replace('_', '-')} }}" for option in OPTIONS
+        f"### `{option.flag}{'' if option.is_switch else f'={option.metavar}'}` {{ #{option.key.replace('_', '-')} }}"
+        for option in OPTIONS
     ]
     for option in OPTIONS:
         assert f"`{option.variable}`, ini key `{option.name}`" in table
@@ -32,7 +33,7 @@ def test_options() -> None:
 
 def test_every_verdict_has_an_example() -> None:
     """The page of verdicts has a section for each outcome, and no other."""
-    script = runpy.run_path(str(DOCS / "print_verdicts.py"))
+    script = runpy.run_path(str(DOCS / "site" / "print_verdicts.py"))
     names = [outcome.value for outcome in Outcome]
     assert list(script["blocks"]()) == list(script["SECTIONS"])
     assert sorted(script["SECTIONS"]) == sorted(names)
@@ -41,8 +42,8 @@ def test_every_verdict_has_an_example() -> None:
 @pytest.mark.slow
 @pytest.mark.tensorflow
 def test_verdicts_are_printed_as_shown() -> None:
-    """The page of verdicts is what is printed; else run `python docs/print_verdicts.py`, and look at what differs."""
-    script = runpy.run_path(str(DOCS / "print_verdicts.py"))
+    """The page of verdicts is what is printed; `python docs/site/print_verdicts.py` prints it anew."""
+    script = runpy.run_path(str(DOCS / "site" / "print_verdicts.py"))
     printed = script["shown"](script["SECTIONS"])
     settled = script["settled"]
     assert {name: settled(text) for name, text in printed.items()} == {
@@ -53,8 +54,8 @@ def test_verdicts_are_printed_as_shown() -> None:
 @pytest.mark.slow
 @pytest.mark.tensorflow
 def test_tutorial(tmp_path: Path) -> None:
-    """Whoever follows the tutorial sees what it shows; `python docs/run_tutorial.py` prints what is seen."""
-    script = runpy.run_path(str(DOCS / "run_tutorial.py"))
+    """Whoever follows the tutorial sees what it shows; `python docs/site/run_tutorial.py` prints what is seen."""
+    script = runpy.run_path(str(DOCS / "site" / "run_tutorial.py"))
     commands = list(script["run"](tmp_path))
     assert len(commands) == 4
     for command in commands:

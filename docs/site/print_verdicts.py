@@ -1,6 +1,6 @@
-"""Writes `docs/pages/verdicts.md`: each verdict as it is printed, by running a training that gets it.
+"""Writes `docs/verdicts.md`: each verdict as it is printed, by running a training that gets it.
 
-`python docs/print_verdicts.py` runs all of them again (TensorFlow, about a minute) and writes the page;
+`python docs/site/print_verdicts.py` runs all of them again (TensorFlow, about a minute) and writes the page;
 `tests/acceptance/test_pages.py` runs some, and fails if the page is not what they print.
 """
 
@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-DOCS = Path(__file__).resolve().parent
-ROOT = DOCS.parent
-PAGE = DOCS / "pages" / "verdicts.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "verdicts.md"
 SUPPORT = ROOT / "tests" / "support"
 
 
@@ -142,7 +141,7 @@ def pytest_runtest_makereport(item, call):
             print(json.dumps([item.originalname, str(call.excinfo.value)]), file=file)
     return (yield)
 """
-HEAD = """<!-- Written by docs/print_verdicts.py from what pytest printed: edit that, not this. -->
+HEAD = """<!-- Written by docs/site/print_verdicts.py from what pytest printed: edit that, not this. -->
 # Verdicts
 
 Each trial gets one verdict. Only `exact` passes. `flaky` and `unknown` say that nothing was proved, and fail too.

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _DIRECTIVE = re.compile(r"^<!-- (options|code|page)(?:: (\S+)(?: (\w+))?)? -->$", re.MULTILINE)
 _LANGUAGES = {".py": "python", ".yml": "yaml"}
 LINKS = {
-    "../../hook/README.md": "hook-guide.md",
-    "../docs/pages/hook.md": "hook.md",
+    "../hook/README.md": "hook-guide.md",
+    "../docs/hook.md": "hook.md",
 }
 """Links that are right where the Markdown is read in the repository, and what they are on the site."""
 
@@ -68,8 +68,9 @@ def option_table() -> str:
         places += ["marker"] * option.in_marker + ["check"] * option.in_check
         words = re.sub(r"(?<!\w)'([^']+)'", r"`\1`", option.help)  # argparse has no other quotes
         words = re.sub(r"--preempt-[\w-]+(?:=\w+)?", r"`\g<0>`", words)
+        value = "" if option.is_switch else f"={option.metavar}"
         blocks.append(
-            f"### `{option.flag}={option.metavar}` {{ #{option.key.replace('_', '-')} }}\n\n"
+            f"### `{option.flag}{value}` {{ #{option.key.replace('_', '-')} }}\n\n"
             f"{words[0].upper()}{words[1:]}.\n\n*Also:* {', '.join(places)}"
         )
     return "\n\n".join(blocks)

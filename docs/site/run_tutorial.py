@@ -1,4 +1,4 @@
-"""Does what `docs/pages/tutorial.md` tells the reader to do: `python docs/run_tutorial.py` prints what comes of it.
+"""Does what `docs/tutorial.md` tells the reader to do: `python docs/site/run_tutorial.py` prints what comes of it.
 
 Blocks with a title are files, `console` blocks are commands with their output; `pip` is left out. In the page a line
 `...` stands for any lines, and so do seconds and directories for those of another run.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = Path(__file__).resolve().parent / "pages" / "tutorial.md"
+PAGE = Path(__file__).resolve().parents[1] / "tutorial.md"
 _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 

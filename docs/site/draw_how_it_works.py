@@ -1,4 +1,4 @@
-"""Draws `docs/pages/how_it_works.svg`: `python docs/draw_how_it_works.py`. The same bytes each time, no dependency."""
+"""Draws `docs/how_it_works.svg`: `python docs/site/draw_how_it_works.py`. The same bytes each time, no dependency."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-PICTURE = Path(__file__).with_name("pages") / "how_it_works.svg"
+PICTURE = Path(__file__).resolve().parents[1] / "how_it_works.svg"
 
 WIDTH, HEIGHT = 900, 640
 PITCH, RADIUS = 24, 10
