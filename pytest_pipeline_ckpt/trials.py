@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .engine.model import KillSchedule, Verdict
     from .engine.runner import Check
     from .options import Settings
+    from .report.records import Who
     from .reporting import Reproduction, Row
 
 
@@ -99,6 +100,7 @@ class ItemTrials:
         carry_out = self._trial_of if settings.every is None else self._survey_of
         verdict, row, message = carry_out(check, settings)
         self._node.stash.setdefault(ROWS, []).append(row)
+        self._tell_properties()
         if message is None:
             return verdict
         error = PreemptionSafetyError(verdict, message=message)
@@ -128,14 +130,32 @@ class ItemTrials:
     def _trial_of(self, check: Check, settings: Settings) -> tuple[Verdict, Row, str | None]:
         """One schedule, live: the verdict, its row, and the message if it is not exact."""
         from . import reporting
+        from .report import records
 
         trial = check.trial(f"trial-{self._trial}", functools.partial(self._schedule, settings))
         self._tell_cost(check)
-        row = reporting.row_of(trial.verdict, reporting.trial_text(trial))
+        reproduction = self._reproduction(settings)
+        again = None if trial.schedule is None else reproduction.line(trial.schedule)
+        record = records.trial_record(trial, self._who(self._ids[self._trial]), again)
+        row = reporting.row_of(trial.verdict, reporting.trial_text(trial), record)
         message = None
         if not trial.verdict.exact:
-            message = reporting.failure_message(trial, self._reproduction(settings))
+            message = reporting.failure_message(trial, reproduction)
         return trial.verdict, row, message
+
+    def _who(self, trial_id: str) -> Who:
+        """Which check a record is about; `trial_id`: the same however many processes there are."""
+        from .report.records import Who
+
+        node = trial_id.join(self._node.nodeid.rsplit(self._ids[self._trial], 1))
+        return Who(id=node, test=self._test, trial=trial_id, number=self._trial, check=self._checks - 1)
+
+    def _tell_properties(self) -> None:
+        """Lets the item carry what its checks came to, for JUnit XML and whatever else reads properties."""
+        from .report.properties import properties, without_ours
+
+        known = [pair for row in self._node.stash[ROWS] for pair in properties(row.record, self._state.seed)]
+        self._node.user_properties[:] = [*without_ours(self._node.user_properties), *known]
 
     def _reproduction(self, settings: Settings) -> Reproduction:
         from . import reporting
@@ -175,6 +195,7 @@ class ItemTrials:
         """This item's share of every instant: the verdict, its row, and the message if it is not exact."""
         from . import reporting, survey_report
         from .engine.every import EveryInstant
+        from .report import records
 
         if settings.signal.value is not SIGKILL:
             name = settings.signal.value.name
@@ -186,9 +207,11 @@ class ItemTrials:
             survey = EveryInstant(check, self._extent(settings), progress).survey()
         finally:
             progress.close()
-        row = reporting.row_of(survey.verdict, survey_report.survey_text(survey))
+        reproduction = self._reproduction(settings)
+        record = records.survey_record(survey, self._who(str(settings.every)), reproduction.line)
+        row = reporting.row_of(survey.verdict, survey_report.survey_text(survey), record)
         if not survey.verdict.exact:
-            return survey.verdict, row, survey_report.survey_message(survey, self._reproduction(settings))
+            return survey.verdict, row, survey_report.survey_message(survey, reproduction)
         if survey.judged < survey.mine:
             pytest.skip(
                 f"{settings.budget.where}: {settings.budget.value:g} s are used up; {survey.judged} of "

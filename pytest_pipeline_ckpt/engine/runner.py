@@ -61,6 +61,8 @@ class Trial:
     directory: Path
     tails: tuple[str, ...] = ()
     """For each life that did not end as planned: its number, status and last output."""
+    lives: tuple[Life, ...] = ()
+    reference: Life | None = None
 
 
 class Engine:
@@ -243,6 +245,7 @@ def live(
         stderr_tail=stacks or tail(process.directory / worker.STDERR),
         noticed=None if preemption is None else preemption.noticed,
         grace=None if preemption is None else preemption.grace,
+        peak_mb=ended.peak_mb,
     )
 
 
@@ -322,7 +325,7 @@ class Check:
         directory = store.fresh(self.directory / name)
         alone = self.judge([reference], [reference])
         if not alone.exact:
-            return Trial(alone, None, directory, tails([("the reference run", reference)]))
+            return Trial(alone, None, directory, tails([("the reference run", reference)]), reference=reference)
         facts = checker.reference_facts(reference, elements_per_step=self.workload.elements_per_step)
         planned = schedule(facts)
         lives = self._lives(directory, planned, ignored=facts.ignored)
@@ -335,7 +338,8 @@ class Check:
         if verdict.exact:
             shutil.rmtree(directory / store.RUN, ignore_errors=True)
         named = [(f"life {number}", life) for number, life in enumerate(lives, 1)]
-        return Trial(verdict, planned, directory, () if verdict.exact else tails(named))
+        printed = () if verdict.exact else tails(named)
+        return Trial(verdict, planned, directory, printed, lives=tuple(lives), reference=reference)
 
     def _lives(self, directory: Path, schedule: KillSchedule, *, ignored: frozenset[str]) -> list[Life]:
         lives: list[Life] = []
