@@ -76,8 +76,8 @@ class Row:
     label: str = ""
     """Written into the picture, at `label_x`, so that what is wrong can be told without its colour."""
     label_x: float = 0.0
-    label_end: bool = False
-    """It ends there, because there is no room to the right."""
+    anchor: str = "start"
+    """What of the label is there: `start`, `middle` or `end`, so that there is room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def _life(life: LifeRecord, lane: Lane, scale: Scale, before: int | None, *, gui
     bars += [scale.bar("wrong", first, last + 1) for first, last in lane["wrong"]]
     marks = [Mark("start", scale(start)), *_marks(lane["saves"], "save", scale), Mark(_end_of(life), scale(end))]
     moves = [] if before is None or before == start else [Move("rollback", scale(before), scale(start))]
-    label, label_x, ends = "", 0.0, False
+    label, label_x = "", 0.0
     if lane["ahead"]:
         moves.append(Move("shift", scale(start), scale(max(0, start + lane["ahead"]))))
         side = "ahead of" if lane["ahead"] > 0 else "behind"
@@ -183,7 +183,7 @@ def _life(life: LifeRecord, lane: Lane, scale: Scale, before: int | None, *, gui
         label = {"crashed": "crashed", "hung": "hung"}.get(life["ending"], "went wrong here")
     if label:
         first = min([start, *(bounds[0] for bounds in lane["wrong"])])
-        label_x, ends = scale(first), scale(first) > 60
+        label_x = scale(first)
     return Row(
         name=f"Life {life['life']}",
         words=_words(life, lane, before, guilty=guilty),
@@ -193,19 +193,19 @@ def _life(life: LifeRecord, lane: Lane, scale: Scale, before: int | None, *, gui
         moves=tuple(moves),
         label=label,
         label_x=label_x,
-        label_end=ends,
+        anchor=_anchor(label_x),
     )
 
 
 def _words(life: LifeRecord, lane: Lane, before: int | None, *, guilty: bool) -> str:
     words = [f"{'started' if before is None else 'resumed'} at element {lane['start']}"]
     words.append(_ended(life))
-    done = [f"{lane['kept']} kept"]
+    trained = f"trained on {count(lane['taken'], 'element')}"
     if lane["rolled_back"]:
-        done.append(f"{lane['rolled_back']} trained and rolled back")
+        trained += f", {lane['rolled_back'] if lane['kept'] else 'all'} of them rolled back later"
+    words.append(trained)
     if lane["untrained"]:
-        done.append(f"{lane['untrained']} taken without training on them")
-    words.append(f"{count(lane['taken'], 'element')} trained: {', '.join(done)}")
+        words.append(f"took {lane['untrained']} more without training on them")
     if lane["ahead"]:
         at = max(0, lane["start"] + lane["ahead"])
         words.append(f"its model stood at element {lane['start']}, its input at element {at}")
@@ -219,7 +219,9 @@ def _words(life: LifeRecord, lane: Lane, before: int | None, *, guilty: bool) ->
 def _ended(life: LifeRecord) -> str:
     if life["ending"] == "killed":
         where = life["kill"] or "by somebody else"
-        return f"killed {where}" if where.startswith(("after ", "before ", "by ")) else f"killed at {where}"
+        if where.startswith(("after ", "before ", "by ")):
+            return f"killed {where}"
+        return f"killed at {'its ' if where.startswith('element ') else ''}{where}"
     if life["ending"] == "finished":
         return "ran to its end" if life["kill"] is None else "ended by itself before its kill"
     if life["ending"] == "stopped":
@@ -247,7 +249,11 @@ def _fate(lane: Lane, wrong: Sequence[Wrong], scale: Scale) -> Row:
     label = "; ".join(f"{_range(one)} {_WORDS.get(one['what'], one['what'])}" for one in wrong[:2])
     more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
     x = scale(wrong[0]["first"])
-    return Row("Final model", label + more, True, tuple(bars), (), (), label + more, x, x > 50)
+    return Row("Final model", label + more, True, tuple(bars), (), (), label + more, x, _anchor(x))
+
+
+def _anchor(x: float) -> str:
+    return "start" if x < 30 else "middle" if x < 70 else "end"
 
 
 def _range(one: Wrong) -> str:
