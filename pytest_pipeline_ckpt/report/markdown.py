@@ -55,7 +55,7 @@ def _text(report: Report, failures: list[Judgement], shown: int) -> str:
         lines += ["| test | verdict | what went wrong | to see it again |", "|---|---|---|---|"]
         lines += map(_row, failures[:shown])
     if len(failures) > shown:
-        lines += ["", f"… and {count(len(failures) - shown, 'failure')} more."]
+        lines += ["", f"… and {count(len(failures) - shown, 'more failure')}."]
     good = Counter(one["test"] for one in judgements(report) if one["outcome"] == "exact")
     asked = Counter(one["test"] for one in judgements(report) if expected(one))
     tests = sorted({*good, *asked})
