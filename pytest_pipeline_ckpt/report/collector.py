@@ -1,13 +1,13 @@
-"""Collects what the trials came to, in the process that the user started, and writes it where people look."""
+"""Collects what the trials came to, in the process that the user started, and writes it where people look.
+
+The controller of each xdist run imports this module, so it imports the rest, and the engine, when there is something.
+"""
 
 from __future__ import annotations
 
-import datetime
 import functools
-import importlib.metadata
 import json
 import os
-import platform
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,11 @@ import pytest
 
 from .. import reporting
 from ..state import state_of
-from . import document, markdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .document import NotJudged
+    from .document import NotJudged, Report
     from .records import Judgement
 
 NAME = "preempt-collector"
@@ -107,6 +106,8 @@ class Collector:
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if not self._paths and not (summary and (self._records or self._left)):
             return
+        from . import document, markdown
+
         state = state_of(self._config)
         report = document.report(
             self._records,
@@ -136,6 +137,9 @@ class Collector:
             terminalreporter.write_line(f"preempt: {line}")
 
     def _measured(self) -> dict[str, Any]:
+        import datetime
+        import platform
+
         began = datetime.datetime.fromtimestamp(self._started, datetime.timezone.utc)
         return {
             "began": began.isoformat(timespec="seconds"),
@@ -147,13 +151,15 @@ class Collector:
 
 
 def _version(distribution: str) -> str | None:
+    from importlib import metadata
+
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
         return None
 
 
-def _write(report: document.Report, path: Path) -> None:
+def _write(report: Report, path: Path) -> None:
     """Writes one file: complete, or not at all."""
     if path.suffix.lower() == ".json":
         text = json.dumps(report, indent=1, ensure_ascii=False)

@@ -168,8 +168,18 @@ class Who(TypedDict):
     check: int
 
 
-def trial_record(trial: Trial, who: Who, reproduce: str | None) -> TrialRecord:
-    """The record of a trial; whoever knows the test's outcome sets `passed`."""
+def trial_record(
+    trial: Trial, who: Who, reproduce: str | None, *, smallest: str | None = None, diagnosis: Sequence[str] = ()
+) -> TrialRecord:
+    """The record of a trial; whoever knows the test's outcome sets `passed`.
+
+    Args:
+        trial: that was carried out.
+        who: it is about.
+        reproduce: the arguments of pytest that run its schedule again.
+        smallest: those that run a smaller one that fails too.
+        diagnosis: lines on what is to blame and what helps.
+    """
     verdict = trial.verdict
     return TrialRecord(
         kind="trial",
@@ -181,8 +191,8 @@ def trial_record(trial: Trial, who: Who, reproduce: str | None) -> TrialRecord:
         kills=None if trial.schedule is None else kills(trial.schedule),
         schedule=None if trial.schedule is None else str(trial.schedule),
         reproduce=None if reproduce is None else f"pytest {reproduce}",
-        smallest=None,
-        diagnosis=[],
+        smallest=None if smallest is None else f"pytest {smallest}",
+        diagnosis=list(diagnosis),
         scope=_scope(verdict.scope),
         wrong=_wrong(verdict),
         notes=list(verdict.notes),
@@ -192,8 +202,10 @@ def trial_record(trial: Trial, who: Who, reproduce: str | None) -> TrialRecord:
     )
 
 
-def survey_record(survey: Survey, who: Who, reproduce: Callable[[KillSchedule], str]) -> SurveyRecord:
-    """The record of what one item found; `document.merged` puts those of several processes together."""
+def survey_record(
+    survey: Survey, who: Who, reproduce: Callable[[KillSchedule], str], *, diagnosis: Sequence[str] = ()
+) -> SurveyRecord:
+    """The record of what one item found; `document.report` puts those of several processes together."""
     verdict = survey.verdict
     telling = {id(group[0]) for group in groups(survey.failures)}
     return SurveyRecord(
@@ -202,7 +214,7 @@ def survey_record(survey: Survey, who: Who, reproduce: Callable[[KillSchedule], 
         passed=verdict.exact,
         outcome=verdict.outcome.value,
         reason=verdict.reason,
-        diagnosis=[],
+        diagnosis=list(diagnosis),
         scope=_scope(verdict.scope),
         notes=list(verdict.notes),
         power_loss=survey.power,
