@@ -122,8 +122,18 @@ def _whole(shards: Sequence[SurveyRecord]) -> SurveyRecord:
         "judged": judged,
         "sequences": sum(one["sequences"] for one in shards),
         "map": sorted((cell for shard in shards for cell in shard["map"]), key=lambda cell: cell[0]),
-        "failures": failures,
+        "failures": _told_once(failures),
     }
+
+
+def _told_once(failures: Sequence[FailureRecord]) -> list[FailureRecord]:
+    """Each process tells the details of the first failure of a kind; of them the first is kept."""
+    telling = {id(group[0]) for group in kinds(failures)}
+    return [one if id(one) in telling else _brief(one) for one in failures]
+
+
+def _brief(one: FailureRecord) -> FailureRecord:
+    return {**one, "wrong": [], "lives": [], "measured": {**one["measured"], "output": []}}
 
 
 def _sum(scopes: Sequence[ScopeRecord]) -> ScopeRecord:
