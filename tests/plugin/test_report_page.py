@@ -310,13 +310,14 @@ def test_every_kind_of_a_large_survey() -> None:
 
 
 def test_extras_for_pytest_html() -> None:
-    """pytest-html gets the picture with its own style; a trial without a picture gives none."""
+    """pytest-html gets the picture, with a style that changes nothing else; a trial without a picture gives none."""
     from pytest_pipeline_ckpt.report.page import extras
 
     (one,) = extras([a_trial(RESTARTED)])
     assert one["format_type"] == "html"
     content: Any = one["content"]
-    assert "<style>" in content
+    (style,) = re.findall(r"<style>(.*?)</style>", content, re.DOTALL)
+    assert re.fullmatch(r"\.preempt-report \{([^{}]*|\{[^{}]*\})*\}", style.strip())
     assert "input 10 elements behind the model" in content
     nothing = a_trial()
     nothing["lives"] = []
