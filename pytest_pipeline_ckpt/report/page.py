@@ -30,7 +30,6 @@ _MOST_OUTPUT = 2000
 """Characters of what a life printed; more is in the files."""
 
 MEANINGS = {
-    "exact": "went on with exactly the unseen elements",
     "lost": "never trained on some elements",
     "duplicated": "trained on some elements twice, although the model was not rolled back",
     "reordered": "saw the right elements in another order",
@@ -43,9 +42,8 @@ MEANINGS = {
     "hung": "made no progress",
     "diverged": "saw exactly the right elements, but ended with other weights",
     "flaky": "cannot be judged: runs that nobody kills differ, and too little overlaps",
-    "unknown": "cannot be judged",
 }
-"""What a resumed training did that gets the verdict."""
+"""What a resumed training did that gets the verdict; `unknown` says it in its reason."""
 
 
 @dataclass(frozen=True, slots=True)
