@@ -22,7 +22,9 @@ SOURCES = {
 
 def contents(source: Path) -> set[str]:
     """The files of a package's source that belong into its wheel."""
-    files = [*source.rglob("*.py"), *source.rglob("py.typed")]
+    # What the report is made of besides code: its templates, and the schema of its data.
+    data = [file for kind in ("*.j2", "*.css", "*.json") for file in source.rglob(kind)]
+    files = [*source.rglob("*.py"), *source.rglob("py.typed"), *data]
     return {file.relative_to(source.parent).as_posix() for file in files}
 
 

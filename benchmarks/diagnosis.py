@@ -20,9 +20,9 @@ sys.path.insert(0, str(SUPPORT))
 from faults import FAULTS, Fault  # noqa: E402  (the path must be known first)
 
 from pytest_pipeline_ckpt.engine import plan, store  # noqa: E402
-from pytest_pipeline_ckpt.engine.diagnosis import Diagnostician  # noqa: E402
 from pytest_pipeline_ckpt.engine.model import KillSchedule  # noqa: E402
-from pytest_pipeline_ckpt.engine.runner import Check, Conditions, Engine, Lived, Workload  # noqa: E402
+from pytest_pipeline_ckpt.engine.runner import Check, Conditions, Engine, Workload  # noqa: E402
+from pytest_pipeline_ckpt.explaining import diagnosis_of  # noqa: E402
 from pytest_pipeline_ckpt.payload import pickled  # noqa: E402
 
 CONDITIONS = Conditions(timeout=60, grace=5, max_elements=10**6, order="exact")
@@ -43,9 +43,8 @@ def row(name: str, fault: Fault, engine: Engine, base: Path) -> bool:
     schedule = plan.parse_schedule(fault.at, "the table of faults")
     assert isinstance(schedule, KillSchedule)
     trial = check.trial("trial", lambda _: schedule)
-    reference = Lived(check.reference()[0], check.reference_directory())
     begun = time.monotonic()
-    found = Diagnostician(check, reference).diagnose(trial.verdict, trial.lives)
+    found = diagnosis_of(check, trial)
     seconds = time.monotonic() - begun
     stage = "(nothing)" if found is None else found.stage or CODE
     cause = "(none)" if found is None or found.cause is None else found.cause.name

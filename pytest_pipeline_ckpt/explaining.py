@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .engine import runs
 from .engine.diagnosis import Diagnostician, explained
-from .engine.runner import Check, Lived, Trial
+from .engine.runner import Check, Lived, Trial, life_directory
 from .reporting import count
 from .survey_report import told_groups
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 def diagnosis_of(check: Check, trial: Trial) -> Diagnosis | None:
     """Where the failure of a trial comes from; None: nothing is known beyond its verdict."""
-    return Diagnostician(check, _reference(check)).diagnose(trial.verdict, trial.lives)
+    lives = [Lived(life, life_directory(trial.directory, number)) for number, life in enumerate(trial.lives, 1)]
+    return Diagnostician(check, _reference(check)).diagnose(trial.verdict, lives)
 
 
 def diagnoses_of(check: Check, survey: Survey) -> list[Diagnosis | None]:
     """The same for each kind of failure that `every` tells of; for the recorded run where that has failed itself."""
-    if survey.recorded is None:
+    if survey.run is None:
         return []
-    diagnostician = Diagnostician(check, survey.recorded)
+    diagnostician = Diagnostician(check, Lived(survey.run, runs.recorded_directory(check)))
     if not survey.failures:
         return [diagnostician.diagnose(survey.verdict, ())]
     return [diagnostician.diagnose(group[0].verdict, group[0].lives) for group in told_groups(survey)]

@@ -8,7 +8,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .values import choice, number, parse_at, parse_dataset, parse_script, parse_signal, refuse, seconds, switch
+from .values import (
+    choice,
+    number,
+    parse_at,
+    parse_dataset,
+    parse_report,
+    parse_script,
+    parse_signal,
+    refuse,
+    seconds,
+    switch,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -206,6 +217,15 @@ OPTIONS = (
         "check this training script, without any test code: 'train.py --model_dir={model_dir}', where "
         "{model_dir} becomes the checkpoint directory; it runs several times and is killed; repeatable "
         "(default: none)",
+        (),
+        repeatable=True,
+    ),
+    Option(
+        "report",
+        "FILE",
+        parse_report,
+        "write what was found into this file: 'report.html' is a page to look at, with a timeline of each trial, what "
+        "was lost, and what checkpoints cost; 'report.json' has the same as data; repeatable (default: none)",
         (),
         repeatable=True,
     ),

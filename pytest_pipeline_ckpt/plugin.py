@@ -33,9 +33,19 @@ def pytest_configure(config: pytest.Config) -> None:
         from .items import take_over_arguments
 
         try:
-            take_over_arguments(config, options.resolve(config))
+            settings = options.resolve(config)
+            take_over_arguments(config, settings)
         except PreemptUsageError as error:
             raise pytest.UsageError(str(error)) from None
+        if settings.report.value:
+            _collect(config, settings.report.value)
+
+
+def _collect(config: pytest.Config, files: Iterable[str] = ()) -> None:
+    """Collects what the trials come to, for the reports."""
+    from .report.collector import collect
+
+    collect(config, tuple(files))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -44,6 +54,7 @@ def pytest_configure_node(node: Any) -> None:
     state = state_of(node.config)
     node.workerinput[SEED_KEY] = state.seed
     node.workerinput[INPUT_KEY] = state.memory.to_json()
+    _collect(node.config)
     if not node.config.pluginmanager.has_plugin(_Workers.NAME):
         node.config.pluginmanager.register(_Workers(state), _Workers.NAME)
 
@@ -91,6 +102,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Starts to import TensorFlow in the background when there will be lives."""
     if not session.config.option.collectonly and any(map(_preempts, session.items)):
         state = state_of(session.config)
+        _collect(session.config)
         if not state.settings.never:
             state.warm_up()
 
@@ -113,6 +125,11 @@ def pytest_runtest_makereport(
             from . import reporting
 
             setattr(report, reporting.REPORT_ATTRIBUTE, reporting.to_json(rows, notes, passed=report.passed))
+    if "preemption" in getattr(item, "fixturenames", ()) and call.when != "teardown" and not report.passed:
+        from . import reporting
+
+        if not hasattr(report, reporting.REPORT_ATTRIBUTE):
+            setattr(report, reporting.NOT_JUDGED, reporting.not_judged(report, call))
     return report
 
 

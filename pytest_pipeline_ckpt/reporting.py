@@ -11,7 +11,7 @@ from .engine.plan import spell
 from .state import without_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .engine.diagnosis import Diagnosis
     from .engine.model import Kill, KillSchedule, Verdict
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .smaller import Smallest
 
 REPORT_ATTRIBUTE = "preempt"
-"""Of a `TestReport`: a JSON string, the only thing that crosses from an xdist worker to the controller."""
+"""Of a `TestReport`: a JSON string, what crosses from an xdist worker to the controller."""
+NOT_JUDGED = "preempt_not_judged"
+"""Likewise, of an item that came to no verdict: why not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Row:
 
     outcome: str
     text: str
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What `--preempt-report` says of it; see `report.records`."""
 
 
 def trial_text(trial: Trial) -> str:
@@ -173,9 +177,16 @@ def to_json(rows: Sequence[Row], notes: Sequence[str], *, passed: bool) -> str:
     return json.dumps({"rows": [dataclasses.asdict(row) for row in rows], "notes": list(notes), "passed": passed})
 
 
-def row_of(verdict: Verdict, text: str) -> Row:
+def not_judged(report: Any, call: Any) -> str:
+    """What the report of an item carries that came to no verdict: why, as JSON."""
+    skipped = report.skipped and isinstance(report.longrepr, tuple)
+    why = report.longrepr[2].removeprefix("Skipped: ") if skipped else str(call.excinfo.value)
+    return json.dumps({"id": report.nodeid, "kind": "skipped" if report.skipped else "error", "why": why})
+
+
+def row_of(verdict: Verdict, text: str, record: Mapping[str, Any]) -> Row:
     """The row of a verdict."""
-    return Row(verdict.outcome.value, text)
+    return Row(verdict.outcome.value, text, record)
 
 
 def summarise(terminal: Any, reports: Iterable[Any], *, head: str) -> None:

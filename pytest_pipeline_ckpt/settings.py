@@ -59,6 +59,7 @@ class Settings:
     isolation: Sourced[Literal["fork", "spawn"]]
     dataset: Sourced[tuple[str, ...]]
     script: Sourced[tuple[str, ...]]
+    report: Sourced[tuple[str, ...]]
 
     @property
     def schedule(self) -> plan.KillSchedule | None:

@@ -28,7 +28,7 @@ def survey_text(survey: Survey) -> str:
     judged = "" if survey.judged == survey.states else f", {survey.judged} of them judged"
     if not verdict.exact:
         bad = f"{len(survey.failures)} not exact ({outcomes(survey.failures)})"
-        return f"{whole}{judged}; {bad}; first {_where(survey.failures[0])}"
+        return f"{whole}{judged}; {bad}; first {survey.failures[0].words}"
     again = "" if survey.times == 1 else f", {count(survey.sequences, 'sequence')} of {survey.times} kills"
     compared = count(verdict.scope.elements_compared, "element")
     return "; ".join((f"{whole}{judged}; each resumed exactly{again}: {compared} compared", *verdict.notes))
@@ -75,9 +75,13 @@ def groups(failures: Sequence[Judged]) -> list[list[Judged]]:
     """Failures of one kind: the same outcome and, but for its numbers, the same reason."""
     found: dict[tuple[str, str], list[Judged]] = {}
     for one in failures:
-        kind = (one.verdict.outcome.value, re.sub(r"[0-9]+", "0", one.verdict.reason))
-        found.setdefault(kind, []).append(one)
+        found.setdefault(kind_of(one.verdict.outcome.value, one.verdict.reason), []).append(one)
     return list(found.values())
+
+
+def kind_of(outcome: str, reason: str) -> tuple[str, str]:
+    """What failures of one kind have in common."""
+    return outcome, re.sub(r"[0-9]+", "0", reason)
 
 
 def windows(group: Sequence[Judged]) -> list[list[Judged]]:
@@ -99,9 +103,9 @@ def _group(group: Sequence[Judged], reproduction: Reproduction, diagnosis: Diagn
     lines += [f"  {element}" for element in elements(first.verdict)]
     lines += [] if diagnosis is None else [f"  {line}" for line in diagnosis.lines()]
     for window in found[:2]:
-        lines.append(f"    from:    {_where(window[0])}")
+        lines.append(f"    from:    {window[0].words}")
         if len(window) > 1:
-            lines.append(f"    to:      {_where(window[-1])}")
+            lines.append(f"    to:      {window[-1].words}")
     schedule = next((one.schedule for one in group if one.schedule is not None), None)
     if schedule is not None:
         lines.append(f"    reproduce: pytest {reproduction.line(schedule)}")
@@ -109,7 +113,3 @@ def _group(group: Sequence[Judged], reproduction: Reproduction, diagnosis: Diagn
         lines.append("    reproduce: no live kill lands there (within a write, a power loss, the end of the run)")
     lines += [f"    {tail}".replace("\n", "\n      ") for tail in first.tails]
     return lines
-
-
-def _where(one: Judged) -> str:
-    return ", then ".join(instant.words for instant in one.instants)

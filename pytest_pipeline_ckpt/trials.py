@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .engine.checker import ReferenceFacts
+    from .engine.diagnosis import Diagnosis
     from .engine.every import Extent
     from .engine.model import KillSchedule, Verdict
     from .engine.runner import Check, Trial
     from .options import Settings
+    from .report.records import Who
     from .reporting import Reproduction, Row
     from .smaller import Smallest
 
@@ -109,6 +111,7 @@ class ItemTrials:
         carry_out = self._trial_of if settings.every is None else self._survey_of
         verdict, row, error = carry_out(check, settings)
         self._node.stash.setdefault(ROWS, []).append(row)
+        self._tell_properties()
         if error is None:
             return verdict
         self._state.failures[key] = error
@@ -144,19 +147,37 @@ class ItemTrials:
         if trial is None:
             trial = check.trial(f"trial-{self._trial}", functools.partial(self._schedule, settings))
         self._tell_cost(check)
-        row = reporting.row_of(trial.verdict, reporting.trial_text(trial))
+        reproduction = self._reproduction(settings)
+        smallest = diagnosis = None
+        if not trial.verdict.exact:
+            smallest = self._shrink(check, trial, settings, memory)
+            diagnosis = diagnosis_of(check, trial)
+        row = self._row(trial, reproduction, smallest, diagnosis)
         if trial.verdict.exact:
             return trial.verdict, row, None
-        smallest = self._shrink(check, trial, settings, memory)
-        diagnosis = diagnosis_of(check, trial)
+        replayed = memory.replayed is not None
         message = reporting.failure_message(
-            trial,
-            self._reproduction(settings),
-            smallest=smallest,
-            replayed=memory.replayed is not None,
-            diagnosis=diagnosis,
+            trial, reproduction, smallest=smallest, replayed=replayed, diagnosis=diagnosis
         )
         return trial.verdict, row, PreemptionSafetyError(trial.verdict, message=message, diagnosis=diagnosis)
+
+    def _row(
+        self, trial: Trial, reproduction: Reproduction, smallest: Smallest | None, diagnosis: Diagnosis | None
+    ) -> Row:
+        """What the end of the run, and the reports, say of a trial."""
+        from . import reporting
+        from .report import records
+
+        again = None if trial.schedule is None else reproduction.line(trial.schedule)
+        smaller = None if smallest is None or smallest.trial is trial else smallest.trial.schedule
+        record = records.trial_record(
+            trial,
+            self._who(self._ids[self._trial]),
+            again,
+            smallest=None if smaller is None else reproduction.line(smaller),
+            diagnosis=() if diagnosis is None else diagnosis.sentences(),
+        )
+        return reporting.row_of(trial.verdict, reporting.trial_text(trial), record)
 
     def _replayed(self, check: Check, settings: Settings, memory: CheckMemory) -> Trial | None:
         """What failed in an earlier run and fails again: the first of a test's random trials tries it."""
@@ -188,6 +209,20 @@ class ItemTrials:
             return budget - self._state.seconds, f"{settings.budget.where} ({budget:g} s in all)"
         where = "--preempt-shrink" if settings.shrink.where == "default" else settings.shrink.where
         return seconds, f"{where} ({seconds:g} s)"
+
+    def _who(self, trial_id: str) -> Who:
+        """Which check a record is about; `trial_id`: the same however many processes there are."""
+        from .report.records import Who
+
+        node = trial_id.join(self._node.nodeid.rsplit(self._ids[self._trial], 1))
+        return Who(id=node, test=self._test, trial=trial_id, number=self._trial, check=self._checks - 1)
+
+    def _tell_properties(self) -> None:
+        """Lets the item carry what its checks came to, for JUnit XML and whatever else reads properties."""
+        from .report.properties import properties, without_ours
+
+        known = [pair for row in self._node.stash[ROWS] for pair in properties(row.record, self._state.seed)]
+        self._node.user_properties[:] = [*without_ours(self._node.user_properties), *known]
 
     def _reproduction(self, settings: Settings) -> Reproduction:
         from . import reporting
@@ -228,6 +263,7 @@ class ItemTrials:
         from . import reporting, survey_report
         from .engine.every import EveryInstant
         from .explaining import diagnoses_of
+        from .report import records
 
         if settings.signal.value is not SIGKILL:
             name = settings.signal.value.name
@@ -239,11 +275,14 @@ class ItemTrials:
             survey = EveryInstant(check, self._extent(settings), progress).survey()
         finally:
             progress.close()
-        row = reporting.row_of(survey.verdict, survey_report.survey_text(survey))
+        reproduction = self._reproduction(settings)
+        diagnoses = [] if survey.verdict.exact else diagnoses_of(check, survey)
+        first = diagnoses[0] if diagnoses else None
+        told = () if first is None else first.sentences()
+        record = records.survey_record(survey, self._who(str(settings.every)), reproduction.line, diagnosis=told)
+        row = reporting.row_of(survey.verdict, survey_report.survey_text(survey), record)
         if not survey.verdict.exact:
-            diagnoses = diagnoses_of(check, survey)
-            message = survey_report.survey_message(survey, self._reproduction(settings), diagnoses)
-            first = diagnoses[0] if diagnoses else None
+            message = survey_report.survey_message(survey, reproduction, diagnoses)
             return survey.verdict, row, PreemptionSafetyError(survey.verdict, message=message, diagnosis=first)
         if survey.judged < survey.mine:
             pytest.skip(

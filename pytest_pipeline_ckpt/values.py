@@ -114,6 +114,13 @@ def parse_dataset(value: object, where: str) -> str:
     return f"{module}:{function}"
 
 
+def parse_report(value: object, where: str) -> str:
+    """A file whose suffix says what is written into it."""
+    if not str(value).lower().endswith((".html", ".json")):
+        raise refuse(where, value, "ends neither in .html nor in .json", "give 'report.html', 'report.json' or both")
+    return str(value)
+
+
 def parse_script(value: object, where: str) -> str:
     """A command line with `{model_dir}` in one of its arguments."""
     import shlex

@@ -15,6 +15,7 @@ import numpy as np
 from .findings import judge_lane
 from .histories import Study, Track, homes_of, study, trace
 from .indexed import Indexed, index
+from .lifespans import lifespans
 from .model import Ending, KillSchedule, Kind, Life, Outcome, Scope, Verdict
 from .passes import Differing, judge_any, judge_differing
 from .survival import Finding, Piece, first_difference, pieces_of
@@ -186,13 +187,17 @@ def _judge_case(case: _Case, lives: Sequence[Life], order: str) -> Verdict:
     found += [_named(one.finding, case, number) for number, one in enumerate(judged) if one.finding is not None]
     if differ and order == "exact":
         notes += _differing_notes(sum(one.overlap for one in judged), any(one.redrawn for one in judged))
+    missed = _unfinished(case, lives)
     if found:
         worst = min(found, key=lambda finding: (finding.life or len(lives) + 1, _RANK[finding.outcome]))
-        return _verdict(worst, scope, notes)
-    missed = _unfinished(case, lives)
-    if missed is not None:
-        return Verdict(Outcome.UNKNOWN, missed[1], missed[0], scope=scope, notes=notes)
-    return Verdict(Outcome.EXACT, _exact_reason(scope, order, differ), scope=scope, notes=notes)
+        verdict = _verdict(worst, scope, notes)
+    elif missed is not None:
+        verdict = Verdict(Outcome.UNKNOWN, missed[1], missed[0], scope=scope, notes=notes)
+    else:
+        verdict = Verdict(Outcome.EXACT, _exact_reason(scope, order, differ), scope=scope, notes=notes)
+    in_order = order == "exact" and not differ
+    shown = lifespans(case.known.lanes, lanes, [one.finding for one in judged], in_order=in_order)
+    return replace(verdict, lives=shown)
 
 
 _RANK = {

@@ -69,9 +69,15 @@ class Diagnosis:
 
     def lines(self) -> list[str]:
         """In the form of a failure's message."""
-        told = [("where:", self.where), ("why:", self.reason), ("remedy:", self.remedy)]
-        told += [("pipeline:", look) for look in self.looks]
-        return [f"  {name:<10} {text}" for name, text in told if text]
+        return [f"  {f'{name}:':<10} {text}" for name, text in self._told()]
+
+    def sentences(self) -> list[str]:
+        """The same for a report: `where: stage 3 of 7: ...`."""
+        return [f"{name}: {text}" for name, text in self._told()]
+
+    def _told(self) -> list[tuple[str, str]]:
+        told = [("where", self.where), ("why", self.reason), ("remedy", self.remedy)]
+        return [(name, text) for name, text in (*told, *(("pipeline", look) for look in self.looks)) if text]
 
 
 class Diagnostician:

@@ -76,10 +76,29 @@ class Judged:
     """The killed ones as they would have been, and the last one; none where it is exact."""
 
     @property
+    def words(self) -> str:
+        """Where the kills land: `after element 20, then before the first element`."""
+        return ", then ".join(instant.words for instant in self.instants)
+
+    @property
     def schedule(self) -> KillSchedule | None:
         """What repeats these kills live; None: nothing does."""
         kills = [instant.kill for instant in self.instants]
         return KillSchedule(tuple(kill for kill in kills if kill)) if all(kills) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What came of one state, for a map of the run."""
+
+    number: int
+    """Among the states of the run, from 0."""
+    element: int
+    """Training elements taken before."""
+    outcome: Outcome
+    """Of a state whose resumed life was killed at several instants: the first that is not exact."""
+    loss: bool
+    """A power loss leaves it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +122,13 @@ class Survey:
     failures: tuple[Judged, ...] = ()
     directory: Path = Path()
     tails: tuple[str, ...] = ()
-    recorded: Lived | None = None
+    states_judged: tuple[Mapped, ...] = ()
+    saves: tuple[int, ...] = ()
+    """Training elements taken before each save of the recorded run."""
+    run: Life | None = None
+    """The recorded run."""
+    power: bool = False
+    """States that a power loss leaves are among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +154,7 @@ class _Found:
     """Of kills: a state has several when its resumed life was killed at several instants."""
     scope: Scope = field(default_factory=Scope)
     failures: list[Judged] = field(default_factory=list)
+    mapped: list[Mapped] = field(default_factory=list)
 
     def add(self, of_a_state: Sequence[Judged]) -> None:
         self.judged += bool(of_a_state)
@@ -139,7 +165,11 @@ class _Found:
                 *(ours.kills_landed + len(one.instants), ours.saves_crossed + its.saves_crossed),
                 *(ours.elements_compared + its.elements_compared, ours.elements_replayed + its.elements_replayed),
             )
-        self.failures += [one for one in of_a_state if not one.verdict.exact]
+        bad = [one for one in of_a_state if not one.verdict.exact]
+        self.failures += bad
+        for one in (bad or of_a_state)[:1]:
+            first = one.instants[0]
+            self.mapped.append(Mapped(one.number, first.element, one.verdict.outcome, bool(first.state.loss)))
 
 
 class EveryInstant:
@@ -166,8 +196,7 @@ class EveryInstant:
         alone = self._check.judge([life], [life])
         directory = self._check.directory
         if not alone.exact:
-            printed = tails([("the recorded run", life)])
-            return Survey(alone, directory=directory, tails=printed, recorded=Lived(life, lived))
+            return Survey(alone, directory=directory, tails=tails([("the recorded run", life)]), run=life)
         ignored = runs.ignored_streams(self._check, life)
         self._run = runs.run_of(life, lived, ignored)
         if self._run.meta.blind:
@@ -214,6 +243,7 @@ class EveryInstant:
                 self._check.engine.close()  # ends the lives that the other threads wait for
                 raise
         found.failures.sort(key=lambda one: one.number)
+        found.mapped.sort(key=lambda one: one.number)
         return found
 
     def _judge(self, state: _State, places: queue.SimpleQueue[Path], *, movable: bool) -> list[Judged]:
@@ -301,7 +331,10 @@ class EveryInstant:
         return Survey(
             *(_verdict(found, notes, power=self._extent.power), len(run.timeline.elements), known, len(instants), mine),
             *(self._extent.times, found.judged, found.sequences, tuple(found.failures), self._check.directory),
-            recorded=Lived(run.life, run.directory),
+            states_judged=tuple(found.mapped),
+            saves=tuple(run.timeline.taken(record) for record in run.saves),
+            run=run.life,
+            power=self._extent.power,
         )
 
 
@@ -309,17 +342,20 @@ def _lives(lived: Sequence[Lived]) -> list[Life]:
     return [one.life for one in lived]
 
 
-def _verdict(found: _Found, notes: Sequence[str], *, power: bool) -> Verdict:
+def said(bad: int, judged: int, *, power: bool) -> str:
+    """How many states do not resume exactly, of how many."""
     what = "a kill or a power loss" if power else "a kill"
+    if not bad:
+        return f"each of {count(judged, 'state')} that {what} can leave resumes exactly"
+    return f"{bad} of {count(judged, 'state')} that {what} can leave do not resume exactly"
+
+
+def _verdict(found: _Found, notes: Sequence[str], *, power: bool) -> Verdict:
     if not found.failures:
-        reason = f"each of {count(found.judged, 'state')} that {what} can leave resumes exactly"
-        return Verdict(Outcome.EXACT, reason, scope=found.scope, notes=tuple(notes))
+        return Verdict(Outcome.EXACT, said(0, found.judged, power=power), scope=found.scope, notes=tuple(notes))
     first = found.failures[0]
     bad = len({one.number for one in found.failures})
-    reason = (
-        f"{bad} of {count(found.judged, 'state')} that {what} can leave do not resume exactly; the "
-        f"first, {', then '.join(instant.words for instant in first.instants)}: {first.verdict.reason}"
-    )
+    reason = f"{said(bad, found.judged, power=power)}; the first, {first.words}: {first.verdict.reason}"
     return dataclasses.replace(first.verdict, reason=reason, scope=found.scope, notes=tuple(notes))
 
 
@@ -344,4 +380,4 @@ def _blind(meta: recording.Recorded) -> str:
     )
 
 
-__all__ = ["FOLLOWED", "EveryInstant", "Extent", "Judged", "Survey"]
+__all__ = ["FOLLOWED", "EveryInstant", "Extent", "Judged", "Mapped", "Survey", "said"]

@@ -56,7 +56,7 @@ def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:
             "pipeline at element 0, and "
             f"the model had resumed at step {piece.track.step}, element {piece.start}"
         )
-        return Finding(Outcome.RESTARTED, piece.life, reason, spans("twice", found, lane.track, 0))
+        return Finding(Outcome.RESTARTED, piece.life, reason, spans("twice", found, lane.track, 0), shift)
     if shift < 0:
         found = [(place, piece.start - 1)]
         fate, how = "trained twice", f"{far} behind"
@@ -66,7 +66,7 @@ def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:
         fate, how = "never trained", f"{far} ahead of"
         made = spans("lost", found, lane.track, 0)
     reason = f"{positions_text(found)} {were(found)} {fate}: the pipeline resumed {how} the model ({where})"
-    return Finding(Outcome.MISALIGNED, piece.life, reason, made)
+    return Finding(Outcome.MISALIGNED, piece.life, reason, made, shift)
 
 
 def _ahead_of_all(lane: Lane, piece: Piece) -> Finding:

@@ -1,12 +1,13 @@
 """The ledger: one append-only file of fixed-size records for each life.
 
 A record is written with one `os.write`, so what was written survives SIGKILL, and the file can be read while it
-grows; a last record that is torn (the disk was full) is dropped by the reader. Three files in a life's directory:
+grows; a last record that is torn (the disk was full) is dropped by the reader. Four files in a life's directory:
 
 - `ledger.bin`: records of dtype `RECORD`, nothing else;
 - `streams.jsonl`: one JSON object for each stream, written before its first record;
 - `previews.bin`: `PREVIEW_BYTES` for each of the first `PREVIEW_LIMIT` elements, a summary that tells elements apart:
   small ones as they are, of larger ones shape and mean. `previews` describes the rule, and packs and reads them.
+- `saves.bin`: what each save cost, records of dtype `SAVE`.
 
 The writer runs in training processes and knows nothing of TensorFlow.
 """
@@ -42,10 +43,14 @@ RECORD = np.dtype(
         ("ms", "<u4"),  # milliseconds since the life began
     ]
 )
+SAVE = np.dtype([("ms", "<u4"), ("us", "<u8"), ("bytes", "<u8")])
+"""A save: when it began (milliseconds since the life did), how long it took, and how many bytes it left."""
 PREVIEW_LIMIT = 100_000
 _COLLECTED = 64
 LEDGER, STREAMS, PREVIEWS, OPAQUE = "ledger.bin", "streams.jsonl", "previews.bin", "opaque.txt"
+SAVES = "saves.bin"
 _PACK = struct.Struct("<BBHIQQII").pack
+_PACK_SAVE = struct.Struct("<IQQ").pack
 _UINT64 = (1 << 64) - 1
 
 
@@ -61,6 +66,7 @@ class LedgerWriter:
         self._records = os.open(directory / LEDGER, flags, 0o644)
         self._streams = os.open(directory / STREAMS, flags, 0o644)
         self._previews = os.open(directory / PREVIEWS, flags, 0o644)
+        self._saves = os.open(directory / SAVES, flags, 0o644)
         self._previews_left = PREVIEW_LIMIT
         self._collected: list[bytes] = []
         self._lock = threading.RLock()  # a signal handler may interrupt either
@@ -93,6 +99,11 @@ class LedgerWriter:
             self.flush()
         self._append(kind, 0, stream, iterator, value & _UINT64, 0, 0)
 
+    def save(self, *, began: float, seconds: float, size: int) -> None:
+        """Appends what a save cost; `began` is of `time.monotonic()`."""
+        ms = max(0, int((began - self._start) * 1000)) & 0xFFFFFFFF
+        os.write(self._saves, _PACK_SAVE(ms, int(seconds * 1e6), size))
+
     def flush(self) -> None:
         """Writes the previews that were collected."""
         with self._lock:
@@ -116,6 +127,7 @@ def read(directory: Path) -> Ledger:
         streams=_read_streams(directory / STREAMS),
         previews=_read_array(directory / PREVIEWS, np.dtype((np.void, PREVIEW_BYTES))),
         opaque=opaque.read_text() if opaque.exists() else None,
+        saves=_read_array(directory / SAVES, SAVE),
     )
 
 
@@ -152,6 +164,7 @@ __all__ = [
     "PREVIEW_BYTES",
     "PREVIEW_LIMIT",
     "RECORD",
+    "SAVE",
     "Flag",
     "LedgerWriter",
     "preview",

@@ -70,6 +70,8 @@ class Ledger:
     """Packed summaries of the first elements, one for each ELEMENT record in order; see `ledger.preview`."""
     opaque: str | None = None
     """Names the component that could not be fingerprinted, where a record has `Flag.OPAQUE`."""
+    saves: npt.NDArray[np.void] | None = None
+    """What each save cost; `ledger.SAVE` is the dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class Life:
     """How many records the ledger had when a catchable signal was sent."""
     grace: float | None = None
     """Seconds after which it was killed, because the signal had not ended it."""
+    peak_mb: float = 0.0
+    """Largest resident memory of its training process, in MiB; 0: not known."""
 
 
 class Outcome(enum.Enum):
@@ -186,6 +190,54 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class LifeSpan:
+    """Where one life trained in one lane, for a picture of it: elements of the reference run, counted from 0."""
+
+    life: int
+    """Counts from 1; 0 is the reference run."""
+    lane: str
+    """The user's code that made the iterators; a training that reads several at a time has several lanes."""
+    start: int
+    """Where its model stood when it began to train, so that its elements should be `start .. start + taken - 1`."""
+    taken: int
+    """Elements that it trained on, the one at which it was killed included."""
+    kept: int
+    """So many of them, the first ones, no later life rolled back."""
+    ending: Ending
+    untrained: int = 0
+    """Elements that it took besides: to fast-forward, to peek, or at its end without training on them."""
+    wrong: tuple[tuple[int, int], ...] = ()
+    """Ranges of its positions, both ends included, where it took other elements than the reference run. Beyond
+    `lifespans.MOST_RANGES` those that are nearest to each other are joined."""
+    wrong_elements: int = 0
+    """How many they are."""
+    ahead: int | None = None
+    """By how many elements its pipeline was ahead of its model (behind: negative), if one number explains what it
+    took."""
+    saves: tuple[int, ...] = ()
+    """Positions at which it saved, ascending; some of them, evenly, beyond `lifespans.MOST_MARKS`."""
+    passes: tuple[int, ...] = ()
+    """Positions at which a pass over the data ended, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a life spent on checkpoints; another run has other figures."""
+
+    seconds: float
+    """From the first thing that its ledger or its saves tell to the last: without the start of the process."""
+    saves: int
+    """Save calls that returned."""
+    save_seconds: float
+    """How long the training was within them; what a thread goes on writing behind them does not count."""
+    saved_bytes: int
+    """Sizes of the files in the checkpoint directory that were new or changed when a save call had returned, without
+    temporary and event files."""
+    peak_mb: float
+    """Largest resident memory of the training process, in MiB, TensorFlow's own libraries included."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The judgement of one trial."""
 
@@ -198,6 +250,8 @@ class Verdict:
     scope: Scope = field(default_factory=Scope)
     notes: tuple[str, ...] = ()
     """What a reader should know besides: streams not judged, a kill before the first save, ..."""
+    lives: tuple[LifeSpan, ...] = field(default=(), compare=False)
+    """Where the lives trained, the reference run first: how the judgement looks, not what it is."""
 
     @property
     def exact(self) -> bool:

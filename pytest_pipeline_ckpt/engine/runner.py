@@ -71,7 +71,8 @@ class Trial:
     directory: Path
     tails: tuple[str, ...] = ()
     """For each life that did not end as planned: its number, status and last output."""
-    lives: tuple[Lived, ...] = ()
+    lives: tuple[Life, ...] = ()
+    reference: Life | None = None
 
 
 class Engine:
@@ -256,6 +257,7 @@ def live(
         stderr_tail=stacks or tail(process.directory / worker.STDERR),
         noticed=None if preemption is None else preemption.noticed,
         grace=None if preemption is None else preemption.grace,
+        peak_mb=ended.peak_mb,
     )
 
 
@@ -339,7 +341,7 @@ class Check:
         directory = store.fresh(self.directory / name)
         alone = self.judge([reference], [reference])
         if not alone.exact:
-            return Trial(alone, None, directory, tails([("the reference run", reference)]))
+            return Trial(alone, None, directory, tails([("the reference run", reference)]), reference=reference)
         facts = checker.reference_facts(reference, elements_per_step=self.workload.elements_per_step)
         planned = schedule(facts)
         lives = self._lives(directory, planned, ignored=facts.ignored)
@@ -352,8 +354,8 @@ class Check:
         if verdict.exact:
             shutil.rmtree(directory / store.RUN, ignore_errors=True)
         named = [(f"life {number}", life) for number, life in enumerate(lives, 1)]
-        lived = tuple(Lived(life, _life_directory(directory, number)) for number, life in enumerate(lives, 1))
-        return Trial(verdict, planned, directory, () if verdict.exact else tails(named), lived)
+        printed = () if verdict.exact else tails(named)
+        return Trial(verdict, planned, directory, printed, lives=tuple(lives), reference=reference)
 
     def _lives(self, directory: Path, schedule: KillSchedule, *, ignored: frozenset[str]) -> list[Life]:
         lives: list[Life] = []
@@ -361,7 +363,7 @@ class Check:
             of_the_life = kill is not None and kill.element == 0 and kill.op is not None
             process = self.engine.start(
                 self.workload,
-                _life_directory(directory, number + 1),
+                life_directory(directory, number + 1),
                 store.model_directory(directory / store.RUN),
                 slot=number % 2,
                 until=None if kill is None or of_the_life else kill.element,
@@ -430,7 +432,7 @@ class Check:
         return found
 
 
-def _life_directory(trial: Path, number: int) -> Path:
+def life_directory(trial: Path, number: int) -> Path:
     """Where the `number`-th life of a trial is, counted from 1."""
     return trial / f"life-{number}"
 

@@ -63,9 +63,14 @@ def run_of(life: Life, directory: Path, ignored: frozenset[str]) -> Run:
     return Run(life, directory, Path(meta.root), meta, timeline)
 
 
+def recorded_directory(check: Check) -> Path:
+    """Where the recorded run of a check is."""
+    return check.directory / _RECORDED
+
+
 def first_run(check: Check) -> tuple[Life, Path]:
     """The recorded run of a check and its directory; whoever asks first records it, the others wait."""
-    directory = check.directory / _RECORDED
+    directory = recorded_directory(check)
     root = check.directory / f"{_RECORDED}-{store.RUN}"
 
     def run(directory: Path) -> tuple[Life, float]:

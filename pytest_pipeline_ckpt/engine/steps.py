@@ -35,9 +35,11 @@ from tensorflow.python.training import saver as saver_lib
 from tensorflow.python.training import training_util
 
 from .model import UNKNOWN_STEP, Kind
+from .saving import SaveCosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from .ledger import LedgerWriter
 
@@ -140,7 +142,7 @@ StepSource = VariableStep | OptimizerStep
 class Steps:
     """Knows the model's step; writes SAVED and RESTORED."""
 
-    def __init__(self, writer: LedgerWriter, step: Callable[[], int] | None) -> None:
+    def __init__(self, writer: LedgerWriter, step: Callable[[], int] | None, model_dir: Path | None = None) -> None:
         self.given = step
         self.restores = 0
         """Counts restores: the first element of an iterator after one gets a STEP."""
@@ -158,6 +160,7 @@ class Steps:
         self._session: Any = None
         self._session_step = UNKNOWN_STEP
         self._nesting = threading.local()
+        self._costs = SaveCosts(writer, model_dir)
 
     def install(self, patches: Patches) -> None:
         """Wraps what constructs, saves and restores models."""
@@ -281,6 +284,10 @@ class Steps:
         finally:
             self._nesting.depth -= 1
 
+    def _saving(self, save: Callable[[], Any]) -> Any:
+        """What `_nested` does; of the outermost save the cost is written down."""
+        return self._nested(functools.partial(self._costs.timed, save) if self._outermost() else save)
+
     # Wraps. Each calls the original and lets its result and its exceptions through.
 
     def _constructs(self, original: Any) -> Any:
@@ -292,7 +299,7 @@ class Steps:
 
     def _saves(self, original: Any, *, note: Callable[[Any], None]) -> Any:
         def save(saved: Any, *args: Any, **kwargs: Any) -> Any:
-            result = self._nested(lambda: original(saved, *args, **kwargs))
+            result = self._saving(lambda: original(saved, *args, **kwargs))
             if self._outermost():
                 note(saved)
                 self._event(Kind.SAVED, session=_graph_session())
@@ -313,7 +320,7 @@ class Steps:
 
     def _saver_saves(self, original: Any) -> Any:
         def save(saver: Any, sess: Any, *args: Any, **kwargs: Any) -> Any:
-            result = self._nested(lambda: original(saver, sess, *args, **kwargs))
+            result = self._saving(lambda: original(saver, sess, *args, **kwargs))
             if self._outermost() and _saves_the_model(saver, sess):
                 self._event(Kind.SAVED, session=_raw(sess))
             return result

@@ -72,6 +72,7 @@ def shared_life(directory: Path, live: Callable[[Path], tuple[model.Life, float]
                 "status": life.status,
                 "stderr": life.stderr_tail,
                 "s": seconds,
+                "peak_mb": life.peak_mb,
             }
             (directory / _OUTCOME).write_text(json.dumps(outcome))
             return life, seconds
@@ -81,6 +82,7 @@ def shared_life(directory: Path, live: Callable[[Path], tuple[model.Life, float]
         ending=model.Ending(outcome["ending"]),
         status=outcome["status"],
         stderr_tail=outcome["stderr"],
+        peak_mb=outcome["peak_mb"],
     )
     return life, outcome["s"]
 

@@ -31,6 +31,8 @@ class Finding:
     life: int
     reason: str
     spans: tuple[Span, ...] = ()
+    ahead: int | None = None
+    """See `LifeSpan`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from .witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from .fingerprint import Component
     from .ledger import LedgerWriter
@@ -79,9 +80,16 @@ class _Plan:
 class Tap:
     """The installed tap of one process."""
 
-    def __init__(self, writer: LedgerWriter, gate: Gate, *, step: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        writer: LedgerWriter,
+        gate: Gate,
+        *,
+        step: Callable[[], int] | None = None,
+        model_dir: Path | None = None,
+    ) -> None:
         self._writer = writer
-        self._steps = Steps(writer, step)
+        self._steps = Steps(writer, step, model_dir)
         self._recorder = Recorder(writer, gate, self._steps)
         self._patches = Patches()
         self._handles: dict[bytes, TappedIterator] = {}
@@ -335,15 +343,18 @@ class Tap:
         return run
 
 
-def install(writer: LedgerWriter, gate: Gate, *, step: Callable[[], int] | None = None) -> Tap:
+def install(
+    writer: LedgerWriter, gate: Gate, *, step: Callable[[], int] | None = None, model_dir: Path | None = None
+) -> Tap:
     """Wraps TensorFlow's iterators, sessions and savers, and Keras's models, in this process.
 
     Args:
         writer: Gets the records.
         gate: May hold the training at each element.
         step: Tells the model's step, where nothing in the training code does; eager code only.
+        model_dir: Where the training keeps its checkpoints; None: what its saves write is not measured.
     """
-    tap = Tap(writer, gate, step=step)
+    tap = Tap(writer, gate, step=step, model_dir=model_dir)
     tap.install()
     return tap
 

@@ -184,7 +184,7 @@ def _run(spec: Spec, connection: socket.socket) -> int:
     writer = LedgerWriter(directory)
     gate = Gate(connection, writer, until=spec.until, cap=spec.max_elements, ignored=spec.ignored)
     _keep_generated_code_in(directory)
-    installed = tap.install(writer, gate, step=payload["step"])
+    installed = tap.install(writer, gate, step=payload["step"], model_dir=Path(spec.model_dir))
     if spec.stages is not None:
         _walk_instead(spec.stages, installed)
     try:

@@ -88,6 +88,7 @@ def test_defaults(make_config: MakeConfig) -> None:
         isolation=Sourced("fork", "default"),
         dataset=Sourced((), "default"),
         script=Sourced((), "default"),
+        report=Sourced((), "default"),
     )
 
 
@@ -168,6 +169,7 @@ def test_every_option_has_every_session_source(make_config: MakeConfig) -> None:
         "isolation": ("spawn", "spawn"),
         "dataset": ("pkg.input:make", ("pkg.input:make",)),
         "script": ("train.py {model_dir}", ("train.py {model_dir}",)),
+        "report": ("out/report.html", ("out/report.html",)),
     }
     assert list(values) == [option.key for option in OPTIONS]
     for option in OPTIONS:

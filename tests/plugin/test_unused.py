@@ -24,3 +24,23 @@ def test_run_that_does_not_preempt_pays_nothing(pytester: Pytester) -> None:
     result.assert_outcomes(passed=1)
     assert "preempt" not in result.stdout.str().replace("preempt-", "")
     assert result.outlines[0].startswith(".")
+
+
+def test_xdist_controller_pays_little(pytester: Pytester) -> None:
+    """Nor does a controller of pytest-xdist, which does not know yet what its workers find."""
+    pytester.makepyfile("def test_plain():\n    pass")
+    pytester.makeconftest(
+        """
+        import sys
+
+        def pytest_sessionfinish(session):
+            if not hasattr(session.config, "workerinput"):
+                heavy = ("tensorflow", "numpy", "cloudpickle", "xxhash", "jinja2", "pytest_pipeline_ckpt.engine.every")
+                print("imported:", [name for name in heavy if name in sys.modules])
+        """
+    )
+    result = pytester.runpytest_subprocess(
+        "-n1", "-s", "-p", "no:randomly", "-p", "no:hypothesispytest", "-p", "no:html", "-p", "no:metadata"
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*imported: []*"])
