@@ -3,6 +3,7 @@
 A line that is a comment of one of these kinds is replaced:
 
 - `<!-- options -->`: the table of all options, from the one in the code;
+- `<!-- causes -->`: the table of known reasons and remedies, likewise;
 - `<!-- code: path -->`, `<!-- code: path function -->`: a file of the repository, or a function in it;
 - `<!-- page: path -->`: a page of Markdown from elsewhere in the repository.
 """
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
-_DIRECTIVE = re.compile(r"^<!-- (options|code|page)(?:: (\S+)(?: (\w+))?)? -->$", re.MULTILINE)
+_DIRECTIVE = re.compile(r"^<!-- (options|causes|code|page)(?:: (\S+)(?: (\w+))?)? -->$", re.MULTILINE)
 _LANGUAGES = {".py": "python", ".yml": "yaml"}
 LINKS = {
     "../hook/README.md": "hook-guide.md",
@@ -41,6 +42,7 @@ def _fill(match: re.Match[str]) -> str:
     kind, path, function = match.groups()
     made: dict[str, Callable[[], str]] = {
         "options": option_table,
+        "causes": cause_table,
         "code": lambda: code(path, function),
         "page": lambda: (ROOT / path).read_text(encoding="utf-8"),
     }
@@ -56,10 +58,27 @@ def code(path: str, function: str | None = None) -> str:
     return f"```{_LANGUAGES[Path(path).suffix]}\n{source.rstrip()}\n```"
 
 
-def option_table() -> str:
-    """Each option with its four names, its meaning, and where it can be given besides."""
+def _make_importable() -> None:
+    # Not when this module is loaded: mkdocs puts the path back then.
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
+
+
+def cause_table() -> str:
+    """Each reason with its name and its remedy."""
+    _make_importable()
+    from pytest_pipeline_ckpt.engine.causes import Cause
+
+    filled = {"ops": "*ops*", "policy": "*the external state policy*"}
+    rows = [(f"`{one.name}`", one.advice.reason.format(**filled), one.advice.remedy) for one in Cause]
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (("", "why", "remedy"), *rows)]
+    lines.insert(1, "---|---|---")
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def option_table() -> str:
+    """Each option with its four names, its meaning, and where it can be given besides."""
+    _make_importable()
     from pytest_pipeline_ckpt.options import OPTIONS
 
     blocks = []

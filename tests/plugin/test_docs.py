@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pipeline_ckpt import Outcome
+from pytest_pipeline_ckpt.engine.causes import Cause
 from pytest_pipeline_ckpt.options import OPTIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,6 +30,13 @@ def test_options() -> None:
     for option in OPTIONS:
         assert f"`{option.variable}`, ini key `{option.name}`" in table
     assert " '" not in table
+
+
+def test_causes() -> None:
+    """The site's page on diagnoses has a row for each reason, and nothing left to be filled in."""
+    table = runpy.run_path(str(DOCS / "site" / "build_hook.py"))["cause_table"]().splitlines()
+    assert [line.split("`")[1] for line in table[2:]] == [cause.name for cause in Cause]
+    assert not any("{" in line for line in table)
 
 
 def test_every_verdict_has_an_example() -> None:
