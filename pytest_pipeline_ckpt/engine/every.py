@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from . import recording
     from .instants import Instant
-    from .model import Life
+    from .model import Life, LifeSpan
     from .runs import Run
 
 FOLLOWED = 8
@@ -127,6 +127,8 @@ class Survey:
     """Training elements taken before each save of the recorded run."""
     run: Life | None = None
     """The recorded run."""
+    spans: tuple[LifeSpan, ...] = ()
+    """Where it trained."""
     power: bool = False
     """States that a power loss leaves are among them."""
 
@@ -196,7 +198,9 @@ class EveryInstant:
         alone = self._check.judge([life], [life])
         directory = self._check.directory
         if not alone.exact:
-            return Survey(alone, directory=directory, tails=tails([("the recorded run", life)]), run=life)
+            return Survey(
+                alone, directory=directory, tails=tails([("the recorded run", life)]), run=life, spans=alone.lives
+            )
         ignored = runs.ignored_streams(self._check, life)
         self._run = runs.run_of(life, lived, ignored)
         if self._run.meta.blind:
@@ -334,6 +338,7 @@ class EveryInstant:
             states_judged=tuple(found.mapped),
             saves=tuple(run.timeline.taken(record) for record in run.saves),
             run=run.life,
+            spans=alone.lives,
             power=self._extent.power,
         )
 

@@ -227,7 +227,7 @@ def survey_record(
         saves=list(survey.saves),
         map=[[one.number, one.element, one.outcome.value, int(one.loss)] for one in survey.states_judged],
         failures=[_failure(one, reproduce, whole=id(one) in telling) for one in survey.failures],
-        reference=None if survey.run is None else _life(0, survey.run, verdict.lives),
+        reference=None if survey.run is None else _life(0, survey.run, survey.spans),
         measured=Measured(files=str(survey.directory), output=list(survey.tails)),
     )
 

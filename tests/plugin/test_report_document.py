@@ -101,6 +101,8 @@ def test_shares_of_every_become_one(bad: set[int], shards: int, random: Any) -> 
     (whole,) = a_report(shares)["surveys"]
     (alone,) = a_report([a_survey(sorted(bad))])["surveys"]
     assert whole == alone
+    assert whole["reference"] is not None
+    assert [lane["taken"] for lane in whole["reference"]["lanes"]] == [20]
     assert whole["judged"] == 12
     assert [cell[0] for cell in whole["map"]] == list(range(12))
     if bad:

@@ -86,6 +86,7 @@ def a_survey(bad: Sequence[int] = (), *, states: int = 12, shard: int = 0, shard
         states_judged=mapped,
         saves=(5, 10, 15, 20),
         run=unkilled(),
+        spans=judge([unkilled()], [unkilled()]).lives,
     )
     test = "test_b.py::test_b"
     who = Who(id=f"{test}[every]", test=test, trial="every", number=shard, check=0)
