@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from faults import FAULTS, Fault
+from faults import FAULTS, HAS_ESTIMATOR, Fault
 
 from pytest_pipeline_ckpt import PreemptionSafetyError
 
@@ -33,7 +33,15 @@ def diagnosed(preemption: Preemption, fault: Fault) -> Diagnosis:
     return caught.value.diagnosis
 
 
-@pytest.mark.parametrize("name", FAULTS)
+def names() -> list[str]:
+    """All faults; on TensorFlow 2.15, which has nothing of its own but Estimators, those and one of each reason."""
+    if not HAS_ESTIMATOR:
+        return list(FAULTS)
+    first = {fault.cause: name for name, fault in reversed(FAULTS.items())}
+    return [name for name in FAULTS if name in first.values() or "Estimator" in name or "session" in name]
+
+
+@pytest.mark.parametrize("name", names())
 def test_fault_is_found_where_it_is(preemption: Preemption, name: str) -> None:
     """The guilty stage is named, or that it is none of them, and the reason is the right one."""
     fault = FAULTS[name]
