@@ -66,8 +66,9 @@ def is_shown(command: Command) -> bool:
 
 
 def _settled(text: str) -> str:
-    # How far lives are watched depends a little on how fast they are.
-    return re.sub(r"\d+ elements compared", "N elements compared", plain(text))
+    # How far lives are watched, and how many schedules are tried, depends a little on how fast they are.
+    text = re.sub(r"\(of \d+ schedules? tried in [^)]*\)", "(of N schedules tried in N s)", plain(text))
+    return re.sub(r"\d+ elements compared", "N elements compared", text)
 
 
 def main() -> None:

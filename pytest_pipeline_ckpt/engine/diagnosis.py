@@ -118,8 +118,8 @@ class Diagnostician:
         if of_code is not None and not (of_code.cause is Cause.OWN_POSITION and of_stage is not None):
             also = () if of_stage is None else (of_stage.where,)
             return dataclasses.replace(of_code, looks=(*also, *of_code.looks))
-        if pipeline is None or of_stage is not None:
-            return of_stage
+        if pipeline is None or of_stage is not None or verdict.outcome is Outcome.INCOMPLETE:
+            return of_stage  # a training that ends too early has seldom looked at its pipeline at all
         return (self._of_order(pipeline) if any(s.unordered for s in pipeline.stages) else None) or _unknown(pipeline)
 
     def walked(self) -> PipelineResult | None:
@@ -211,7 +211,7 @@ class Diagnostician:
         label = "" if used is None else f" ({used.label})"
         where = f"not in the pipeline: the training code {does}{label}"
         if pipeline is not None and pipeline.guilty is None and pipeline.finished:
-            where += f"; each of the pipeline's {count(len(pipeline.stages), 'stage')} resumes exactly alone"
+            where += f"; {_alone(pipeline)}"
         return self._told(where, cause, pipeline, None)
 
     def _told(
@@ -289,11 +289,16 @@ def _unknown(pipeline: PipelineResult) -> Diagnosis | None:
     if not pipeline.finished:
         return None
     read = max((stage.read for stage in pipeline.stages), default=0)
-    stages = count(len(pipeline.stages), "stage")
     return Diagnosis(
-        f"not found: each of the pipeline's {stages} resumes exactly alone, in its first {count(read, 'element')}",
+        f"not found: {_alone(pipeline)}, in the first {count(read, 'element')}",
         looks=tuple(looks_of(pipeline)),
     )
+
+
+def _alone(pipeline: PipelineResult) -> str:
+    stages = len(pipeline.stages)
+    each = "the pipeline's only stage" if stages == 1 else f"each of the pipeline's {count(stages, 'stage')}"
+    return f"{each} resumes exactly alone"
 
 
 def _handling(lived: Lived) -> Handling:

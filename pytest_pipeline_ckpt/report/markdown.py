@@ -83,10 +83,10 @@ def _row(one: Judgement) -> str:
     if one["kind"] == "survey":
         again = next((failure["reproduce"] for failure in one["failures"] if failure["reproduce"]), None)
     else:
-        again = one["smallest"] or one["reproduce"]
+        again = one["measured"]["smallest"] or one["reproduce"]
     reason = escaped(one["reason"])
-    if one["diagnosis"]:
-        reason += f"<br>{escaped(' '.join(one['diagnosis']))}"
+    if one["measured"]["diagnosis"]:
+        reason += f"<br>{escaped(' '.join(one['measured']['diagnosis']))}"
     return f"| {_code(one['id'])} | {one['outcome']} | {reason} | {_code(again) if again else ''} |"
 
 

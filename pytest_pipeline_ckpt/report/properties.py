@@ -23,7 +23,8 @@ def properties(record: Judgement, seed: int) -> list[tuple[str, str]]:
         found["states_judged"] = record["judged"]
         found["states_failed"] = len({one["number"] for one in record["failures"]})
     else:
-        found["schedule"], found["reproduce"] = record["schedule"], record["smallest"] or record["reproduce"]
+        found["schedule"] = record["schedule"]
+        found["reproduce"] = record["measured"]["smallest"] or record["reproduce"]
     found["kills_landed"] = scope["kills_landed"]
     found["saves_crossed"] = scope["saves_crossed"]
     found["elements_compared"] = scope["elements_compared"]

@@ -77,10 +77,12 @@ class ScopeRecord(TypedDict):
 
 
 class Measured(TypedDict):
-    """Where the files of a trial are, and what its lives printed last."""
+    """Where the files of a trial are, what its lives printed last, and what was found within a limited time."""
 
     files: str
     output: list[str]
+    diagnosis: list[str]
+    smallest: str | None
 
 
 class TrialRecord(TypedDict):
@@ -99,8 +101,6 @@ class TrialRecord(TypedDict):
     kills: str | None
     schedule: str | None
     reproduce: str | None
-    smallest: str | None
-    diagnosis: list[str]
     scope: ScopeRecord
     wrong: list[Wrong]
     notes: list[str]
@@ -136,7 +136,6 @@ class SurveyRecord(TypedDict):
     passed: bool
     outcome: str
     reason: str
-    diagnosis: list[str]
     scope: ScopeRecord
     notes: list[str]
     power_loss: bool
@@ -191,14 +190,17 @@ def trial_record(
         kills=None if trial.schedule is None else kills(trial.schedule),
         schedule=None if trial.schedule is None else str(trial.schedule),
         reproduce=None if reproduce is None else f"pytest {reproduce}",
-        smallest=None if smallest is None else f"pytest {smallest}",
-        diagnosis=list(diagnosis),
         scope=_scope(verdict.scope),
         wrong=_wrong(verdict),
         notes=list(verdict.notes),
         reference=None if trial.reference is None else _life(0, trial.reference, verdict.lives),
         lives=[_life(number, life, verdict.lives) for number, life in enumerate(trial.lives, 1)],
-        measured=Measured(files=str(trial.directory), output=list(trial.tails)),
+        measured=Measured(
+            files=str(trial.directory),
+            output=list(trial.tails),
+            diagnosis=list(diagnosis),
+            smallest=None if smallest is None else f"pytest {smallest}",
+        ),
     )
 
 
@@ -214,7 +216,6 @@ def survey_record(
         passed=verdict.exact,
         outcome=verdict.outcome.value,
         reason=verdict.reason,
-        diagnosis=list(diagnosis),
         scope=_scope(verdict.scope),
         notes=list(verdict.notes),
         power_loss=survey.power,
@@ -228,7 +229,9 @@ def survey_record(
         map=[[one.number, one.element, one.outcome.value, int(one.loss)] for one in survey.states_judged],
         failures=[_failure(one, reproduce, whole=id(one) in telling) for one in survey.failures],
         reference=None if survey.run is None else _life(0, survey.run, survey.spans),
-        measured=Measured(files=str(survey.directory), output=list(survey.tails)),
+        measured=Measured(
+            files=str(survey.directory), output=list(survey.tails), diagnosis=list(diagnosis), smallest=None
+        ),
     )
 
 
@@ -244,7 +247,9 @@ def _failure(one: Judged, reproduce: Callable[[KillSchedule], str], *, whole: bo
         reproduce=None if schedule is None else f"pytest {reproduce(schedule)}",
         wrong=_wrong(verdict) if whole else [],
         lives=_resumed(one) if whole else [],
-        measured=Measured(files=str(one.directory), output=list(one.tails) if whole else []),
+        measured=Measured(
+            files=str(one.directory), output=list(one.tails) if whole else [], diagnosis=[], smallest=None
+        ),
     )
 
 

@@ -48,7 +48,9 @@ def test_failures_and_counts() -> None:
 def test_a_smaller_schedule_and_a_diagnosis() -> None:
     """What another part of the plugin found out is said where the failure is."""
     record = a_trial(RESTARTED)
-    record["smallest"], record["diagnosis"] = "pytest x --preempt-at=step:11", ["The iterator", "is in no checkpoint."]
+    measured = record["measured"]
+    measured["smallest"] = "pytest x --preempt-at=step:11"
+    measured["diagnosis"] = ["The iterator", "is in no checkpoint."]
     text = summary(a_report([record]), most_bytes=MOST_BYTES)
     assert "<code>pytest x --preempt-at=step:11</code>" in text
     assert "element 10<br>The iterator is in no checkpoint. |" in text

@@ -224,10 +224,10 @@ def test_what_a_reader_reads() -> None:
 def test_hostile_text_stays_text() -> None:
     """Whatever a test is called and an element contains, it is shown, not run."""
     record = a_trial(RESTARTED, test=HOSTILE)
-    record["reason"] = record["reproduce"] = record["smallest"] = HOSTILE
-    record["notes"], record["diagnosis"] = [HOSTILE], [HOSTILE]
+    record["reason"] = record["reproduce"] = HOSTILE
+    record["notes"] = [HOSTILE]
     record["wrong"][0]["previews"] = [HOSTILE]
-    record["measured"] = {"files": HOSTILE, "output": [HOSTILE]}
+    record["measured"] = {"files": HOSTILE, "output": [HOSTILE], "diagnosis": [HOSTILE], "smallest": HOSTILE}
     for life in (*record["lives"], record["reference"]):
         assert life is not None
         life["status"], life["kill"] = HOSTILE, HOSTILE
@@ -247,7 +247,8 @@ def test_hostile_text_stays_text() -> None:
 def test_what_others_found_is_shown() -> None:
     """A smaller failing schedule and a diagnosis stand with the failure."""
     record = a_trial(RESTARTED)
-    record["smallest"], record["diagnosis"] = "pytest x --preempt-at=step:11", ["The iterator is in no checkpoint."]
+    measured = record["measured"]
+    measured["smallest"], measured["diagnosis"] = "pytest x --preempt-at=step:11", ["The iterator is in no checkpoint."]
     text = Checked(page(a_report([record]))).text
     assert "The smallest schedule that fails too pytest x --preempt-at=step:11" in text
     assert "The iterator is in no checkpoint." in text
