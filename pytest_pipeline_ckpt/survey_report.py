@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .engine.every import Judged, Survey
 
 _MOST_GROUPS = 6
+_MOST_WINDOWS = 2
 
 
 def survey_text(survey: Survey) -> str:
@@ -27,7 +28,8 @@ def survey_text(survey: Survey) -> str:
     whole = f"{count(survey.elements, 'element')}{operations} leave {count(survey.states, 'state')}"
     judged = "" if survey.judged == survey.states else f", {survey.judged} of them judged"
     if not verdict.exact:
-        bad = f"{len(survey.failures)} not exact ({outcomes(survey.failures)})"
+        what = "" if survey.times == 1 else f"{'sequence' if len(survey.failures) == 1 else 'sequences'} of kills "
+        bad = f"{len(survey.failures)} {what}not exact ({outcomes(survey.failures)})"
         return f"{whole}{judged}; {bad}; first {survey.failures[0].words}"
     again = "" if survey.times == 1 else f", {count(survey.sequences, 'sequence')} of {survey.times} kills"
     compared = count(verdict.scope.elements_compared, "element")
@@ -98,14 +100,17 @@ def windows(group: Sequence[Judged]) -> list[list[Judged]]:
 def _group(group: Sequence[Judged], reproduction: Reproduction, diagnosis: Diagnosis | None) -> list[str]:
     found = windows(group)
     first = found[0][0]
-    number = count(len(group), "state") + (f" in {len(found)} windows" if len(found) > 1 else "")
+    number = count(len(group), "state") if len(first.instants) == 1 else f"{count(len(group), 'sequence')} of kills"
+    number += f" in {len(found)} windows" if len(found) > 1 else ""
     lines = [f"  {first.verdict.outcome.value}, {number}: {first.verdict.reason}"]
     lines += [f"  {element}" for element in elements(first.verdict)]
     lines += [] if diagnosis is None else [f"  {line}" for line in diagnosis.lines()]
-    for window in found[:2]:
+    for window in found[:_MOST_WINDOWS]:
         lines.append(f"    from:    {window[0].words}")
         if len(window) > 1:
             lines.append(f"    to:      {window[-1].words}")
+    if len(found) > _MOST_WINDOWS:
+        lines.append(f"    ... and {count(len(found) - _MOST_WINDOWS, 'more window')}")
     schedule = next((one.schedule for one in group if one.schedule is not None), None)
     if schedule is not None:
         lines.append(f"    reproduce: pytest {reproduction.line(schedule)}")

@@ -285,10 +285,9 @@ class ItemTrials:
             message = survey_report.survey_message(survey, reproduction, diagnoses)
             return survey.verdict, row, PreemptionSafetyError(survey.verdict, message=message, diagnosis=first)
         if survey.judged < survey.mine:
-            pytest.skip(
-                f"{settings.budget.where}: {settings.budget.value:g} s are used up; {survey.judged} of "
-                f"{survey.mine} states were judged, all exact"
-            )
+            judged = f"{survey.judged} of {survey.mine} states were judged, all exact"
+            judged = judged if survey.judged else f"none of {survey.mine} states was judged"
+            pytest.skip(f"{settings.budget.where}: {settings.budget.value:g} s are used up; {judged}")
         return survey.verdict, row, None
 
     def _extent(self, settings: Settings) -> Extent:

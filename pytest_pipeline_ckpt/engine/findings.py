@@ -29,7 +29,7 @@ def judge_lane(lane: Lane, pieces: Sequence[Piece], *, references: int, ended: b
     right = len(lane.track)
     for number, piece in enumerate(pieces):
         if piece.start > piece.before:
-            return _ahead_of_all(lane, piece)
+            return ahead_of_all(lane, piece)
         common = max(0, min(piece.kept, right - piece.start))
         wrong = first_difference(lane.track, piece.start, piece.track, common)
         if wrong is not None:
@@ -69,7 +69,7 @@ def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:
     return Finding(Outcome.MISALIGNED, piece.life, reason, made, shift)
 
 
-def _ahead_of_all(lane: Lane, piece: Piece) -> Finding:
+def ahead_of_all(lane: Lane, piece: Piece) -> Finding:
     """The model claims more steps than were ever made."""
     where = f"the model resumed at step {piece.track.step}, which is element {piece.start}"
     reason = f"{where}, but only {count(piece.before, 'element')} had been trained by then"

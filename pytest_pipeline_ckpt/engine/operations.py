@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import json
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,21 +128,28 @@ def read(directory: Path) -> Iterator[Operation]:
 
 
 def snapshot(root: Path, log: LogWriter) -> None:
-    """Adds the operations that would make the directory as it is now."""
-    known: dict[int, str] = {}
-    for directory, names, files in os.walk(root):
-        for name in sorted((*names, *files)):
+    """Adds the operations that would make the directory as it is now: what was written first comes first."""
+    files: list[tuple[int, str]] = []
+    for directory, names, found in os.walk(root):
+        for name in sorted((*names, *found)):
             full = os.path.join(directory, name)
-            path, inode = os.path.relpath(full, root), os.lstat(full).st_ino
-            if os.path.islink(full):
+            status = os.lstat(full)
+            path = os.path.relpath(full, root)
+            if stat.S_ISLNK(status.st_mode):
                 log.append(Operation(Act.SYMLINK, path, target=os.readlink(full)))
             elif name in names:
                 log.append(Operation(Act.MKDIR, path))
-            elif inode in known:
-                log.append(Operation(Act.LINK, known[inode], target=path))
-            else:
-                known[inode] = path
-                _copy(full, path, log)
+            elif stat.S_ISREG(status.st_mode):  # a FIFO or a socket holds nothing, and reading it would wait for ever
+                files.append((status.st_mtime_ns, path))
+    known: dict[int, str] = {}
+    for _, path in sorted(files):
+        full = os.path.join(root, path)
+        inode = os.lstat(full).st_ino
+        if inode in known:
+            log.append(Operation(Act.LINK, known[inode], target=path))
+        else:
+            known[inode] = path
+            _copy(full, path, log)
 
 
 def _copy(full: str, path: str, log: LogWriter) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .findings import misaligned
+from .findings import ahead_of_all, misaligned
 from .model import Outcome
 from .survival import Finding, Piece, compare, find_shift, joined
 from .wording import count, positions_text, ranges, spans, were
@@ -98,6 +98,9 @@ def judge_any(references: Sequence[Track], pieces: Sequence[Piece]) -> Finding |
 
 def judge_differing(lane: Lane, references: Sequence[Track], pieces: Sequence[Piece]) -> Differing:
     """Judges one lane of a pipeline that differs from run to run: by what was done twice, and by whole passes."""
+    for piece in pieces:
+        if piece.start > piece.before:
+            return Differing(ahead_of_all(lane, piece))
     right, judged = _of_references(references), _of_pieces(pieces)
     judged = _with_ends(right, judged, pieces)
     if any(np.array_equal(judged.values, one.values) for one in right):

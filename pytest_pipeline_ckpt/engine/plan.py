@@ -145,6 +145,10 @@ def _parse_kill(part: str, text: str, where: str, default_signal: Signals) -> Ki
     if again is not None and signal is SIGKILL:
         raise PreemptUsageError(f"{where}: {part!r} in {text!r}: nothing can follow SIGKILL: leave @{again} out")
     second = None if again is None else parse_signal(again, where)
+    if second is SIGKILL:
+        raise PreemptUsageError(
+            f"{where}: {part!r} in {text!r}: SIGKILL follows a notice by itself, after the grace: leave @SIGKILL out"
+        )
     return Kill(element, signal, None if op is None else int(op), second)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,7 @@ class Recording:
     def close(self, failed: str | None) -> None:
         """Completes the log; `failed`: why it is not, although the life has ended."""
         self._log.close()
+        os.close(self.listener)
         blind = (*self._recorder.blind, *([] if failed is None else [failed]))
         write(self._directory, Recorded(self._root, self._before, len(self._recorder.threads), blind))
 

@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING, BinaryIO
 
+from .crash_states import LOGS
 from .operations import CONTENTS, Act
 
 if TYPE_CHECKING:
@@ -25,14 +26,15 @@ _AT_ONCE = 1 << 20  # bytes; mapped as a whole, a log would be resident as a who
 
 
 def movable(log: Path, operations: Sequence[Operation], root: Path) -> bool:
-    """Whether the path of the recorded directory is in nothing that was written but checkpoint state files."""
+    """Whether the path of the recorded directory is in nothing that a restore reads but checkpoint state files."""
     if any(operation.act is Act.SYMLINK and str(root) in operation.target for operation in operations):
         return False
     blobs = [op.blob for op in operations if op.blob is not None and op.blob.size]
+    unread = {op.blob.start for op in operations if op.blob is not None and re.search(LOGS, op.path)}
     starts = [blob.start for blob in blobs]
     with (log / CONTENTS).open("rb") as contents:
         named = {starts[bisect_right(starts, at) - 1] for at in _occurrences(contents, os.fsencode(root))}
-        return all(_read(contents, start, len(_STATE_FILE)) == _STATE_FILE for start in named)
+        return all(_read(contents, start, len(_STATE_FILE)) == _STATE_FILE for start in named if start not in unread)
 
 
 def _occurrences(contents: BinaryIO, path: bytes) -> list[int]:
@@ -59,7 +61,9 @@ def move(directory: Path, from_: Path) -> None:
             with path.open("rb") as file:
                 if file.read(len(_STATE_FILE)) != _STATE_FILE:
                     continue
+            status = path.stat()
             path.write_bytes(path.read_bytes().replace(os.fsencode(from_), os.fsencode(directory)))
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 __all__ = ["movable", "move"]

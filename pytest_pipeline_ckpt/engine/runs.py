@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xxhash
 
 from ..errors import RecordingRefusedError
-from . import checker, ledger, operations, recording, store
+from . import checker, crash_states, ledger, operations, recording, store
 from .instants import Timeline, element_records
 from .model import Ending, Kill, Kind, Life
 from .operations import LogWriter, snapshot
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from .process import TrainingProcess
 
 _RECORDED = "recorded"
+_MOST_NAMES = 3
+_READ = 1 << 20  # bytes at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def first_run(check: Check) -> tuple[Life, Path]:
         start = time.monotonic()
         try:
             life = live(_started(check, directory, root, record=root), check.conditions)
+            _look_whether_complete(directory, root)
         except RecordingRefusedError as error:
             life = _looked_at(check, store.fresh(directory), root, str(error))
         if check.workload.compare_weights and store.model_directory(root).exists():
@@ -85,6 +89,42 @@ def first_run(check: Check) -> tuple[Life, Path]:
         return life, time.monotonic() - start
 
     return store.shared_life(directory, run)[0], directory
+
+
+def _look_whether_complete(directory: Path, root: Path) -> None:
+    """What the log makes must be what the run has left; else something wrote in a way that is not recorded.
+
+    The recorder names what it knows that it cannot see. This finds what nobody has thought of, unless it was undone.
+    """
+    meta, log = recording.read(directory), directory / recording.LOG
+    if meta.blind:
+        return  # it is known already, and by a better name
+    *_, end = crash_states.crash_states(operations.read(log), before=meta.before)
+    made = directory / "made"
+    crash_states.rebuild(end, log, made)
+    unlike = sorted({name for name, _ in set(_contents(root).items()) ^ set(_contents(made).items())})
+    shutil.rmtree(made)
+    if unlike:
+        more = f" and {len(unlike) - _MOST_NAMES} more" if len(unlike) > _MOST_NAMES else ""
+        names = ", ".join(name.removeprefix("model/") for name in unlike[:_MOST_NAMES])
+        said = f"{names}{more}: not as the recorded operations leave them, so something else wrote there"
+        recording.write(directory, dataclasses.replace(meta, blind=(*meta.blind, said)))
+
+
+def _contents(root: Path) -> dict[str, object]:
+    """Of each regular file a digest, of each link where it leads."""
+    found: dict[str, object] = {}
+    for path in root.rglob("*"):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = str(path.readlink())
+        elif path.is_file():
+            digest = xxhash.xxh3_64()
+            with path.open("rb") as file:
+                while piece := file.read(_READ):
+                    digest.update(piece)
+            found[name] = digest.intdigest()
+    return found
 
 
 def final_model_dir(check: Check) -> Path:

@@ -8,6 +8,7 @@ seen; whoever reports this says so.
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from .operations import Act, LogWriter, Operation
@@ -85,7 +86,7 @@ class Snapshots:
                     links[path] = os.readlink(full)
                 elif name in below:
                     directories.add(path)
-                else:
+                elif stat.S_ISREG(status.st_mode):
                     files[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
         return files, links, directories
 

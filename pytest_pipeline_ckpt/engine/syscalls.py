@@ -129,8 +129,6 @@ def _program(machine: str) -> list[tuple[int, int, int, int]]:
     for name, number in TABLES[machine].items():
         if name in _FLAGS:
             body = [(_LOAD, 0, 0, _argument(_FLAGS[name])), (_ANY_BIT, 0, 1, _WRITING), stop, let]
-        elif name in _WRITES:  # standard output and error are nobody's checkpoint
-            body = [(_LOAD, 0, 0, _argument(0)), (_AT_LEAST, 0, 1, 3), stop, let]
         elif name == "mmap":
             body = [
                 *((_LOAD, 0, 0, _argument(3)), (_ANY_BIT, 0, 3, _MAP_SHARED)),
@@ -434,8 +432,10 @@ def _path(call: _Call, directory: int | None, address: int) -> str:
         number = _AT_FDCWD if directory is None else _int(call.arguments[directory])
         base = "cwd" if number == _AT_FDCWD else f"fd/{number}"
         path = os.path.join(os.readlink(f"/proc/{call.thread}/{base}"), path)
-    parent, name = os.path.split(os.path.normpath(path))
-    return os.path.join(os.path.realpath(parent), name)
+    parent, name = os.path.split(path.rstrip("/") or "/")
+    if name in ("", ".", ".."):
+        return os.path.realpath(path)
+    return os.path.join(os.path.realpath(parent), name)  # `link/..` is where the link leads to, not where it is
 
 
 def _descriptor_state(thread: int, descriptor: int) -> tuple[int, int]:

@@ -27,6 +27,22 @@ def test_one_checkpoint_is_exact_everywhere(preemption: Preemption, runner: Lite
     assert verdict.scope.kills_landed >= 8
 
 
+def test_lives_inherit_nothing_of_those_before(preemption: Preemption) -> None:
+    """Whoever records a life keeps no descriptor of it: a later life of the same supervisor would inherit it."""
+    verdict = preemption.check_training(trainings.counts_listeners, at="every", times=2)
+    assert verdict.scope.kills_landed > 20
+
+
+def test_newest_checkpoint_by_its_time(preemption: Preemption) -> None:
+    """A training that resumes from the newest file finds in a rebuilt directory what it would have found."""
+    _, message = failure(preemption, trainings.newest_position, at="every")
+    kinds = re.findall(r"^  (\w+), \d+ states?.*?--preempt-at=(\S+)", message, re.MULTILINE | re.DOTALL)
+    assert [kind for kind, _ in kinds] == ["restarted", "misaligned"]
+    assert "12 not exact (misaligned 9, restarted 3)" in message  # three states in each of four saves
+    for kind, schedule in kinds:
+        assert failure(preemption, trainings.newest_position, at=schedule)[0] is Outcome(kind)
+
+
 def test_our_hook_is_exact_everywhere(preemption: Preemption) -> None:
     """Model and input saved one after the other, by several threads: each pair that a kill leaves is one."""
     verdict = preemption.check_training(SESSIONS["equal"], at="every:8")

@@ -338,3 +338,13 @@ def test_right_shuffles(
     verdict = judge(three, lives, order=order)
     allowed = {Outcome.EXACT, Outcome.FLAKY} if order == "exact" else {Outcome.EXACT}
     assert verdict.outcome in allowed, verdict
+
+
+def test_model_ahead_of_what_was_trained() -> None:
+    """A model that claims more steps than were made is not exact, also where repeated references train nothing."""
+    first = passes(drawn(1)).done(SIZE).finished()
+    nothing = Book().restored(SIZE).done(SIZE).finished()
+    ahead = Book().restored(SIZE).done(SIZE).finished()
+    verdict = judge([first, nothing, nothing], [killed(drawn(1)), ahead])
+    assert verdict.outcome is Outcome.MISALIGNED
+    assert verdict.reason.startswith("the model resumed at step 20, which is element 20, but only 13 elements had been")

@@ -198,3 +198,41 @@ def test_what_was_there_before(tmp_path: Path) -> None:
     operations = [Operation(Act.MKDIR, "a"), Operation(Act.MKDIR, "b"), Operation(Act.MKDIR, "c")]
     found = [(state.operation, state.directories) for state in crash_states.crash_states(operations, before=2)]
     assert found == [(2, frozenset("ab")), (3, frozenset("abc"))]
+
+
+def test_files_and_directories_are_as_old_as_they_were(tmp_path: Path) -> None:
+    """What was written last is newest when it is rebuilt, replaced files too: trainings look for what is newest."""
+    root, log = tmp_path / "root", LogWriter(tmp_path / "log")
+    root.mkdir()
+    for act, name in ((Act.MKDIR, "d"), (Act.MKDIR, "e"), (Act.CREATE, "a"), (Act.CREATE, "d/a"), (Act.CREATE, "e/a")):
+        carried_out((act, name, True, False, False) if act is Act.CREATE else (act, name), root, log)
+    for name in ("e/a", "d/a", "a", "e/a"):
+        carried_out((Act.WRITE, name, 0, b"new"), root, log)
+    carried_out((Act.RENAME, "a", "b"), root, log)
+    log.close()
+    *_, end = crash_states.crash_states(read(tmp_path / "log"))
+    crash_states.rebuild(end, tmp_path / "log", tmp_path / "rebuilt")
+    times = {name: (tmp_path / "rebuilt" / name).stat().st_mtime_ns for name in ("b", "d", "d/a", "e", "e/a")}
+    assert times["d/a"] < times["b"] < times["e/a"]
+    assert (times["d"], times["e"]) == (times["d/a"], times["e/a"])
+    again = LogWriter(tmp_path / "again")
+    snapshot(tmp_path / "rebuilt", again)
+    again.close()
+    written = [one.path for one in read(tmp_path / "again") if one.act is Act.WRITE]
+    assert written == ["d/a", "b", "e/a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("model/ckpt-10_temp", False),
+        ("model/ckpt-10_temp/part-00000-of-00001.index", False),
+        ("model/state_temp/position", True),
+        ("model/checkpoint.tmp0123456789abcdef0123456789abcdef", False),
+        ("model/events.out.tfevents.1.host", False),
+        ("model/ckpt-10.index", True),
+    ],
+)
+def test_what_a_restore_may_read(name: str, read: bool) -> None:
+    """TensorFlow's temporary names and its events do not count, and names of the user's that look alike do."""
+    assert crash_states.may_be_read(name) is read

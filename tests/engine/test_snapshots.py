@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_pipeline_ckpt.engine import crash_states
-from pytest_pipeline_ckpt.engine.operations import read
+from pytest_pipeline_ckpt.engine.operations import LogWriter, read, snapshot
 from pytest_pipeline_ckpt.engine.snapshots import Snapshots
 
 NAMES = st.sampled_from(["a", "b", "d", "d/a", "d/e", "d/e/a"])
@@ -62,3 +62,18 @@ def test_each_boundary_is_what_was_there(changes: list[tuple[Any, ...]]) -> None
             if state.operation in seen and not state.torn:
                 crash_states.rebuild(state, log, rebuilt)
                 assert contents(rebuilt) == seen[state.operation]
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    """A FIFO holds nothing; whoever opened it would wait for ever."""
+    root = tmp_path / "root"
+    root.mkdir()
+    os.mkfifo(root / "fifo")
+    (root / "file").write_bytes(b"contents")
+    snapshots = Snapshots(root, tmp_path / "log")
+    snapshots.take(1)
+    snapshots.close()
+    log = LogWriter(tmp_path / "whole")
+    snapshot(root, log)
+    log.close()
+    assert {one.path for one in (*read(tmp_path / "log"), *read(tmp_path / "whole"))} == {"file"}

@@ -67,6 +67,15 @@ def test_processes_and_threads(tmp_path: Path) -> None:
     assert len(recorded.recorder.threads) == 3
 
 
+def test_standard_output_and_parents_of_links(tmp_path: Path) -> None:
+    """What a shell's redirection writes is recorded, and `link/..` is where the link leads to."""
+    recorded = Recorded("redirected", tmp_path)
+    assert (recorded.returncode, recorded.recorder.blind) == (0, [])
+    assert recorded.rebuilt(len(recorded.operations), tmp_path / "rebuilt") == contents(recorded.root)
+    found = contents(recorded.root)
+    assert (found["out"], found["err"], found["below/through"]) == (b"out", b"err", b"through")
+
+
 def test_signal_handlers(tmp_path: Path) -> None:
     """A call that a signal handler interrupted is written down once."""
     recorded = Recorded("interrupted", tmp_path)

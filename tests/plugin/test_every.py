@@ -21,8 +21,8 @@ GOOD = """
     def test_good(preemption):
         preemption.check_dataset(make_dataset, save_every=5)
     """
-MAPPED = """
-    import mmap
+UNSEEN = """
+    import mmap, os, stat
 
     def train(model_dir):
         import tensorflow as tf
@@ -32,17 +32,23 @@ MAPPED = """
         checkpoint = tf.train.Checkpoint(step=step, iterator=iterator)
         manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
         checkpoint.restore(manager.latest_checkpoint)
-        with open(model_dir + "/mapped", "w+b") as file:
-            file.truncate(4096)
-            with mmap.mmap(file.fileno(), 4096) as memory:
-                memory[:4] = b"seen"
+        DOES
         for _ in iterator:
             if int(step.assign_add(1)) % 5 == 0:
                 manager.save()
 
-    def test_mapped(preemption):
+    def test_unseen(preemption):
         preemption.check_training(train)
     """
+MAPPED = """
+        with open(model_dir + "/mapped", "w+b") as file:
+            file.truncate(4096)
+            with mmap.mmap(file.fileno(), 4096) as memory:
+                memory[:4] = b"seen"
+"""
+MADE = """
+        os.mknod(model_dir + "/made", stat.S_IFREG | 0o600)
+"""
 STATES = re.compile(r"20 elements and [0-9]+ file operations leave ([0-9]+) states(?:, ([0-9]+) of them judged)?;")
 
 
@@ -100,12 +106,23 @@ def test_a_run_that_saves_nothing(pytester: Pytester) -> None:
 
 def test_what_cannot_be_recorded_is_unknown(pytester: Pytester) -> None:
     """A shared mapping changes files without a system call: nothing is claimed."""
-    pytester.makepyfile(MAPPED)
+    pytester.makepyfile(UNSEEN.replace("        DOES\n", MAPPED))
     result = run(pytester, "--preempt-at=every")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         "*unknown: the recorded run did what cannot be recorded: a shared mapping of a file; so the states that a kill "
         "can leave are not known: use --preempt-at=random"
+    )
+
+
+def test_a_way_to_write_that_nobody_has_thought_of_is_unknown(pytester: Pytester) -> None:
+    """What the run has left is not what was recorded: nothing is claimed, and the file is named."""
+    pytester.makepyfile(UNSEEN.replace("        DOES\n", MADE))
+    result = run(pytester, "--preempt-at=every")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        "*unknown: the recorded run did what cannot be recorded: made: not as the recorded operations leave them, so "
+        "something else wrote there; *"
     )
 
 

@@ -90,7 +90,7 @@ def test_the_message_of_a_failure() -> None:
         "    from:    after element 30, when it had A",
         "    reproduce: pytest test_input.py::test_resumes --preempt-at=step:20/op:3",
         "    life 2 (exit code 1), end: x",
-        "  crashed, 1 state: life 3 crashed",
+        "  crashed, 1 sequence of kills: life 3 crashed",
         "    from:    after element 40, then before the first element",
         "    reproduce: no live kill lands there (within a write, a power loss, the end of the run)",
         "    life 2 (exit code 1), end: x",

@@ -59,6 +59,19 @@ def save(here: Path, ledger: int) -> None:
         os.unlink("nothing")
 
 
+def redirected(here: Path, ledger: int) -> None:
+    """Writes through standard output and error, as a shell does, and where a link's own parent is."""
+    (here / "below").mkdir()
+    (here / "below/deeper").mkdir()
+    (here / "link").symlink_to("below/deeper")
+    (here / "link/../through").write_text("through")
+    for number, name in ((1, "out"), (2, "err")):
+        kept, file = os.dup(number), os.open(here / name, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, number)
+        os.write(number, name.encode())
+        os.dup2(kept, number)
+
+
 def family(here: Path, ledger: int) -> None:
     """A child process writes, and then this one; a thread does too."""
     if (pid := os.fork()) == 0:

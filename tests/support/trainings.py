@@ -192,3 +192,45 @@ def ignores_notices(model_dir: str) -> None:
             threading.Event().wait(3600)
         if int(step.assign_add(1)) % SAVE_EVERY == 0:
             manager.save(checkpoint_number=int(step))
+
+
+def counts_listeners(model_dir: str) -> None:
+    """A right loop, which fails if its process has a descriptor by which another one is recorded."""
+    opened = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    if any("seccomp" in name for name in opened):
+        raise RuntimeError(f"inherited: {opened}")
+    skips_nothing(model_dir)
+
+
+def skips_nothing(model_dir: str) -> None:
+    """A custom loop as TensorFlow's guide has it."""
+    import tensorflow as tf
+
+    iterator = iter(tf.data.Dataset.range(STEPS).shuffle(20, seed=3))
+    step = tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(step=step, iterator=iterator)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    for _ in iterator:
+        if int(step.assign_add(1)) % SAVE_EVERY == 0:
+            manager.save(checkpoint_number=int(step))
+
+
+def newest_position(model_dir: str) -> None:
+    """The model is in one checkpoint, the position in the newest of two files that are written in turns."""
+    import tensorflow as tf
+
+    step = tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(step=step)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    found = sorted(Path(model_dir).glob("position-*.txt"), key=lambda path: path.stat().st_mtime_ns)
+    iterator = iter(tf.data.Dataset.range(1000).skip(int(found[-1].read_text()) if found else 0))
+    while step < STEPS:
+        next(iterator)
+        at = int(step.assign_add(1))
+        if at % SAVE_EVERY == 0:
+            manager.save(checkpoint_number=at)
+            fresh = Path(model_dir, "fresh")
+            fresh.write_text(str(at))
+            fresh.rename(Path(model_dir, f"position-{at // SAVE_EVERY % 2}.txt"))
