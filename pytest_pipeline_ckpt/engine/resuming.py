@@ -79,8 +79,9 @@ class Resumer:
             if life.ending is Ending.STOPPED and self._references_differ(references):
                 life = start(to_end=True)  # only whole passes tell whether anything is missing
             verdict = self._check.judge(references, [*killed, life])
-            if verdict.outcome is Outcome.FLAKY:
-                # Too little of the killed life overlaps; it was not killed, so how it went on is known.
+            if verdict.outcome is Outcome.FLAKY or verdict.exact:
+                # The killed life was not killed, so how it went on is known: that overlaps wherever the new one has
+                # resumed, and what an earlier life did again says nothing of the last one.
                 went_on = dataclasses.replace(run.life, ending=Ending.KILLED, kill=killed[-1].kill)
                 verdict = self._check.judge(references, [*killed[:-1], went_on, life])
         if verdict.exact and life.ending is Ending.FINISHED and self._check.workload.compare_weights:

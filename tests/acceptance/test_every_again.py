@@ -28,6 +28,13 @@ def test_an_unseeded_shuffle_is_exact_everywhere(preemption: Preemption) -> None
     assert not any("differs from run to run" in note for note in verdict.notes)
 
 
+def test_a_fault_of_the_second_resume_without_a_seed(preemption: Preemption) -> None:
+    """What came again after the first kill says nothing of the second: a pair that does not match there is found."""
+    outcome, message = failure(preemption, trainings.saves_apart_when_resumed, at="every:2", times=2)
+    assert outcome in (Outcome.MISALIGNED, Outcome.RESTARTED)
+    assert "sequences of kills" in message
+
+
 def test_skipping_is_training_only_when_the_model_moves(preemption: Preemption) -> None:
     """A life that reads on to its place is watched until it trains."""
     preemption.check_training(trainings.skips_what_it_has_seen, at="every")

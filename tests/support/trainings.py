@@ -234,3 +234,28 @@ def newest_position(model_dir: str) -> None:
             fresh = Path(model_dir, "fresh")
             fresh.write_text(str(at))
             fresh.rename(Path(model_dir, f"position-{at // SAVE_EVERY % 2}.txt"))
+
+
+def saves_apart_when_resumed(model_dir: str) -> None:
+    """Unseeded; the first life saves model and input together, a resumed one the model, then the input."""
+    import tensorflow as tf
+
+    iterator = iter(tf.data.Dataset.range(400).shuffle(50).repeat())
+    step = tf.Variable(0, dtype=tf.int64)
+    both, model, data = (
+        tf.train.CheckpointManager(tf.train.Checkpoint(**objects), f"{model_dir}/{name}", max_to_keep=2)
+        for name, objects in {
+            "both": {"step": step, "iterator": iterator},
+            "model": {"step": step},
+            "input": {"iterator": iterator},
+        }.items()
+    )
+    resumed = both.latest_checkpoint is not None
+    for manager in (both, model, data):
+        if manager.latest_checkpoint:
+            manager.checkpoint.restore(manager.latest_checkpoint)
+    while step < STEPS:
+        next(iterator)
+        if int(step.assign_add(1)) % SAVE_EVERY == 0:
+            for manager in (model, data) if resumed else (both,):
+                manager.save(checkpoint_number=int(step))
