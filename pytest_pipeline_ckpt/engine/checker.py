@@ -104,6 +104,16 @@ def references_differ(references: Sequence[Life], *, elements_per_step: int | No
     return known.reason is None and _differ(_trace(first, references, [references[0]], known))
 
 
+def rows_differ(references: Sequence[Life]) -> bool:
+    """Whether reference runs have taken other rows, not only in another order: none tells what is right then."""
+    taken = set()
+    for life in references:
+        records = life.ledger.records
+        of_elements = records[records["kind"] == Kind.ELEMENT]
+        taken.add((int(of_elements["rows_digest"].sum(dtype=np.uint64)), int(of_elements["rows"].sum(dtype=np.int64))))
+    return len(taken) > 1
+
+
 def training_streams(reference: Life, *, elements_per_step: int | None = None) -> frozenset[str]:
     """Keys of the streams with which the model advances; empty where that cannot be told."""
     return frozenset(classify(index(reference), elements_per_step).rates)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .instants import Instant
     from .runs import Run
 
+_OTHER_ELEMENTS = (Outcome.REORDERED, Outcome.CHANGED, Outcome.LOST, Outcome.DUPLICATED)
 AT_LEAST, AFTER_SAVE = 16, 8
 """Training elements for which a resumed life is watched: in all, and behind its first save."""
 
@@ -84,6 +85,8 @@ class Resumer:
                 # resumed, and what an earlier life did again says nothing of the last one.
                 went_on = dataclasses.replace(run.life, ending=Ending.KILLED, kill=killed[-1].kill)
                 verdict = self._check.judge(references, [*killed[:-1], went_on, life])
+            if verdict.outcome in _OTHER_ELEMENTS and checker.rows_differ(references):
+                verdict = dataclasses.replace(verdict, outcome=Outcome.FLAKY, reason=_undecided(verdict), spans=())
         if verdict.exact and life.ending is Ending.FINISHED and self._check.workload.compare_weights:
             right = runs.final_model_dir(self._check)
             verdict = self._check.compare_weights(verdict, directory, store.model_directory(place), right)
@@ -132,6 +135,13 @@ class Resumer:
                 rate = self._check.workload.elements_per_step
                 self._differs = checker.references_differ(references, elements_per_step=rate)
             return self._differs
+
+
+def _undecided(verdict: Verdict) -> str:
+    return (
+        f"{verdict.reason}; but which rows a run takes is drawn in each run (drop_remainder behind an unseeded "
+        "shuffle, random numbers), so whether this is a pass that was drawn anew, as it may be, cannot be told: seed it"
+    )
 
 
 def training_began(records: npt.NDArray[np.void]) -> int | None:

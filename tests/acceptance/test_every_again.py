@@ -35,6 +35,13 @@ def test_a_fault_of_the_second_resume_without_a_seed(preemption: Preemption) -> 
     assert "sequences of kills" in message
 
 
+def test_rows_that_are_drawn_in_each_run(preemption: Preemption) -> None:
+    """Where an unseeded shuffle decides which rows a hidden pass has, it is said that this cannot be judged."""
+    outcome, message = failure(preemption, trainings.drops_a_drawn_rest, at="every:3")
+    assert outcome is Outcome.FLAKY
+    assert "seed it" in message
+
+
 def test_skipping_is_training_only_when_the_model_moves(preemption: Preemption) -> None:
     """A life that reads on to its place is watched until it trains."""
     preemption.check_training(trainings.skips_what_it_has_seen, at="every")

@@ -11,7 +11,7 @@ from histories_builder import Book
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pytest_pipeline_ckpt.engine.checker import judge
+from pytest_pipeline_ckpt.engine.checker import judge, rows_differ
 from pytest_pipeline_ckpt.engine.model import Ending, Outcome, Scope, Span, Verdict
 
 if TYPE_CHECKING:
@@ -348,3 +348,13 @@ def test_model_ahead_of_what_was_trained() -> None:
     verdict = judge([first, nothing, nothing], [killed(drawn(1)), ahead])
     assert verdict.outcome is Outcome.MISALIGNED
     assert verdict.reason.startswith("the model resumed at step 20, which is element 20, but only 13 elements had been")
+
+
+def test_rows_of_runs() -> None:
+    """Another order is the same rows; another element, or one element less, is not."""
+    same, reordered, other, fewer = (
+        Book().train(order, step=0).done(len(order)).finished() for order in ([1, 2, 3], [3, 1, 2], [1, 2, 4], [1, 2])
+    )
+    assert not rows_differ([same, reordered, same])
+    assert rows_differ([same, other])
+    assert rows_differ([same, reordered, fewer])

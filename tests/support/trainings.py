@@ -259,3 +259,19 @@ def saves_apart_when_resumed(model_dir: str) -> None:
         if int(step.assign_add(1)) % SAVE_EVERY == 0:
             for manager in (model, data) if resumed else (both,):
                 manager.save(checkpoint_number=int(step))
+
+
+def drops_a_drawn_rest(model_dir: str) -> None:
+    """Right, but unseeded: which rows each pass leaves out is drawn, and `repeat` hides where passes end."""
+    import tensorflow as tf
+
+    rows = tf.data.Dataset.range(42).shuffle(12).batch(4, drop_remainder=True)
+    iterator = iter(rows.repeat())
+    step = tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(step=step, iterator=iterator)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    while step < STEPS:
+        next(iterator)
+        if int(step.assign_add(1)) % 8 == 0:
+            manager.save(checkpoint_number=int(step))
