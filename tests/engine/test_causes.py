@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from faults import FAULTS
 
 from pytest_pipeline_ckpt.engine import causes
 from pytest_pipeline_ckpt.engine.causes import Cause
@@ -100,6 +101,11 @@ def test_every_cause_has_a_reason_and_a_remedy() -> None:
         assert cause.advice.reason.format(ops="Op", policy="policy")
         assert cause.advice.remedy
         assert not cause.advice.reason.endswith(".")
+
+
+def test_every_cause_is_provoked() -> None:
+    """Each row of the table has a training among the faults that gets it for real."""
+    assert {fault.cause for fault in FAULTS.values()} == set(Cause)
 
 
 def test_handling_of_events() -> None:
