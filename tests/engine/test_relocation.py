@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 STATE = 'model_checkpoint_path: "{root}/model/ckpt-1"\nall_model_checkpoint_paths: "{root}/model/ckpt-1"\n'
 
 
-def movable(tmp_path: Path, *texts: str) -> bool:
-    """Whether a directory can be moved into whose files these texts were written."""
+def movable(tmp_path: Path, *texts: str, name: str = "file") -> bool:
+    """Whether a directory can be moved into whose file of this name these texts were written."""
     root, log = tmp_path / "run", LogWriter(tmp_path / "log")
     operations = []
     for text in texts:
         blob = log.blob([text.format(root=root).encode()])
-        operations.append(Operation(Act.WRITE, "model/file", blob=blob))
+        operations.append(Operation(Act.WRITE, f"model/{name}", blob=blob))
     log.close()
     return relocation.movable(tmp_path / "log", operations, root)
 
@@ -41,6 +41,14 @@ def movable(tmp_path: Path, *texts: str) -> bool:
 def test_movable(tmp_path: Path, texts: tuple[str, ...], expected: bool) -> None:
     """Only what can be rewritten, TensorFlow's state files, may name the place."""
     assert movable(tmp_path, *texts) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("events.out.tfevents.1.host", True), ("graph.pbtxt", True), ("events.txt", False)]
+)
+def test_logs_may_name_the_place(tmp_path: Path, name: str, expected: bool) -> None:
+    """A monitored session writes the path into its events and its graph, which no restore reads."""
+    assert movable(tmp_path, STATE, "logdir {root}/model", name=name) is expected
 
 
 @given(st.integers(0, 40), st.integers(1, 12), st.lists(st.integers(0, 60), max_size=4))
