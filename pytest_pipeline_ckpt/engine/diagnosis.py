@@ -49,8 +49,6 @@ _OF_THE_INPUT = frozenset(
     }
 )
 """The outcomes that a pipeline, or what is done with its iterator, may bring about."""
-_NO_RESTORE = frozenset(Cause) - {Cause.SAVED_APART}
-"""Of the causes in the training code: those where the iterator that it trains on is not restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,9 @@ class Diagnostician:
         if verdict.outcome in (Outcome.CRASHED, Outcome.HUNG):
             return None if pipeline is None else self._of_crash(verdict, lives, pipeline) or self._of_stage(pipeline)
         if verdict.outcome is Outcome.FLAKY:
-            return None if pipeline is None else self._of_stage(pipeline) or self._of_order(pipeline)
+            if pipeline is None:
+                return None
+            return self._of_stage(pipeline) or self._of_order(pipeline) or self._of_draw(pipeline)
         of_code = self._of_code(verdict, lives, pipeline)
         of_stage = None if pipeline is None else self._of_stage(pipeline)
         if of_code is not None and not (of_code.cause is Cause.OWN_POSITION and of_stage is not None):
@@ -120,7 +120,7 @@ class Diagnostician:
             return dataclasses.replace(of_code, looks=(*also, *of_code.looks))
         if pipeline is None or of_stage is not None or verdict.outcome is Outcome.INCOMPLETE:
             return of_stage  # a training that ends too early has seldom looked at its pipeline at all
-        return (self._of_order(pipeline) if any(s.unordered for s in pipeline.stages) else None) or _unknown(pipeline)
+        return self._of_order(pipeline) or _unknown(pipeline)
 
     def walked(self) -> PipelineResult | None:
         """What the walk through the stages found; made once, whoever asks first. None: no pipeline was seen."""
@@ -137,12 +137,11 @@ class Diagnostician:
         """A life, in another server than its neighbour, that goes to the line where the iterator is made."""
         if mode == "resume" and not (directory / stage_results.RECORDED).exists():
             return
+        run = store.fresh(directory / store.RUN)  # the same path for both: what caches there finds it again
         process = self._check.engine.start(
             self._check.workload,
             directory / mode,
-            store.model_directory(
-                store.fresh(directory / store.RUN)
-            ),  # the same path: what caches there finds it again
+            store.model_directory(run),
             slot=slot,
             until=1,
             stages={
@@ -183,7 +182,7 @@ class Diagnostician:
         return self._told(first, causes.of_stage(stage, pipeline), pipeline, stage)
 
     def _of_order(self, pipeline: PipelineResult) -> Diagnosis | None:
-        """A stage that need not keep its order, although it did when it was read alone; or draws one in each run."""
+        """A stage that need not keep its order, although it did when it was read alone."""
         for number, stage in enumerate(pipeline.stages):
             if stage.unordered:
                 where = (
@@ -191,6 +190,10 @@ class Diagnostician:
                     f"{count(stage.read, 'element')} that were read of it alone"
                 )
                 return self._told(where, Cause.UNORDERED, pipeline, stage)
+        return None
+
+    def _of_draw(self, pipeline: PipelineResult) -> Diagnosis | None:
+        """A stage that resumes exactly, and yields something else in each run that begins anew."""
         for number, stage in enumerate(pipeline.stages):
             if stage.differs:
                 where = f"{_numbered(pipeline, number)} is the first that differs from run to run"
@@ -206,7 +209,7 @@ class Diagnostician:
         if cause is None:
             return None
         does = "does not restore the iterator that it trains on"
-        if cause not in _NO_RESTORE:
+        if cause is Cause.SAVED_APART:
             does = "restores an iterator of another moment than the model"
         label = "" if used is None else f" ({used.label})"
         where = f"not in the pipeline: the training code {does}{label}"

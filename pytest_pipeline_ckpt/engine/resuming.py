@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .runs import Run
 
 _OTHER_ELEMENTS = (Outcome.REORDERED, Outcome.CHANGED, Outcome.LOST, Outcome.DUPLICATED)
+"""What a pass that is drawn anew looks like, where its rows are drawn too."""
 AT_LEAST, AFTER_SAVE = 16, 8
 """Training elements for which a resumed life is watched: in all, and behind its first save."""
 

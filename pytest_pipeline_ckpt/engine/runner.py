@@ -73,6 +73,7 @@ class Trial:
     """For each life that did not end as planned: its number, status and last output."""
     lives: tuple[Life, ...] = ()
     reference: Life | None = None
+    """The run that nobody killed, which they were compared with."""
 
 
 class Engine:

@@ -184,7 +184,7 @@ class Walk:
         recorded = [json.loads(line) for line in (self._directory / RECORDED).read_text().splitlines()]
         for stage, known in zip(self._stages, recorded, strict=False):
             number, errors = known["number"], {}
-            if not known["opaque"]:
+            if known["read"] and not known["opaque"]:
                 self._caches.bring_back(self._directory / f"{number}-cache")
                 self._read(self._open(stage), min(known["read"], _FRESH)).save(self._path(number, "-fresh"))
                 self._caches.put_away(self._directory / f"{number}-fresh-cache")

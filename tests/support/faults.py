@@ -10,11 +10,12 @@ import importlib.util
 import random
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import faulty_code
 import planted
 import trainings
+from faulty_code import ROWS, rows
 
 from pytest_pipeline_ckpt.engine.causes import Cause
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 HAS_ESTIMATOR = importlib.util.find_spec("tensorflow_estimator") is not None
-ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,6 @@ def _policy(name: str) -> Any:
     return _options(experimental_external_state_policy=getattr(tf.data.experimental.ExternalStatePolicy, name))
 
 
-def _rows() -> Any:
-    import tensorflow as tf
-
-    return tf.data.Dataset.range(ROWS).shuffle(8, seed=3)
-
-
 def _uniform(n: Any) -> Any:
     import tensorflow as tf
 
@@ -79,28 +73,28 @@ def generator() -> Any:
 
 
 def generator_in_interleave() -> Any:
-    return _rows().interleave(lambda _: _generator().take(3), cycle_length=2)
+    return rows().interleave(lambda _: _generator().take(3), cycle_length=2)
 
 
 def generator_in_flat_map() -> Any:
-    return _rows().flat_map(lambda _: _generator().take(2)).batch(2)
+    return rows().flat_map(lambda _: _generator().take(2)).batch(2)
 
 
 def generator_beside_a_range() -> Any:
     import tensorflow as tf
 
-    return tf.data.Dataset.zip((_rows(), _generator())).prefetch(1)
+    return tf.data.Dataset.zip((rows(), _generator())).prefetch(1)
 
 
 # Random numbers.
 
 
 def random_map(policy: str) -> Any:
-    return _rows().map(_uniform).batch(2).prefetch(1).with_options(_policy(policy))
+    return rows().map(_uniform).batch(2).prefetch(1).with_options(_policy(policy))
 
 
 def random_parallel_map() -> Any:
-    return _rows().map(_uniform, num_parallel_calls=2).prefetch(1).with_options(_policy("IGNORE"))
+    return rows().map(_uniform, num_parallel_calls=2).prefetch(1).with_options(_policy("IGNORE"))
 
 
 def random_filter() -> Any:
@@ -114,13 +108,13 @@ def random_generator_object() -> Any:
     import tensorflow as tf
 
     numbers = tf.random.Generator.from_seed(3)
-    return _rows().map(lambda n: numbers.uniform([]) + tf.cast(n, tf.float32)).batch(2)
+    return rows().map(lambda n: numbers.uniform([]) + tf.cast(n, tf.float32)).batch(2)
 
 
 def random_shuffle_in_map() -> Any:
     import tensorflow as tf
 
-    return _rows().batch(4).map(lambda n: tf.random.shuffle(n, seed=3)).repeat().with_options(_policy("IGNORE"))
+    return rows().batch(4).map(lambda n: tf.random.shuffle(n, seed=3)).repeat().with_options(_policy("IGNORE"))
 
 
 def random_flat_map() -> Any:
@@ -129,13 +123,13 @@ def random_flat_map() -> Any:
     def some(n: Any) -> Any:
         return tf.data.Dataset.from_tensors(n).repeat(tf.random.uniform([], 1, 4, tf.int64, seed=5))
 
-    return _rows().flat_map(some).batch(2).with_options(_policy("IGNORE"))
+    return rows().flat_map(some).batch(2).with_options(_policy("IGNORE"))
 
 
 def random_scan() -> Any:
     import tensorflow as tf
 
-    dataset = _rows().scan(0.0, lambda state, n: (state + 1, state + _uniform(n)))
+    dataset = rows().scan(0.0, lambda state, n: (state + 1, state + _uniform(n)))
     return dataset.take(tf.int64.max).with_options(_policy("IGNORE"))
 
 
@@ -145,14 +139,14 @@ def random_groups() -> Any:
     def key(_: Any) -> Any:
         return tf.random.uniform([], 0, 2, tf.int64, seed=5)
 
-    grouped = _rows().group_by_window(key, lambda _, window: window.batch(2), window_size=2)
+    grouped = rows().group_by_window(key, lambda _, window: window.batch(2), window_size=2)
     return grouped.with_options(_policy("IGNORE"))
 
 
 def rejection_resampled() -> Any:
     import tensorflow as tf
 
-    return _rows().rejection_resample(lambda n: tf.cast(n % 2, tf.int32), [0.5, 0.5], seed=1).batch(2)
+    return rows().rejection_resample(lambda n: tf.cast(n % 2, tf.int32), [0.5, 0.5], seed=1).batch(2)
 
 
 def random_deep_in_ten_stages() -> Any:
@@ -169,13 +163,13 @@ def symbolic(make: Callable[[], Any]) -> Any:
 
 
 def _random_rows() -> Any:
-    return _rows().map(_uniform)
+    return rows().map(_uniform)
 
 
 def _random_batches() -> Any:
     import tensorflow as tf
 
-    return _rows().batch(2).map(lambda n: tf.cast(n, tf.float32) + tf.random.uniform([2], seed=4))
+    return rows().batch(2).map(lambda n: tf.cast(n, tf.float32) + tf.random.uniform([2], seed=4))
 
 
 # Python.
@@ -197,7 +191,7 @@ def _counted_rows() -> Any:
     import tensorflow as tf
 
     counted = _count()
-    return _rows().map(lambda n: tf.numpy_function(counted, [n], tf.int64))
+    return rows().map(lambda n: tf.numpy_function(counted, [n], tf.int64))
 
 
 def numpy_function() -> Any:
@@ -207,7 +201,7 @@ def numpy_function() -> Any:
 def py_function() -> Any:
     import tensorflow as tf
 
-    return _rows().map(lambda n: tf.py_function(lambda value: value + 1, [n], tf.int64)).batch(2)
+    return rows().map(lambda n: tf.py_function(lambda value: value + 1, [n], tf.int64)).batch(2)
 
 
 def numpy_function_counts(policy: str) -> Any:
@@ -220,14 +214,14 @@ def py_function_draws() -> Any:
     def draw(n: Any) -> Any:
         return n + random.randrange(10**6)
 
-    return _rows().map(lambda n: tf.py_function(draw, [n], tf.int64)).with_options(_policy("WARN"))
+    return rows().map(lambda n: tf.py_function(draw, [n], tf.int64)).with_options(_policy("WARN"))
 
 
 def stateless_that_counts() -> Any:
     import tensorflow as tf
 
     counted = _count()
-    return _rows().map(lambda n: tf.numpy_function(counted, [n], tf.int64, stateful=False)).batch(2)
+    return rows().map(lambda n: tf.numpy_function(counted, [n], tf.int64, stateful=False)).batch(2)
 
 
 def stateless_that_draws() -> Any:
@@ -237,7 +231,7 @@ def stateless_that_draws() -> Any:
     def draw(n: Any) -> Any:
         return np.float64(n + np.random.rand())
 
-    return _rows().map(lambda n: tf.numpy_function(draw, [n], tf.float64, stateful=False)).prefetch(1)
+    return rows().map(lambda n: tf.numpy_function(draw, [n], tf.float64, stateful=False)).prefetch(1)
 
 
 # Other states.
@@ -247,14 +241,14 @@ def variable_counts(policy: str | None = None) -> Any:
     import tensorflow as tf
 
     counter = tf.Variable(0, dtype=tf.int64)
-    dataset = _rows().map(lambda n: n + 1000 * counter.assign_add(1)).batch(2)
+    dataset = rows().map(lambda n: n + 1000 * counter.assign_add(1)).batch(2)
     return dataset if policy is None else dataset.with_options(_policy(policy))
 
 
 def timestamps() -> Any:
     import tensorflow as tf
 
-    return _rows().map(lambda n: tf.timestamp() + tf.cast(n, tf.float64)).batch(2)
+    return rows().map(lambda n: tf.timestamp() + tf.cast(n, tf.float64)).batch(2)
 
 
 def data_service() -> Any:
@@ -264,7 +258,7 @@ def data_service() -> Any:
     dispatcher = service.DispatchServer()
     address = dispatcher.target.split("://")[1]
     _SERVERS.extend((dispatcher, service.WorkerServer(service.WorkerConfig(dispatcher_address=address))))
-    return _rows().apply(service.distribute("parallel_epochs", dispatcher.target)).batch(2)
+    return rows().apply(service.distribute("parallel_epochs", dispatcher.target)).batch(2)
 
 
 _SERVERS: list[Any] = []
@@ -321,126 +315,13 @@ def files_shuffled_late() -> Any:
 
 def drawn_constant() -> Any:
     offset = random.randrange(10**9)
-    return _rows().map(lambda n: n + offset).batch(2)
+    return rows().map(lambda n: n + offset).batch(2)
 
 
 def time_of_the_start() -> Any:
     import tensorflow as tf
 
     return tf.data.Dataset.from_tensors(time.time_ns()).repeat(ROWS).batch(2)
-
-
-# The code around the pipeline.
-
-
-def _trained(model_dir: str, make: Callable[[], Any]) -> None:
-    """A custom loop that resumes rightly, if the dataset does."""
-    iterator = iter(make())
-    model = planted.Model(model_dir, iterator=iterator)
-    for _ in iterator:
-        model.train()
-        if model.at == planted.STEPS:
-            return
-
-
-def file_cache(model_dir: str) -> None:
-    """Its cache is being filled when it is killed, before it was saved."""
-    _trained(model_dir, lambda: _rows().cache(str(Path(model_dir, "cache"))))
-
-
-def loop_over_the_dataset(model_dir: str) -> None:
-    """The iterator is saved and restored, and the loop is over the dataset."""
-    dataset = _rows()
-    model = planted.Model(model_dir, iterator=iter(dataset))
-    for _ in dataset:
-        model.train()
-        if model.at >= planted.STEPS:
-            return
-
-
-def epochs_over_the_dataset(model_dir: str) -> None:
-    """The same, an epoch after the other."""
-    dataset = _rows().take(30)
-    model = planted.Model(model_dir, iterator=iter(dataset))
-    while model.at < 2 * planted.STEPS:
-        for _ in dataset:
-            model.train()
-
-
-def another_iterator(model_dir: str) -> None:
-    """An iterator is made anew after the restore."""
-    dataset = _rows()
-    iterator = iter(dataset)
-    model = planted.Model(model_dir, iterator=iterator)
-    iterator = iter(dataset)
-    while model.at < planted.STEPS:
-        next(iterator)
-        model.train()
-
-
-def dataset_tracked(model_dir: str) -> None:
-    """The checkpoint has the dataset."""
-    dataset = _rows()
-    model = planted.Model(model_dir, dataset=dataset)
-    iterator = iter(dataset)
-    while model.at < planted.STEPS:
-        next(iterator)
-        model.train()
-
-
-def saved_and_not_restored(model_dir: str) -> None:
-    """The iterator is saved; what restores is another checkpoint object, without it."""
-    import tensorflow as tf
-
-    model = planted.Model(model_dir)
-    iterator = iter(_rows())
-    checkpoint = tf.train.Checkpoint(iterator=iterator)
-    while model.at < planted.STEPS:
-        next(iterator)
-        if model.train():
-            checkpoint.write(str(Path(model_dir, f"input-{model.at}")))
-
-
-def _session(model_dir: str, make: Callable[[], Any], *, saveable: bool) -> None:
-    import tensorflow as tf
-
-    v1 = tf.compat.v1
-    with tf.Graph().as_default(), v1.Session() as session:
-        iterator = v1.data.make_initializable_iterator(make())
-        if saveable:
-            saved = tf.data.experimental.make_saveable_from_iterator(iterator, external_state_policy="ignore")
-            v1.add_to_collection(v1.GraphKeys.SAVEABLE_OBJECTS, saved)
-        step = v1.train.get_or_create_global_step()
-        with tf.control_dependencies([iterator.get_next()]):
-            train = v1.assign_add(step, 1)
-        saver = v1.train.Saver()
-        session.run([v1.global_variables_initializer(), iterator.initializer])
-        latest = tf.train.latest_checkpoint(model_dir)
-        if latest:
-            saver.restore(session, latest)
-        while (at := int(session.run(step))) < planted.STEPS:
-            session.run(train)
-            if (at + 1) % planted.SAVE_EVERY == 0:
-                saver.save(session, str(Path(model_dir, "model")), global_step=at + 1)
-
-
-def monitored_without_hook(model_dir: str) -> None:
-    """`MonitoredTrainingSession` saves the model, and nobody the input."""
-    import tensorflow as tf
-
-    v1 = tf.compat.v1
-    with tf.Graph().as_default():
-        iterator = v1.data.make_initializable_iterator(_rows())
-        v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
-        global_step = v1.train.get_or_create_global_step()
-        with tf.control_dependencies([iterator.get_next()]):
-            train = v1.assign_add(global_step, 1)
-        with v1.train.MonitoredTrainingSession(
-            checkpoint_dir=model_dir, save_checkpoint_steps=10, save_summaries_steps=None
-        ) as training:
-            step = training.run(global_step)
-            while step < planted.STEPS:
-                step = training.run(train)
 
 
 def _dataset(stage: str, cause: Cause, make: Callable[..., Any], *arguments: Any, **settings: Any) -> Fault:
@@ -488,7 +369,7 @@ FAULTS: dict[str, Fault] = {
     "variable, ignored": _dataset("Dataset.map", Cause.VARIABLE, variable_counts, "IGNORE"),
     "timestamps": _dataset("Dataset.map", Cause.STATEFUL_OP, timestamps),
     "data service": _dataset("Dataset.apply", Cause.NOT_SERIALISABLE, data_service),
-    "file cache": Fault("Dataset.cache", Cause.FILE_CACHE, training=file_cache, at="step:5"),
+    "file cache": Fault("Dataset.cache", Cause.FILE_CACHE, training=faulty_code.file_cache, at="step:5"),
     "deterministic=False": _unordered(unordered_map),
     "deterministic=False by options": _unordered(unordered_by_options),
     "files by set": _dataset("Dataset.from_tensor_slices", Cause.BUILT_ANEW, _files, lambda files: list(set(files))),
@@ -500,20 +381,20 @@ FAULTS: dict[str, Fault] = {
     "constant drawn in Python": _dataset("Dataset.map", Cause.BUILT_ANEW, drawn_constant),
     "time of the start": _dataset("Dataset.from_tensors", Cause.BUILT_ANEW, time_of_the_start),
     "iterator in no checkpoint": _code(Cause.NOT_SAVED, planted.no_iterator_saved),
-    "loop over the dataset": _code(Cause.FOR_LOOP, loop_over_the_dataset),
-    "epochs over the dataset": _code(Cause.FOR_LOOP, epochs_over_the_dataset, at="step:45"),
-    "another iterator": _code(Cause.NEW_ITERATOR, another_iterator),
-    "dataset tracked": _code(Cause.DATASET_TRACKED, dataset_tracked),
-    "saved and not restored": _code(Cause.NOT_RESTORED, saved_and_not_restored),
+    "loop over the dataset": _code(Cause.FOR_LOOP, faulty_code.loop_over_the_dataset),
+    "epochs over the dataset": _code(Cause.FOR_LOOP, faulty_code.epochs_over_the_dataset, at="step:45"),
+    "another iterator": _code(Cause.NEW_ITERATOR, faulty_code.another_iterator),
+    "dataset tracked": _code(Cause.DATASET_TRACKED, faulty_code.dataset_tracked),
+    "saved and not restored": _code(Cause.NOT_RESTORED, faulty_code.saved_and_not_restored),
     "input saved less often": _code(Cause.SAVED_APART, planted.input_saved_less_often),
     "input saved more often": _code(Cause.SAVED_APART, planted.input_saved_more_often),
     "input not saved yet": _code(Cause.SAVED_APART, planted.input_saved_less_often, at="step:13"),
     "position of its own": _code(Cause.OWN_POSITION, planted.counts_from_its_own_start, at="step:25,15"),
     "epoch forgotten": _code(Cause.OWN_POSITION, planted.epoch_forgotten, at="step:45"),
     "session without its input": _code(
-        Cause.NOT_SAVED_IN_SESSION, functools.partial(_session, make=_rows, saveable=False)
+        Cause.NOT_SAVED_IN_SESSION, functools.partial(faulty_code.session, make=rows, saveable=False)
     ),
-    "monitored session without a hook": _code(Cause.NOT_SAVED_IN_SESSION, monitored_without_hook),
+    "monitored session without a hook": _code(Cause.NOT_SAVED_IN_SESSION, faulty_code.monitored_without_hook),
     "Keras BackupAndRestore": _code(Cause.KERAS_FIT, trainings.keras_backup, at="step:18"),
     "unseeded shuffle, saved on notice": Fault(
         "Dataset.shuffle", Cause.UNSEEDED, training=planted.saves_on_notice_unseeded, at="step:25@SIGTERM"
@@ -521,17 +402,17 @@ FAULTS: dict[str, Fault] = {
     "random map in a custom loop": Fault(
         "Dataset.map",
         Cause.RANDOM_STATE,
-        training=functools.partial(_trained, make=functools.partial(random_map, "IGNORE")),
+        training=functools.partial(faulty_code.trained, make=functools.partial(random_map, "IGNORE")),
     ),
     "files by set in a custom loop": Fault(
         "Dataset.from_tensor_slices",
         Cause.BUILT_ANEW,
-        training=functools.partial(_trained, make=functools.partial(_files, lambda files: list(set(files)))),
+        training=functools.partial(faulty_code.trained, make=functools.partial(_files, lambda files: list(set(files)))),
     ),
     "random map in a session": Fault(
         "Dataset.map",
         Cause.RANDOM_STATE,
-        training=functools.partial(_session, make=functools.partial(random_map, "IGNORE"), saveable=True),
+        training=functools.partial(faulty_code.session, make=functools.partial(random_map, "IGNORE"), saveable=True),
     ),
 }
 """By name."""

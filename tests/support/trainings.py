@@ -199,10 +199,10 @@ def counts_listeners(model_dir: str) -> None:
     opened = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     if any("seccomp" in name for name in opened):
         raise RuntimeError(f"inherited: {opened}")
-    skips_nothing(model_dir)
+    as_the_guide_has_it(model_dir)
 
 
-def skips_nothing(model_dir: str) -> None:
+def as_the_guide_has_it(model_dir: str) -> None:
     """A custom loop as TensorFlow's guide has it."""
     import tensorflow as tf
 
