@@ -279,6 +279,7 @@ def test_mark(training: Training) -> None:
         "varies": False,
         "taken": [10],
         "signature": {"elements": ["int64()"]},
+        "extra": {},
         "bytes": sizes,
     }
 

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -50,6 +50,8 @@ class Mark:
     """How many elements of each iterator were taken since the data began, where that is known."""
     signature: Signature | None = None
     """None for a checkpoint of TensorFlow's own hook."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What else a resume wants to know: JSON."""
 
 
 class CheckpointStore:
@@ -225,4 +227,5 @@ def _mark(step: int, content: dict[str, Any]) -> Mark:
         varies=content["varies"],
         taken=None if taken is None else tuple(taken),
         signature=None if signature is None else Signature(tuple(signature["elements"]), signature["fingerprint"]),
+        extra=content.get("extra", {}),
     )
