@@ -1,4 +1,4 @@
-"""What the workers of a synchronous strategy decide together: the checkpoint to resume from, and when to save and leave.
+"""What workers that step together decide together: the checkpoint to resume from, when to save, when to leave.
 
 All of it is by collectives of the strategy itself, so it needs no common directory and no other connection. Each worker
 must call the same methods in the same order, between two steps, in the thread that trains.
