@@ -26,7 +26,8 @@ _SHARE = 0.01
 """Of the training's time that asking for notices may take."""
 _LONGEST = 1.0
 """Seconds between two times of asking, at most, and at least one step."""
-_NONE = -1
+_NONE = -(2**62)
+"""For no step."""
 
 T = TypeVar("T")
 
