@@ -1,4 +1,4 @@
-"""Trainings of several workers, run as scripts: `worker_lives.py KIND DIRECTORY`, the cluster in TF_CONFIG.
+"""Trainings of several workers, one process of which `main` runs; the cluster is in TF_CONFIG.
 
 Each life logs what it takes: one line `STEP ELEMENTS...` for each step, flushed, to `taken-WORKER-LIFE` in DIRECTORY.
 """
@@ -13,7 +13,6 @@ import sys
 from typing import Any
 
 import tensorflow as tf
-
 from pipeline_ckpt import InputPipelineCheckpoint
 from pipeline_ckpt.keras import CheckpointInputPipeline
 
@@ -84,7 +83,11 @@ def loop(kind: str, directory: str) -> None:
         step = tf.Variable(0, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
     distributed = strategy.experimental_distribute_dataset(dataset(again=False).repeat())
     data = InputPipelineCheckpoint(
-        distributed, step, f"{directory}/checkpoints", **(options().get("save") or {"save_steps": SAVE_STEPS}), model=model
+        distributed,
+        step,
+        f"{directory}/checkpoints",
+        **(options().get("save") or {"save_steps": SAVE_STEPS}),
+        model=model,
     )
     data.restore()
     log = Log(directory)
@@ -117,13 +120,13 @@ class Rows(tf.keras.layers.Layer):  # type: ignore[misc]  # untyped base
 
     def __init__(self, path: str) -> None:
         super().__init__()
-        self._path = path
+        self._written = path
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The inputs."""
         if training:
             words = tf.strings.as_string(tf.cast(tf.round(tf.reshape(inputs, [-1]) * ROWS), tf.int64))
-            tf.print(tf.strings.reduce_join(words, separator=" "), output_stream=f"file://{self._path}")
+            tf.print(tf.strings.reduce_join(words, separator=" "), output_stream=f"file://{self._written}")
         return inputs
 
 
@@ -139,7 +142,7 @@ class Told(tf.keras.callbacks.Callback):  # type: ignore[misc]  # untyped base
         """Where `Rows` writes."""
         return self._path
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002  (Keras')
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """A step has ended."""
         with open(self._path) as file:
             file.seek(self._at)
@@ -156,7 +159,9 @@ def fit(kind: str, directory: str) -> None:
         layers = [tf.keras.Input((1,)), Rows(told.path), tf.keras.layers.Dense(1, kernel_initializer="ones")]
         model = tf.keras.Sequential(layers)
         model.compile(tf.keras.optimizers.SGD(0.1, momentum=0.9), "mse", metrics=["mae"])
-    saving = CheckpointInputPipeline(f"{directory}/checkpoints", **(options().get("save") or {"save_steps": SAVE_STEPS}))
+    saving = CheckpointInputPipeline(
+        f"{directory}/checkpoints", **(options().get("save") or {"save_steps": SAVE_STEPS})
+    )
     several = {"steps_per_epoch": options()["steps_per_epoch"]} if "steps_per_epoch" in options() else {}
     data = dataset(again=options().get("again", False))
     history = model.fit(
@@ -172,6 +177,8 @@ def finished(directory: str, results: list[float]) -> None:
         json.dump(results, file)
 
 
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
-    {"loop": loop, "fit": fit}[sys.argv[1].split(":")[0]](sys.argv[1].split(":")[1], sys.argv[2])
+def main(kind: str, directory: str) -> None:
+    """Runs one process: of `loop:workers`, `fit:mirrored2`, ..."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s", force=True)
+    what, _, strategy = kind.partition(":")
+    {"loop": loop, "fit": fit}[what](strategy, directory)

@@ -95,6 +95,10 @@ class InputCheckpointer:
         self._follow(mark, step)
         if mark is not None:
             self._say_resumed(mark, step, time.monotonic() - begun)
+        self._save_first(mark, step)
+
+    def _save_first(self, mark: Mark | None, step: int) -> None:
+        """Ends a resume: saves before the first step what no checkpoint holds yet."""
         if mark is None or self._draws_anew(mark, step):
             # The first checkpoint holds the seeds that the pipeline drew: later fast-forwards need no luck. It is
             # complete before the first step, or a model checkpoint could come to stand without it.

@@ -44,6 +44,8 @@ class SessionPipelines:
         resources = _resources(iterators)
         self.names = tuple(resource.name for resource in resources)
         self.graph = PipelineGraph.of_resources(resources)
+        self.device: str = resources[0].device
+        """Where the first one is."""
         self.given = _given(elements_per_step, self.names)
         self.goes_on = self.with_model = False
         self.dropped = 0

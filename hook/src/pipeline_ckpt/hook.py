@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 import weakref
@@ -19,7 +20,6 @@ from .session import SessionCheckpointer
 from .settings import check_choice, check_least, check_triggers, store_in, task
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from .notices import Notice
@@ -137,6 +137,9 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         self._resumed: Any = None
         """The session that has been resumed."""
         self._restored_step = 0
+        self._own_step: int | None = None
+        """How many steps this worker has made, where several train a model that is elsewhere."""
+        self._named = checkpoint_basename is not None
         self._running = False
         self._due_step, self._due_time = 0, 0.0
         self._seen, self._stride = 0, 1
@@ -162,7 +165,14 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             policy=self._policy.external_state,
             elements_per_step=self._elements_per_step,
         )
-        self._checkpointer = SessionCheckpointer(self._pipelines, self._store, self._policy)
+        read: Any = None
+        if _is_shared(self._global_step, self._pipelines.device):
+            # What a worker took of its data at a step of a model that others train too, it does not know.
+            self._own_step = 0
+            read = lambda: self._read_step(self._pipelines.session)  # noqa: E731
+            if not self._named and not os.environ.get("TF_CONFIG"):
+                self._store = self._store.named(f"input_{_task_of(self._pipelines.device)}.ckpt")
+        self._checkpointer = SessionCheckpointer(self._pipelines, self._store, self._policy, global_step=read)
         self._graph = graph
 
     def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002  (TensorFlow's)
@@ -179,13 +189,16 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         fetches = run_context.original_args.fetches
         if self._resumed is None and not self._pipelines.initialised_by(fetches):
             step = self._read_step(run_context.session)
-            if step != self._restored_step:
+            if step != self._restored_step and self._own_step is None:
                 raise HookUsageError(
                     f"The model went from global_step {self._restored_step} to {step} before the first run that "
                     "hooks see: steps in run_step_fn, or in another hook, are trained on elements that are not "
                     "restored. Train with session.run."
                 )
-            self._checkpointer.resume(step)
+            if self._own_step is None:
+                self._checkpointer.resume(step)
+            else:
+                step = self._own_step = self._checkpointer.resume_own(step, every=self._save_steps)
             self._schedule(step)
             self._seen = step
             self._resumed = run_context.session
@@ -201,6 +214,13 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             self._notice = notice
             logger.warning("%s: stopping after this step; the training's loop must ask session.should_stop()", notice)
             run_context.request_stop()  # all hooks save then, as at the end of a training
+        if self._own_step is not None:
+            self._own_step += 1
+            if not self._checkpointer.has_observed:
+                self._checkpointer.observe(self._own_step)
+            if self._due(self._own_step):
+                self.save_now(run_context.session, self._own_step)
+            return
         # Read in the same run as the increment, the value is from before or after it: a hint that spares a
         # second run in most steps, never the step of a checkpoint.
         seen = int(run_values.results)
@@ -218,7 +238,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         resumed, self._resumed = self._resumed, None
         if resumed is not None:
             # A run that did not come back, and was no error: that is how the end of the data looks from here.
-            self._checkpointer.save_last(self._read_step(session), cut_short=self._running)
+            step = self._read_step(session) if self._own_step is None else self._own_step
+            self._checkpointer.save_last(step, cut_short=self._running)
         self._checkpointer.close()
         self._graph = None  # the next `train` builds anew, whatever graph it has
         if self._notice:
@@ -230,10 +251,12 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
 
         Args:
             session: The session of the training. One that has not been resumed has nothing to save.
-            step: The model's step.
+            step: The model's step; of no account where the worker's own steps count.
             wait: Return when the checkpoint is complete, not when the state is taken.
         """
         if self._resumed is not None and session is self._resumed:
+            if self._own_step is not None:
+                step = self._own_step + self._running  # a listener is asked before this hook knows of the step
             self._checkpointer.save(step, wait=wait)
             self._schedule(step)
 
@@ -294,6 +317,24 @@ def _config(estimator: Any, checkpoint_dir: Any) -> Any:
             "checkpoint_dir=."
         )
     return None if estimator is None else estimator.config
+
+
+def _is_shared(global_step: Any, device: str) -> bool:
+    """Whether other workers may train the model too, each at its own pace: it is in another job than the iterators.
+
+    Args:
+        global_step: The variable.
+        device: That of the iterators.
+    """
+    place = tf.DeviceSpec.from_string(global_step.device).job
+    elsewhere = place is not None and place != tf.DeviceSpec.from_string(device).job
+    return elsewhere and (not os.environ.get("TF_CONFIG") or task()[0] > 1)
+
+
+def _task_of(device: str) -> str:
+    """`worker_1`, of the device of a worker's iterators."""
+    spec = tf.DeviceSpec.from_string(device)
+    return f"{spec.job or 'worker'}_{spec.task or 0}"
 
 
 def _is_open(session: Any) -> bool:

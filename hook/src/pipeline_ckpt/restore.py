@@ -48,7 +48,7 @@ class Restorer:
         self.changed = ""
         marks, problems = self._store.committed()
         for mark in marks:
-            if mark.step > step:
+            if mark.model_step > step:
                 continue
             problem = self.restored(mark)
             if not problem:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .checkpointer import InputCheckpointer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from .checkpointer import Policy
     from .graph import SessionPipelines
-    from .store import CheckpointStore
+    from .store import CheckpointStore, Mark
+
+logger = logging.getLogger("pipeline_ckpt")
 
 
 class SessionCheckpointer(InputCheckpointer):
@@ -21,11 +26,60 @@ class SessionCheckpointer(InputCheckpointer):
         pipelines: the iterators.
         store: where their checkpoints are.
         policy: what to do where there is a choice.
+        global_step: reads the model's step, where the steps of the checkpoints are this worker's own; else None.
     """
 
-    def __init__(self, pipelines: SessionPipelines, store: CheckpointStore, policy: Policy) -> None:
+    def __init__(
+        self,
+        pipelines: SessionPipelines,
+        store: CheckpointStore,
+        policy: Policy,
+        *,
+        global_step: Callable[[], int] | None = None,
+    ) -> None:
         super().__init__(pipelines, store, policy)
         self._iterators = pipelines
+        self._global_step = global_step
+
+    def resume_own(self, global_step: int, *, every: int | None) -> int:
+        """Brings the iterators to where this worker saved last, of what the model at `global_step` has seen.
+
+        Args:
+            global_step: The model's step, to which other workers contribute.
+            every: After how many own steps it saves; None: by time.
+
+        Returns:
+            The worker's own step.
+
+        Raises:
+            StorageError: The first checkpoint of this worker cannot be written.
+            NoUsableCheckpointError: There are checkpoints, and none is usable, and the policy is "error".
+            FastForwardError: The pipeline cannot be brought there.
+        """
+        begun = self._begin()
+        self.open()
+        mark, problems = self._restorer.newest(global_step)
+        if mark is None and problems and self._policy.on_missing == "error":
+            raise self._nothing_usable(global_step, problems)
+        step = 0 if mark is None else mark.step
+        self._follow(mark, step)
+        if mark is not None:
+            twice = "what it took after that" if every is None else f"what it took in the {every} steps after that"
+            logger.info(
+                "resumed %s-%d in %.3f s (%d elements read and dropped): this worker goes on at its own step %d, where "
+                "the model was at global_step %d and is at %d now; at most %s, and until that save was complete, is "
+                "trained twice",
+                *(self._basename, step, time.monotonic() - begun, self._pipelines.dropped),
+                *(step, mark.model_step, global_step, twice),
+            )
+        self._save_first(mark, step)
+        return step
+
+    def _mark(self, step: int, *, ended: bool = False, extra: Mapping[str, Any] | None = None) -> Mark:
+        mark = super()._mark(step, ended=ended, extra=extra)
+        # Read after the state was taken: a model that is restored at this step or a later one has seen all that is
+        # before the state.
+        return mark if self._global_step is None else dataclasses.replace(mark, global_step=self._global_step())
 
     def save_last(self, step: int, *, cut_short: bool) -> None:
         """Saves for the last time, and whether the data has ended.

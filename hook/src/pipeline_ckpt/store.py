@@ -58,6 +58,13 @@ class Mark:
     """How many workers have saved together, each a checkpoint of its own."""
     first: bool = False
     """Whether the training has never been saved before."""
+    global_step: int | None = None
+    """The model's step, where `step` counts a worker's own ones."""
+
+    @property
+    def model_step(self) -> int:
+        """The model's step."""
+        return self.step if self.global_step is None else self.global_step
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -181,10 +188,11 @@ class CheckpointStore:
         Needed are the newest `max_to_keep`, and for each model checkpoint in the directory the newest that is
         not beyond it. One that is not whole can stand for none, and is left to whoever looks into it.
         """
-        steps = [mark.step for mark in self.committed()[0]]
+        marks = self.committed()[0]
+        steps = [mark.step for mark in marks]
         keep = set(steps if self._max_to_keep is None else steps[: self._max_to_keep])
         for model in self._model_steps():
-            keep.update([step for step in steps if step <= model][:1])
+            keep.update([mark.step for mark in marks if mark.model_step <= model][:1])
         for step in (set(steps) | self._steps("retired")) - keep:
             # The mark goes first: a kill in between must not leave a mark without its files. One that TensorFlow's
             # own hook left has a meta graph too.
@@ -245,4 +253,5 @@ def mark_of(content: dict[str, Any]) -> Mark:
         extra=content.get("extra", {}),
         workers=content.get("workers", 1),
         first=content.get("first", False),
+        global_step=content.get("global_step"),
     )
