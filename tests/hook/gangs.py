@@ -7,11 +7,14 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tests.hook import server_lives
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -185,4 +188,28 @@ def faults(reference: Path, resumed: Path, *, workers: int) -> list[str]:
     begins = [[min(life, default=0) for life in taken(resumed, worker)] for worker in range(workers)]
     if any(one != begins[0] for one in begins):
         found.append(f"the workers went on at different steps: {begins}")
+    return found
+
+
+def faults_of_own_steps(directory: Path, *, workers: int) -> list[str]:
+    """What workers that share a model took and should not have, or left out; each life says where it goes on."""
+    found = []
+    for worker in range(workers):
+        paths = sorted(directory.glob(f"taken-{worker}-*"), key=lambda path: int(path.name.split("-")[2]))
+        lives = [[int(line) - 1000 * worker for line in path.read_text().split()] for path in paths]
+        said = (directory / f"said-worker-{worker}").read_text()
+        begins = {int(step) for step in re.findall(r"goes on at its own step (\d+)", said)} | {0}
+        done = 0
+        for number, life in enumerate(lives):
+            if not life:
+                continue
+            if life != list(range(life[0], life[0] + len(life))):
+                found.append(f"worker {worker}, life {number}: {life} are not one after the other")
+            if life[0] > done:
+                found.append(f"worker {worker}, life {number}: begins with {life[0]} after {done} were taken")
+            if number == len(lives) - 1 and life[0] not in begins:
+                found.append(f"worker {worker}, life {number}: begins with {life[0]}, not where it says: {begins}")
+            done = max(done, life[-1] + 1)
+        if done != server_lives.ELEMENTS:
+            found.append(f"worker {worker}: {done} elements instead of {server_lives.ELEMENTS}")
     return found

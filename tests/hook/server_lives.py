@@ -1,7 +1,6 @@
 """A between-graph training, of which `main` runs one process: workers at their own pace, a parameter server.
 
-Each life of a worker logs what it takes: one element a line, flushed, to `taken-WORKER-LIFE` in DIRECTORY. Before a
-worker kills itself it writes down which of its own steps its newest complete checkpoint has, in `newest-WORKER-LIFE`.
+Each life of a worker logs what it takes: one element a line, flushed, to `taken-WORKER-LIFE` in DIRECTORY.
 """
 
 from __future__ import annotations
@@ -9,14 +8,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
-import signal
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from pipeline_ckpt import CheckpointInputPipelineHook
+
+from tests.hook import worker_lives
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 v1 = tf.compat.v1
 
@@ -38,11 +40,12 @@ def main(directory: str) -> None:
         server.join()
     device = v1.train.replica_device_setter(cluster=config["cluster"], worker_device=f"/job:{job}/task:{index}")
     with v1.Graph().as_default(), v1.device(device):
-        train(directory, server.target, index, life.get("kill", {}).get(str(index)))
+        train(directory, server.target, index, life)
 
 
-def train(directory: str, target: str, index: int, kill: int | None) -> None:
+def train(directory: str, target: str, index: int, life: dict[str, Any]) -> None:
     """Trains on the worker's own shard: worker 1 takes 1000, 1001, ..."""
+    kill: Sequence[float] | None = life.get("kill", {}).get(str(index))
     step = v1.train.get_or_create_global_step()
     data = tf.data.Dataset.range(ELEMENTS).map(lambda number: number + 1000 * index)
     iterator = v1.data.make_initializable_iterator(data)
@@ -52,7 +55,9 @@ def train(directory: str, target: str, index: int, kill: int | None) -> None:
     with tf.control_dependencies([weight.assign_add(tf.cast(element, tf.float32))]):
         increment = v1.assign_add(step, 1)
     checkpoints = f"{directory}/checkpoints"
-    hook = CheckpointInputPipelineHook(checkpoint_dir=checkpoints, save_steps=SAVE_STEPS)
+    hook = CheckpointInputPipelineHook(
+        checkpoint_dir=checkpoints, save_steps=life.get("save", {}).get("save_steps", SAVE_STEPS)
+    )
     number = len([name for name in os.listdir(directory) if name.startswith(f"taken-{index}-")])
     with (
         session_of(target, checkpoints, hook) if index == 0 else other_session_of(target, hook, index) as session,
@@ -62,10 +67,8 @@ def train(directory: str, target: str, index: int, kill: int | None) -> None:
             _, taken = session.run([increment, element])
             log.write(f"{taken}\n")
             time.sleep(0.02)  # what a step's computing takes, so that the workers' steps mix
-            if kill is not None and taken % 1000 + 1 >= kill:
-                with open(f"{directory}/newest-{index}-{number}", "w") as file:
-                    file.write(str(newest(checkpoints, index)))
-                os.kill(os.getpid(), signal.SIGKILL)
+            if kill is not None and taken % 1000 + 1 == kill[0]:
+                worker_lives.kill_after(kill[1])
 
 
 def session_of(target: str, checkpoints: str, hook: Any) -> Any:
@@ -97,9 +100,3 @@ class Soon(v1.train.WorkerSessionCreator):  # type: ignore[misc]  # untyped base
         manager = super()._get_session_manager()
         manager._recovery_wait_secs = 0.2
         return manager
-
-
-def newest(directory: str, index: int) -> int:
-    """The own step of a worker's newest complete checkpoint."""
-    found = [re.fullmatch(rf"input_worker_{index}\.ckpt-(\d+)\.commit", name) for name in os.listdir(directory)]
-    return max((int(one[1]) for one in found if one), default=0)

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 import tensorflow as tf
@@ -53,10 +54,17 @@ class Log:
         """Step `number` has been trained on these."""
         rows = " ".join(str(round(float(one) * ROWS)) for one in taken)
         self._file.write(f"{number} {rows}\n")
-        if self._kill == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self._kill is not None and number == self._kill[0]:
+            kill_after(self._kill[1])
         if options().get("term", {}).get(str(task())) == number:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def kill_after(seconds: float) -> None:
+    """Kills this process, at once or while it goes on."""
+    if seconds == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
 def rows_of(strategy: Any, per_replica: Any) -> list[float]:
