@@ -60,7 +60,7 @@ def trial(row: str, seed: int, directory: Path, reference: Path) -> list[str]:
     answer = run(job)
     wrong = [f"ended with {answer.codes[-1]}"] if any(code for code in workers_codes(answer, cluster)) else []
     if training == "servers":
-        wrong += gangs.faults_of_own_steps(directory, workers=cluster["worker"])
+        wrong += answer.faults
     elif not wrong:
         wrong += gangs.faults(reference, directory, workers=cluster["worker"])
     if wrong:

@@ -30,6 +30,8 @@ class Job:
     lives: Sequence[dict[str, Any]]
     """What is in each one's LIFE."""
     alone: bool = False
+    compare: str = ""
+    """The directory of a resumed training that is compared with this one, which nobody interrupts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,9 @@ class Answer:
     codes: list[list[int | None]]
     """Of each life's processes."""
     said: list[list[str]]
-    """What the package and errors said, in the same order."""
+    """What they said, in the same order."""
+    faults: list[str]
+    """What is wrong with the elements: of the training that is compared, or of workers at their own steps."""
 
 
 def run(job: Job) -> Answer:
@@ -52,7 +56,12 @@ def run(job: Job) -> Answer:
     else:
         process = functools.partial(worker_lives.main, job.training, job.directory)
     ended = [gangs.run_gang(process, directory, cluster=job.cluster, life=life, alone=job.alone) for life in job.lives]
-    return Answer([list(one.codes) for one in ended], [list(one.said) for one in ended])
+    faults: list[str] = []
+    if job.compare:
+        faults = gangs.faults(directory, Path(job.compare), workers=job.cluster["worker"])
+    elif job.training == "servers":
+        faults = gangs.faults_of_own_steps(directory, workers=job.cluster["worker"])
+    return Answer([list(one.codes) for one in ended], [list(one.said) for one in ended], faults)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class Gang:
         """Starts one of them, with what is in the environment's LIFE."""
         job, index = self._tasks[number]
         place = json.dumps({"cluster": self._cluster, "task": {"type": job, "index": index}})
-        environment = {"LIFE": json.dumps(life), "CUDA_VISIBLE_DEVICES": "-1"}
+        environment = {"LIFE": json.dumps(life), "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
         if len(self._tasks) > 1:
             environment["TF_CONFIG"] = place
         forked = multiprocessing.get_context("fork").Process(

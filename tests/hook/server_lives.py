@@ -93,7 +93,7 @@ def other_session_of(target: str, hook: Any, index: int) -> Any:
     return v1.train.MonitoredSession(session_creator=Soon(master=target, config=sees_only(index)), hooks=[hook])
 
 
-class Soon(v1.train.WorkerSessionCreator):  # type: ignore[misc]  # untyped base
+class Soon(v1.train.WorkerSessionCreator):  # type: ignore[misc,name-defined]  # untyped base
     """Looks more often than each 30 s whether the chief has made the model."""
 
     def _get_session_manager(self) -> Any:

@@ -46,6 +46,7 @@ class Log:
     """What this life takes, in a file of its own."""
 
     def __init__(self, directory: str) -> None:
+        self._directory = directory
         life = len([name for name in os.listdir(directory) if name.startswith(f"taken-{task()}-")])
         self._file = open(f"{directory}/taken-{task()}-{life}", "a", buffering=1)  # noqa: SIM115  (for life)
         self._kill = options().get("kill", {}).get(str(task()))
@@ -56,6 +57,9 @@ class Log:
         self._file.write(f"{number} {rows}\n")
         if self._kill is not None and number == self._kill[0]:
             kill_after(self._kill[1])
+        if options().get("no_room", {}).get(str(task())) == number:
+            # Where this worker's next save wants to make a directory, there is a file.
+            open(f"{self._directory}/checkpoints/ckpt_worker_{task()}-{number}.tmp", "w").close()
         if options().get("term", {}).get(str(task())) == number:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -100,7 +104,7 @@ def loop(kind: str, directory: str) -> None:
     data.restore()
     log = Log(directory)
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def train(features: Any, labels: Any) -> Any:
         def replica(x: Any, y: Any) -> Any:
             error = x * model[0] + model[1] - y

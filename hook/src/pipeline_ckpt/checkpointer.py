@@ -68,6 +68,7 @@ class InputCheckpointer:
         self._progress = Progress(pipelines.given)
         self._began = 0
         self._saved: Mark | None = None
+        self._whose_step = "the model's global_step"
         self._first = False
         """Whether the next checkpoint is a training's first."""
         self._dirty = False
@@ -170,7 +171,7 @@ class InputCheckpointer:
         taken = self._go_on(mark, step)
         self._pipelines.count_from_zero()
         self._progress.begin(step, taken, varies=mark is not None and mark.varies)
-        self._store.retire_beyond(step)
+        self._store.retire_beyond(step, whose=self._whose_step)
         self._saved = mark
 
     def _begins_anew(self, mark: Mark | None) -> bool:
@@ -448,7 +449,7 @@ class InputCheckpointer:
             with contextlib.suppress(OSError, tf.errors.OpError):
                 self._store.abandon(mark.step)
                 if isinstance(error, OtherWorkerError):
-                    self._store.retire_beyond(mark.step - 1)
+                    self._store.retire(mark.step)  # if it was complete here
             logger.warning(
                 "%s-%d was not saved: %s (%s); the one before it is whole, and the next save tries again",
                 *(self._basename, mark.step, _reason(error), self._directory),

@@ -228,6 +228,8 @@ def _unreproducible(nodes: Mapping[str, Any]) -> Iterator[str]:
             yield f"{node.op} without a seed"
         elif _says(attributes, "deterministic", "s", b"false") or _says(attributes, "sloppy", "b", True):
             yield f"{node.op} with deterministic=False"
+        elif node.op.startswith("DataServiceDataset"):
+            yield f"{node.op}, whose elements come as its workers have made them"
         elif node.op == "OptionsDataset":
             options = dataset_options_pb2.Options.FromString(attributes["serialized_options"].s)
             if options.WhichOneof("optional_deterministic") and not options.deterministic:

@@ -32,7 +32,7 @@ class NotSerializableError(PipelineCheckpointError, RuntimeError):
 
     Attributes:
         op: The op that cannot be saved, as TensorFlow names it; empty when it does not say.
-        python: Whether that op runs Python code, which can be run again from the start.
+        python: Whether that op runs Python code, or another process, which can be run again from the start.
     """
 
     def __init__(self, message: str, *, op: str = "", python: bool = False) -> None:

@@ -16,6 +16,8 @@ POLICIES = {"warn": 0, "ignore": 1, "fail": 2}
 """The values of the attribute `external_state_policy` of the op SerializeIterator (`tf.data`'s C++ enum)."""
 
 _STATEFUL = re.compile(r"(\w+) is stateful|(\w+) does not support checkpointing")
+_DATA_SERVICE = "SaveInternal is not yet supported"
+"""What TensorFlow says of tf.data service, without its name."""
 _PYTHON = frozenset(("PyFunc", "PyFuncStateless", "EagerPyFunc", "GeneratorDataset"))
 """What is Python in a pipeline: no checkpoint holds it, but it can be run again."""
 
@@ -123,12 +125,15 @@ def not_serializable(names: Sequence[str], error: Any) -> NotSerializableError:
     """What to raise for an OpError of the op SerializeIterator."""
     named = _STATEFUL.search(str(error))
     op = "" if named is None else named[1] or named[2]
+    service = _DATA_SERVICE in str(error)
+    if service:
+        op = "DataServiceDataset"
     return NotSerializableError(
         f"The state of the iterators {', '.join(names)} cannot be saved: {first_line(error)} "
         'Use stateless ops (tf.random.stateless_uniform), or state="position" if the pipeline yields the same elements '
         'in each run, or external_state_policy="warn" or "ignore" if that state may be lost in a preemption.',
         op=op,
-        python=op in _PYTHON,
+        python=op in _PYTHON or service,
     )
 
 

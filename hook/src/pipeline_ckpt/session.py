@@ -40,6 +40,8 @@ class SessionCheckpointer(InputCheckpointer):
         super().__init__(pipelines, store, policy)
         self._iterators = pipelines
         self._global_step = global_step
+        if global_step is not None:
+            self._whose_step = "this worker's own step"
 
     def resume_own(self, global_step: int, *, every: int | None) -> int:
         """Brings the iterators to where this worker saved last, of what the model at `global_step` has seen.

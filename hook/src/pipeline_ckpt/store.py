@@ -112,6 +112,13 @@ class CheckpointStore:
         found = [self._read_mark(step) for step in sorted(self._steps("commit"), reverse=True)]
         return [mark for mark in found if isinstance(mark, Mark)], [why for why in found if isinstance(why, str)]
 
+    def of_another_count(self) -> str:
+        """The name of a checkpoint here of one worker, where several train now, or the other way round; else empty."""
+        alone = re.sub(r"_(chief|worker)_\d+$", "", self.basename)
+        task = r"_(chief|worker)_\d+" if alone == self.basename else ""
+        pattern = re.compile(rf"({re.escape(alone)}{task}-\d+)\.commit")
+        return next((match[1] for match in map(pattern.fullmatch, sorted(self._names())) if match), "")
+
     def foreign(self) -> list[int]:
         """The steps, newest first, of checkpoints that TensorFlow's own hook left here: pairs with its `.meta`."""
         names = set(self._names())
@@ -175,11 +182,16 @@ class CheckpointStore:
         """Takes the mark from checkpoint `step`; a person can still give it back until the next `prune`."""
         tf.io.gfile.rename(self.prefix(step) + ".commit", self.prefix(step) + ".retired", overwrite=True)
 
-    def retire_beyond(self, step: int) -> None:
-        """Retires the checkpoints that are newer than the model: a future that a rollback has abandoned."""
+    def retire_beyond(self, step: int, *, whose: str = "the model's global_step") -> None:
+        """Retires the checkpoints that are newer than where a training goes on: a future that is abandoned.
+
+        Args:
+            step: where it goes on.
+            whose: whose step that is.
+        """
         for beyond in sorted(self._steps("commit")):
             if beyond > step:
-                logger.warning("%s-%d is beyond the model's global_step %d and is retired", self.basename, beyond, step)
+                logger.warning("%s-%d is beyond %s %d and is retired", self.basename, beyond, whose, step)
                 self.retire(beyond)
 
     def prune(self) -> None:

@@ -40,6 +40,7 @@ def newest_whole(store: CheckpointStore, agreement: Agreement | None = None) -> 
         if step is None:
             raise _nothing_whole(store, agreement, list(usable), problems)
         if step == _BEGINNING:
+            _check_no_other_count(store, agreement)
             return None
         problem = _problem(store, step)
         if problem:
@@ -73,6 +74,15 @@ def _nothing_whole(
         f"The {agreement.count} workers have no whole checkpoint of the same step; in {store.directory} is {found}. "
         "Restore the files, or remove the directories of all workers to train anew."
     )
+
+
+def _check_no_other_count(store: CheckpointStore, agreement: Agreement) -> None:
+    other = store.of_another_count() if tf.io.gfile.isdir(store.directory) else ""
+    if other:
+        raise HookUsageError(
+            f"{store.directory} has checkpoints of another number of workers ({other}), and {agreement.count} train "
+            "now, whose shards of the data are others: train with as many, or in another directory."
+        )
 
 
 def _of_as_many(mark: Mark, store: CheckpointStore, agreement: Agreement) -> Mark:
