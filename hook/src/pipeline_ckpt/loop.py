@@ -41,9 +41,10 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             train_step(batch)       # ends with step.assign_add(1)
             data.after_step()
 
-    Beside the model's own checkpoints, saved at the same or at other steps: leave `model=` and `optimizer=` out, and
-    restore the model before `data.restore()`. The newest checkpoint that is not beyond the model's step serves, and the
-    elements between the two are read and dropped, as `CheckpointInputPipelineHook` does.
+    Beside the model's own checkpoints, saved at the same or at other steps: leave `model=` and `optimizer=` out,
+    restore the model before `data.restore()`, and save it in an `except Preempted:` that raises on. The newest
+    checkpoint that is not beyond the model's step serves, and the elements between the two are read and dropped, as
+    `CheckpointInputPipelineHook` does.
 
     Inside of the loop's own `tf.train.Checkpoint`: leave the directory out, and hand the manager to `restore`:
 
@@ -279,7 +280,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         self._need_restored()
         step = int(self._step)
         if not self._checkpointer.has_observed and not self._inside:
-            self._checkpointer.observe(step)
+            self._checkpointer.observe(step, extra=self._extra())
         notice = self._watcher.received
         if notice or self._due(step):
             self.save()
