@@ -52,6 +52,7 @@ class EagerPipelines:
         self.dropped = 0
         self._policy = POLICIES[policy]
         self._companions = companions
+        self.with_model = bool(companions())
         self._renew = renew
         self.goes_on = renew is not None
         self.renewed = 0

@@ -36,6 +36,8 @@ class Pipelines(Protocol):
     """Whether `counts` knows what was taken."""
     goes_on: bool
     """Whether the training goes on with the data from its beginning, where it has ended."""
+    with_model: bool
+    """Whether `write` writes a model too."""
     dropped: int
     """How many elements `skip` and `advance` have taken."""
 
