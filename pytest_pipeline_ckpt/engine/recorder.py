@@ -202,14 +202,20 @@ class Recorder:
             self.in_life += 1
             self._gate.taken(stream)
 
-    def end(self, iterator: TappedIterator) -> None:
-        """Records that an iterator is exhausted, once."""
+    def end(self, iterator: TappedIterator, *, step: int = 0, idle: int = 0) -> None:
+        """Records that an iterator is exhausted, once.
+
+        Args:
+            iterator: that has no further element.
+            step: the model's step now, where `idle` is not 0.
+            idle: steps that the model counted although there was no element for them.
+        """
         with self._lock:
             if iterator.ended or self._skips(iterator):
                 return
             stream = self._begun(iterator)
             iterator.ended = True
-            self._writer.event(Kind.END, stream=stream.index, iterator=iterator.ordinal)
+            self._writer.event(Kind.END, step, stream=stream.index, iterator=iterator.ordinal, idle=idle)
 
     def _skips(self, iterator: TappedIterator) -> bool:
         # A process that the user's code forked takes elements that are not this life's.

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .fingerprint import Component
     from .ledger import LedgerWriter
 
+_GET_NEXT = "{{node IteratorGetNext"
 _NODE = re.compile(r"\{\{node ([^}]+?)\}\}")
 _COUNTER = re.compile(r"^_\d+_")
 _CALLS = frozenset(
@@ -98,6 +99,8 @@ class Tap:
         self.witness.elements = lambda: self._recorder.in_life
         self._session_step: int | None = None
         self._call_step: int | None = None
+        self._took: TappedIterator | None = None
+        """What the function that is running has read last."""
         self._reads_before_calls = step is not None
         self._initialised_over: Any = None
         """The dataset over which a v1 iterator is just being made."""
@@ -215,6 +218,7 @@ class Tap:
             known = self._handles.get(handle)
             if known is None:  # made within the function, for each call anew
                 known = self._handles[handle] = TappedIterator(source)
+            self._took = known
             self._record(known, optional, regroup(arrays), lambda: self._step_in_function(int(step), key))
             return ()
 
@@ -230,11 +234,43 @@ class Tap:
 
     def _function_call(self, original: Any) -> Any:
         def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it replaces one
-            if self._reads_before_calls and context.executing_eagerly():
-                self._call_step = self._steps.eager()
-            return original(function, *args, **kwargs)
+            if not context.executing_eagerly():
+                return original(function, *args, **kwargs)
+            iterator = self._iterator_of(function, args)
+            if not self._reads_before_calls and iterator is None:
+                result = original(function, *args, **kwargs)
+            else:
+                before = self._call_step = self._steps.eager()
+                taken = 0 if iterator is None else iterator.taken
+                try:
+                    result = original(function, *args, **kwargs)
+                except tf.errors.OutOfRangeError as error:
+                    if iterator is not None and _GET_NEXT in str(error):
+                        self._ran_out(iterator, before, iterator.taken - taken)
+                    raise
+            if self._took is not None:
+                function._preempt_took, self._took = self._took, None
+            return result
 
         return __call__
+
+    def _iterator_of(self, function: Any, args: tuple[Any, ...]) -> TappedIterator | None:
+        """The iterator that a call of a function will read: its only argument of that kind, else what it read last."""
+        found = [arg for arg in args if isinstance(arg, iterator_ops.OwnedIterator)]
+        if found:
+            return self._known(found[0]) if len(found) == 1 else None
+        last: TappedIterator | None = getattr(function, "_preempt_took", None)
+        return last
+
+    def _ran_out(self, iterator: TappedIterator, before: int, taken: int) -> None:
+        """A function asked an exhausted iterator, when the model was at step `before`.
+
+        What of the function does not depend on the element has run all the same. So Keras counts a step there: when
+        the dataset's cardinality is unknown, `fit` asks for an element more than there are.
+        """
+        step = self._steps.eager()
+        idle = step - before if not taken and UNKNOWN_STEP not in (step, before) else 0
+        self._recorder.end(iterator, step=step if idle > 0 else 0, idle=max(0, idle))
 
     def _record(
         self, known: TappedIterator, optional: bool, parts: list[Component], step: Callable[[], int | None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ GOOD: dict[str, tuple[Callable[[str], Any], str]] = {
     "validation and a look at the data": (trainings.validated_every_save, "step:20,13"),
     "fast-forward by calling next": (trainings.skips_what_it_has_seen, "step:25,15,33"),
     "Keras fit, whole epochs": (trainings.keras_fit, "step:15,5"),
+    "Keras fit, unknown length": (trainings.fit_of_unknown_length, "step:15,5,15"),
+    "Keras fit, several steps in a call": (trainings.fit_of_several_steps, "step:15,8"),
 }
 
 
@@ -33,6 +36,16 @@ def test_good_training_is_exact(preemption: Preemption, name: str) -> None:
     train, at = GOOD[name]
     verdict = preemption.check_training(train, at=at)
     assert verdict.scope.kills_landed == at.count(",") + 1
+
+
+def test_data_of_unknown_length_restarted(preemption: Preemption) -> None:
+    """A `fit` that goes on within an epoch, over data of unknown length that begins again, is not exact."""
+    train = functools.partial(trainings.fit_of_unknown_length, save_freq=4)
+    with pytest.raises(PreemptionSafetyError) as caught:
+        preemption.check_training(train, at="step:17")
+    # Keras 2 cannot resume within an epoch whose length it does not know.
+    keras_2 = importlib.metadata.version("keras").startswith("2.")
+    assert caught.value.verdict.outcome is (Outcome.CRASHED if keras_2 else Outcome.RESTARTED)
 
 
 needs_estimator = pytest.mark.skipif(

@@ -134,6 +134,39 @@ def _fit(model_dir: str, **backup: Any) -> None:
     model.fit(dataset, epochs=3, callbacks=[callback], verbose=0)
 
 
+def fit_of_unknown_length(model_dir: str, *, save_freq: str | int = "epoch") -> None:
+    """Keras `fit` that resumes whole epochs, over a pipeline that nobody can count, as files have it."""
+    import tensorflow as tf
+
+    rows = tf.data.Dataset.range(40).shuffle(40, seed=3, reshuffle_each_iteration=False).filter(lambda n: n >= 0)
+    dataset = rows.map(lambda n: (tf.reshape(tf.cast(n, tf.float32), [1]), tf.zeros([1]))).batch(4)
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.build((None, 1))
+    callback = tf.keras.callbacks.BackupAndRestore(model_dir, save_freq=save_freq, delete_checkpoint=False)
+    model.fit(dataset, epochs=3, callbacks=[callback], verbose=0)
+
+
+def fit_of_several_steps(model_dir: str) -> None:
+    """Keras `fit` that resumes whole epochs, with XLA, several steps in a call, class weights and validation data."""
+    import tensorflow as tf
+
+    rows = tf.data.Dataset.range(40).shuffle(40, seed=3, reshuffle_each_iteration=False)
+    dataset = rows.map(lambda n: (tf.reshape(tf.cast(n, tf.float32), [1]), tf.zeros([1]))).batch(4)
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse", steps_per_execution=3, jit_compile=True)
+    model.build((None, 1))
+    callback = tf.keras.callbacks.BackupAndRestore(model_dir, save_freq="epoch", delete_checkpoint=False)
+    model.fit(
+        dataset,
+        epochs=3,
+        callbacks=[callback],
+        class_weight={0: 1.0, 1: 2.0},
+        validation_data=dataset.take(4),
+        verbose=0,
+    )
+
+
 def estimator(model_dir: str, *, with_hook: bool = True) -> None:
     """`tf.estimator` (TensorFlow 2.15), with TensorFlow's own hook for the input or without it."""
     import tensorflow as tf
