@@ -29,7 +29,9 @@ STEPS_EVERY = 32
 """...and of those after them every 32nd of each iterator."""
 _FRAMES = 8
 _NO_USER_FRAME = "the dataset"
-_ROLES = ("evaluate", "predict")
+_ROLES = {"evaluate": "evaluate", "predict": "predict", "_maybe_symbolic_build": "build"}
+"""Functions of frameworks, and what the iterators are for that they make. Keras 3 looks at an element to build a model
+that is made for a distribution strategy."""
 _NO_PIPELINE = "single_batch_iterator"
 """Keras 2 puts the arrays given to `train_on_batch` through a dataset of one element: no pipeline of the user's."""
 _FRAMEWORK = tuple(
@@ -107,7 +109,7 @@ def where(frame: FrameType | None = None) -> tuple[str, str]:
             return _NO_PIPELINE, _NO_PIPELINE
         elif code.co_name in _ROLES and not role:
             # Keras and Estimator make training and validation iterators for one and the same user's line.
-            role = code.co_name
+            role = _ROLES[code.co_name]
         frame = frame.f_back
     frames = (frames or installed)[:_FRAMES]  # a training that is installed has no frame outside site-packages
     if not frames:

@@ -79,6 +79,7 @@ def _read_eagerly(variable: Any) -> int:
     """The value of a variable of TensorFlow or Keras, or of an eager tensor."""
     if not isinstance(variable, BaseResourceVariable):
         variable = getattr(variable, "value", variable)  # Keras 3 has variables of its own
+        variable = variable() if callable(variable) else variable  # those of a distribution strategy: on this replica
     if isinstance(variable, BaseResourceVariable):
         # `numpy()` runs two operations through the Python dispatcher; this is one, and half of the time.
         return int(read_variable_op(variable.handle, variable.dtype)._numpy())

@@ -14,7 +14,9 @@ Which iterator a `tf.function` is running over is known at run time only: the Py
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
 import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ import tensorflow as tf
 from tensorflow.core.framework import resource_handle_pb2
 from tensorflow.python.client import session as session_lib
 from tensorflow.python.data.ops import dataset_ops, iterator_ops
+from tensorflow.python.distribute import input_lib
 from tensorflow.python.eager import context
 from tensorflow.python.eager.polymorphic_function import polymorphic_function
 from tensorflow.python.framework import ops
@@ -33,6 +36,7 @@ from . import elements
 from .model import UNKNOWN_STEP, Kind
 from .recorder import Gate, Recorder, Source, TappedIterator
 from .steps import Patches, Steps
+from .tap_distributed import DistributedTap
 from .witness import Witness
 
 if TYPE_CHECKING:
@@ -42,9 +46,10 @@ if TYPE_CHECKING:
     from .fingerprint import Component
     from .ledger import LedgerWriter
 
-_GET_NEXT = "{{node IteratorGetNext"
+_GET_NEXT = re.compile(r"\{\{node [^}]*IteratorGetNext")
 _NODE = re.compile(r"\{\{node ([^}]+?)\}\}")
 _COUNTER = re.compile(r"^_\d+_")
+_ITERATORS = (iterator_ops.OwnedIterator, input_lib.DistributedIteratorBase)
 _CALLS = frozenset(
     ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile", "If", "StatelessIf", "Case")
 )
@@ -90,18 +95,20 @@ class Tap:
         model_dir: Path | None = None,
     ) -> None:
         self._writer = writer
-        self._steps = Steps(writer, step, model_dir)
-        self._recorder = Recorder(writer, gate, self._steps)
+        self.steps = Steps(writer, step, model_dir)
+        self.recorder = Recorder(writer, gate, self.steps)
         self._patches = Patches()
-        self._handles: dict[bytes, TappedIterator] = {}
-        self.witness = Witness(writer.directory, self._handles)
-        self._recorder.begins = self.witness.began
-        self.witness.elements = lambda: self._recorder.in_life
+        self.handles: dict[bytes, TappedIterator] = {}
+        self.witness = Witness(writer.directory, self.handles)
+        self.recorder.begins = self.witness.began
+        self.witness.elements = lambda: self.recorder.in_life
         self._session_step: int | None = None
         self._call_step: int | None = None
         self._took: TappedIterator | None = None
         """What the function that is running has read last."""
         self._reads_before_calls = step is not None
+        self._distributing: set[int] = set()
+        """The threads that are inside of a distributed iterator."""
         self._initialised_over: Any = None
         """The dataset over which a v1 iterator is just being made."""
 
@@ -111,8 +118,8 @@ class Tap:
         Args:
             stood: tells the step of what it may have restored, for code that took no element and shows no step.
         """
-        step = self._steps.final()
-        if step == UNKNOWN_STEP and not self._recorder.in_life:
+        step = self.steps.final()
+        if step == UNKNOWN_STEP and not self.recorder.in_life:
             step = stood()
         self._writer.event(Kind.DONE, step)
 
@@ -123,7 +130,7 @@ class Tap:
     def install(self) -> None:
         """Wraps the points where elements leave iterators."""
         owned, v1 = iterator_ops.OwnedIterator, iterator_ops.Iterator
-        self._steps.install(self._patches)
+        self.steps.install(self._patches)
         self.witness.install(self._patches)
         self._patches.wrap(owned, "__init__", self._owned_init)
         self._patches.wrap(owned, "_next_internal", self._owned_next)
@@ -134,6 +141,23 @@ class Tap:
         self._patches.wrap(v1, "get_next_as_optional", self._v1_next)
         self._patches.wrap(session_lib.BaseSession, "run", self._session_run)
         self._patches.wrap(polymorphic_function.Function, "__call__", self._function_call)
+        DistributedTap(self).install(self._patches)
+
+    def distributing(self) -> bool:
+        """Whether this thread is inside of a distributed iterator, of which each device's iterator gives a part."""
+        return threading.get_ident() in self._distributing
+
+    @contextlib.contextmanager
+    def parts(self) -> Iterator[None]:
+        """Within it, what this thread makes and takes are parts of a distributed iterator's elements."""
+        me = threading.get_ident()
+        outer = me in self._distributing
+        self._distributing.add(me)
+        try:
+            yield
+        finally:
+            if not outer:
+                self._distributing.discard(me)
 
     # Eager iterators, and those in tf.function.
 
@@ -142,48 +166,59 @@ class Tap:
             iterator: Any, dataset: Any = None, components: Any = None, element_spec: Any = None
         ) -> None:
             original(iterator, dataset, components, element_spec)
-            if dataset is not None:
-                source = self._recorder.source(iterator.element_spec)
-                iterator._preempt_source = source
-                if context.executing_eagerly():
-                    known = TappedIterator(source, elements.dense_leaves(iterator.element_spec))
-                    self._register(iterator, known)
-                    self.witness.made(known, source, dataset)
+            if dataset is not None and not self.distributing():
+                self.made(iterator, iterator._iterator_resource, dataset)
 
         return __init__
 
-    def _register(self, iterator: Any, known: TappedIterator) -> None:
-        handle = gen_dataset_ops.iterator_to_string_handle(iterator._iterator_resource).numpy()
-        self._handles[handle] = iterator._preempt_iterator = known
-        weakref.finalize(iterator, self._handles.pop, handle, None).atexit = False
+    def made(self, iterator: Any, resource: Any, dataset: Any) -> None:
+        """Notes an iterator that is not a session's.
+
+        Args:
+            iterator: the object that the user has.
+            resource: by the name of which it will be known in functions.
+            dataset: over which it goes.
+        """
+        source = iterator._preempt_source = self.recorder.source(iterator.element_spec)
+        if not context.executing_eagerly():
+            return
+        known = TappedIterator(source, elements.dense_leaves(iterator.element_spec))
+        handle = gen_dataset_ops.iterator_to_string_handle(resource).numpy()
+        self.handles[handle] = iterator._preempt_iterator = known
+        weakref.finalize(iterator, self.handles.pop, handle, None).atexit = False
+        self.witness.made(known, source, dataset)
 
     def _owned_next(self, original: Any) -> Any:
         def _next_internal(iterator: Any) -> Any:
-            self._recorder.asked(iterator)
+            if self._distributing and self.distributing():
+                return original(iterator)
+            self.recorder.asked(iterator)
             if not context.executing_eagerly():
                 return self._in_function(iterator, original(iterator))
             try:
                 element = original(iterator)
             except tf.errors.OutOfRangeError:
-                self._recorder.end(self._known(iterator))
+                self.recorder.end(self._known(iterator))
                 raise
             known = self._known(iterator)
-            self._recorder.taken(known, elements.components(element, known.leaves), self._steps.eager)
+            self.recorder.taken(known, elements.components(element, known.leaves), self.steps.eager)
             return element
 
         return _next_internal
 
     def _owned_optional(self, original: Any) -> Any:
         def get_next_as_optional(iterator: Any) -> Any:
-            self._recorder.asked(iterator)
+            if self._distributing and self.distributing():
+                return original(iterator)
+            self.recorder.asked(iterator)
             optional = original(iterator)
             if not context.executing_eagerly():
                 return self._in_function(iterator, optional)
             if optional.has_value():
                 parts = elements.components(optional.get_value())
-                self._recorder.taken(self._known(iterator), parts, self._steps.eager)
+                self.recorder.taken(self._known(iterator), parts, self.steps.eager)
             else:
-                self._recorder.end(self._known(iterator))
+                self.recorder.end(self._known(iterator))
             return optional
 
         return get_next_as_optional
@@ -192,45 +227,68 @@ class Tap:
         known: TappedIterator | None = getattr(iterator, "_preempt_iterator", None)
         if known is None:  # made from the components of another Python object
             handle = gen_dataset_ops.iterator_to_string_handle(iterator._iterator_resource).numpy()
-            known = self._handles.get(handle)
+            known = self.handles.get(handle)
             if known is None:
                 leaves = elements.dense_leaves(iterator.element_spec)
-                known = TappedIterator(self._recorder.source(iterator.element_spec), leaves)
-                self._handles[handle] = known
+                known = TappedIterator(self.recorder.source(iterator.element_spec), leaves)
+                self.handles[handle] = known
             iterator._preempt_iterator = known
         return known
 
     def _in_function(self, iterator: Any, element: Any) -> Any:
-        source = getattr(iterator, "_preempt_source", None) or self._recorder.source(iterator.element_spec)
-        with ops.colocate_with(iterator._iterator_resource):
-            handle = gen_dataset_ops.iterator_to_string_handle(iterator._iterator_resource)
-        step_source = None if self._steps.given is not None else self._steps.source()
+        source = getattr(iterator, "_preempt_source", None) or self.recorder.source(iterator.element_spec)
+        return self.by_handle(source, iterator._iterator_resource, element)
+
+    def by_handle(self, source: Source, resource: Any, element: Any) -> Any:
+        """The same symbolic element, recorded when it is there; which iterator it is of is known by a resource's name.
+
+        Args:
+            source: of the iterator, if the name is not known: it is made within the function, for each call anew.
+            resource: an iterator's.
+            element: of a graph that is run by a tf.function.
+        """
+
+        def which(handle: bytes) -> TappedIterator:
+            known = self.handles.get(handle)
+            if known is None:
+                known = self.handles[handle] = TappedIterator(source)
+            return known
+
+        with ops.colocate_with(resource):
+            handle = gen_dataset_ops.iterator_to_string_handle(resource)
+        return self.recorded(element, which, [handle])
+
+    def recorded(self, element: Any, which: Callable[..., TappedIterator], asked: Sequence[Any] = ()) -> Any:
+        """The same symbolic element, recorded when it is there.
+
+        Args:
+            element: of a graph that is run by a tf.function.
+            which: tells the iterator by the values of `asked`.
+            asked: symbolic tensors.
+        """
+        step_source = None if self.steps.given is not None else self.steps.source()
         key = None if step_source is None else step_source.key
         # Read in the graph, it is ordered before what the step of training does to it; read by us, it would race.
-        inputs: list[Any] = [
-            handle,
-            tf.constant(UNKNOWN_STEP, tf.int64) if step_source is None else step_source.tensor(),
-        ]
+        step = tf.constant(UNKNOWN_STEP, tf.int64) if step_source is None else step_source.tensor()
+        inputs: list[Any] = [step, *asked]
+        begin = len(inputs)
         regroup = elements.regrouping(elements.flatten_in_graph(element, inputs))
         optional = isinstance(element, tf.experimental.Optional)
 
-        def record(handle: bytes, step: Any, *arrays: Any) -> Any:
-            known = self._handles.get(handle)
-            if known is None:  # made within the function, for each call anew
-                known = self._handles[handle] = TappedIterator(source)
-            self._took = known
-            self._record(known, optional, regroup(arrays), lambda: self._step_in_function(int(step), key))
+        def record(step: Any, *arrays: Any) -> Any:
+            known = self._took = which(*arrays[: begin - 1])
+            self._record(known, optional, regroup(arrays[begin - 1 :]), lambda: self._step_in_function(int(step), key))
             return ()
 
         return elements.after(element, _recording(record, inputs))
 
     def _step_in_function(self, step: int, key: int | None) -> int:
-        source = self._steps.source()
+        source = self.steps.source()
         if key is not None and source is not None and source.key == key:
             return step
         # The function was traced before its step's variable was known: from now on it is read before each call.
         self._reads_before_calls = self._reads_before_calls or source is not None
-        return self._steps.eager() if self._call_step is None else self._call_step
+        return self.steps.eager() if self._call_step is None else self._call_step
 
     def _function_call(self, original: Any) -> Any:
         def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it replaces one
@@ -240,12 +298,12 @@ class Tap:
             if not self._reads_before_calls and iterator is None:
                 result = original(function, *args, **kwargs)
             else:
-                before = self._call_step = self._steps.eager()
+                before = self._call_step = self.steps.eager()
                 taken = 0 if iterator is None else iterator.taken
                 try:
                     result = original(function, *args, **kwargs)
                 except tf.errors.OutOfRangeError as error:
-                    if iterator is not None and _GET_NEXT in str(error):
+                    if iterator is not None and _GET_NEXT.search(str(error)):
                         self._ran_out(iterator, before, iterator.taken - taken)
                     raise
             if self._took is not None:
@@ -256,9 +314,10 @@ class Tap:
 
     def _iterator_of(self, function: Any, args: tuple[Any, ...]) -> TappedIterator | None:
         """The iterator that a call of a function will read: its only argument of that kind, else what it read last."""
-        found = [arg for arg in args if isinstance(arg, iterator_ops.OwnedIterator)]
+        found = [arg for arg in args if isinstance(arg, _ITERATORS)]
         if found:
-            return self._known(found[0]) if len(found) == 1 else None
+            only: TappedIterator | None = getattr(found[0], "_preempt_iterator", None) if len(found) == 1 else None
+            return only
         last: TappedIterator | None = getattr(function, "_preempt_took", None)
         return last
 
@@ -268,19 +327,19 @@ class Tap:
         What of the function does not depend on the element has run all the same. So Keras counts a step there: when
         the dataset's cardinality is unknown, `fit` asks for an element more than there are.
         """
-        step = self._steps.eager()
+        step = self.steps.eager()
         idle = step - before if not taken and UNKNOWN_STEP not in (step, before) else 0
-        self._recorder.end(iterator, step=step if idle > 0 else 0, idle=max(0, idle))
+        self.recorder.end(iterator, step=step if idle > 0 else 0, idle=max(0, idle))
 
     def _record(
         self, known: TappedIterator, optional: bool, parts: list[Component], step: Callable[[], int | None]
     ) -> None:
         if optional:
             if not parts[0]:
-                self._recorder.end(known)
+                self.recorder.end(known)
                 return
             del parts[0]
-        self._recorder.taken(known, parts, step)
+        self.recorder.taken(known, parts, step)
 
     # v1 iterators and sessions.
 
@@ -297,7 +356,7 @@ class Tap:
     def _v1_init(self, original: Any) -> Any:
         def __init__(iterator: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it replaces one
             original(iterator, *args, **kwargs)
-            source = iterator._preempt_source = self._recorder.source(iterator.element_spec)
+            source = iterator._preempt_source = self.recorder.source(iterator.element_spec)
             resource = iterator._iterator_resource
             if not _in_session() or "FromStringHandle" in resource.op.type:
                 return
@@ -316,7 +375,7 @@ class Tap:
 
     def _v1_next(self, original: Any) -> Any:
         def get_next(iterator: Any, *args: Any, **kwargs: Any) -> Any:
-            self._recorder.asked(iterator)
+            self.recorder.asked(iterator)
             element = original(iterator, *args, **kwargs)
             return self._in_session(iterator, element) if _in_session() else self._in_function(iterator, element)
 
@@ -364,16 +423,16 @@ class Tap:
                 return original(session, fetches, *args, **kwargs)
             plan = _plan(session.graph, graph, fetches)
             for iterator in plan.initialised:
-                self._recorder.restart(iterator)
+                self.recorder.restart(iterator)
             if plan.taps:
-                due = any(iterator is None or self._recorder.due(iterator) for iterator in plan.taps)
-                self._session_step = self._steps.of_session(session) if due else None
+                due = any(iterator is None or self.recorder.due(iterator) for iterator in plan.taps)
+                self._session_step = self.steps.of_session(session) if due else None
             try:
                 return original(session, fetches, *args, **kwargs)
             except tf.errors.OutOfRangeError as error:
                 ended = _ended(session.graph, graph, error)
                 if ended is not None:
-                    self._recorder.end(ended)
+                    self.recorder.end(ended)
                 raise
 
         return run

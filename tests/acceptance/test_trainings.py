@@ -25,6 +25,7 @@ GOOD: dict[str, tuple[Callable[[str], Any], str]] = {
     "validation and a look at the data": (trainings.validated_every_save, "step:20,13"),
     "fast-forward by calling next": (trainings.skips_what_it_has_seen, "step:25,15,33"),
     "Keras fit, whole epochs": (trainings.keras_fit, "step:15,5"),
+    "two replicas": (trainings.mirrored, "step:25,17"),
     "Keras fit, unknown length": (trainings.fit_of_unknown_length, "step:15,5,15"),
     "Keras fit, several steps in a call": (trainings.fit_of_several_steps, "step:15,8"),
 }
@@ -46,6 +47,15 @@ def test_data_of_unknown_length_restarted(preemption: Preemption) -> None:
     # Keras 2 cannot resume within an epoch whose length it does not know.
     keras_2 = importlib.metadata.version("keras").startswith("2.")
     assert caught.value.verdict.outcome is (Outcome.CRASHED if keras_2 else Outcome.RESTARTED)
+
+
+def test_replicas_restarted(preemption: Preemption) -> None:
+    """Two replicas whose data begins again are found, with elements as the pipeline makes them."""
+    with pytest.raises(PreemptionSafetyError) as caught:
+        preemption.check_training(functools.partial(trainings.mirrored, skips=False), at="step:25")
+    verdict = caught.value.verdict
+    assert (verdict.outcome, verdict.life) == (Outcome.RESTARTED, 2)
+    assert verdict.reason.startswith("elements 0..19 were trained twice")
 
 
 needs_estimator = pytest.mark.skipif(

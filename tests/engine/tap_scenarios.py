@@ -158,18 +158,6 @@ def function_inside(_: Gate, __: Path) -> Any:
     return [int(first_two()), int(first_two())]
 
 
-def mirrored(_: Gate, __: Path) -> Any:
-    """Two replicas, each with a device iterator of its own."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    iterator = iter(strategy.experimental_distribute_dataset(tf.data.Dataset.range(16).batch(4)))
-
-    @tf.function  # type: ignore[untyped-decorator]
-    def train(iterator: Any) -> Any:
-        return strategy.reduce("SUM", strategy.run(tf.reduce_sum, args=(next(iterator),)), axis=None)
-
-    return [int(train(iterator)) for _ in range(4)]
-
-
 def _zoo() -> dict[str, Any]:
     """Datasets of every kind of element."""
     base = tf.data.Dataset.range(3)

@@ -9,11 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tapped import Runs, batches, numbers, run_of, story, values
 
-from pytest_pipeline_ckpt.engine.fingerprint import fingerprint
 from pytest_pipeline_ckpt.engine.ledger import preview
 from pytest_pipeline_ckpt.engine.model import Flag, Kind
 
@@ -29,7 +27,6 @@ FUNCTION = (
     "function_restore",
     "function_given",
     "function_inside",
-    "mirrored",
     "gate_function",
     "window_function",
 )
@@ -148,17 +145,6 @@ def test_iterators_made_in_a_function(runs: Runs) -> None:
     """An iterator that a function makes is a new one in each call."""
     assert values(runs.ledger("function_inside"), 0) == numbers([0, 1, 0, 1])
     assert story(runs.ledger("function_inside")) == "0.0=?, 0.0=?, 0.1=?, 0.1=?, done ?"
-
-
-def test_mirrored_strategy(runs: Runs) -> None:
-    """Each replica's device iterator is recorded: after the device's prefetch, each element once."""
-    ledger = runs.ledger("mirrored")
-    assert runs.seen("mirrored") == [6, 22, 38, 54]
-    batches = [fingerprint([np.arange(at, at + 2)]).value for at in range(0, 16, 2)]
-    assert sorted(values(ledger, 0)) == sorted(batches)
-    records = ledger.records[ledger.records["kind"] == Kind.ELEMENT]
-    for ordinal in (0, 1):
-        assert len(records[records["iterator"] == ordinal]) == 4
 
 
 def test_session_loop(runs: Runs) -> None:

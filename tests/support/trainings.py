@@ -109,6 +109,34 @@ def step_in_python(model_dir: str) -> None:
             manager.save(checkpoint_number=step)
 
 
+def mirrored(model_dir: str, *, skips: bool = True) -> None:
+    """A custom loop over two replicas, whose iterator no checkpoint holds: it passes over what was trained on, or not."""
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        weight = tf.Variable(0.0)
+        step = tf.Variable(0, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+    checkpoint = tf.train.Checkpoint(weight=weight, step=step)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    dataset = tf.data.Dataset.range(1000).shuffle(20, seed=3).batch(4).skip(int(step.numpy()) if skips else 0)
+    iterator = iter(strategy.experimental_distribute_dataset(dataset))
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def train(batches: Any) -> None:
+        loss = strategy.run(lambda batch: tf.reduce_mean(tf.cast(batch, tf.float32)), args=(next(batches),))
+        weight.assign_sub(0.01 * strategy.reduce("MEAN", loss, axis=None))
+        step.assign_add(1)
+
+    while step < STEPS:
+        train(iterator)
+        if int(step.numpy()) % SAVE_EVERY == 0:
+            manager.save(checkpoint_number=int(step.numpy()))
+
+
 def keras_fit(model_dir: str) -> None:
     """Keras `fit` that resumes whole epochs: model and data go back to the epoch's beginning together."""
     _fit(model_dir, save_freq="epoch", delete_checkpoint=False)
