@@ -56,6 +56,7 @@ class Patches:
     def __init__(self) -> None:
         self.active = True
         self._undo: list[tuple[Any, str, Any]] = []
+        self._items: list[tuple[dict[Any, Any], Any, Any]] = []
 
     def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replaces `owner.name` by `make(original)`."""
@@ -63,6 +64,12 @@ class Patches:
         self._undo.append((owner, name, owner.__dict__.get(name)))
         # `wraps` also copies `__module__`, by which AutoGraph knows TensorFlow's code and does not convert it.
         setattr(owner, name, functools.wraps(original)(make(original)))
+
+    def wrap_item(self, owner: dict[Any, Any], key: Any, make: Callable[[Any], Any]) -> None:
+        """Replaces `owner[key]` by `make(original)`."""
+        original = owner[key]
+        self._items.append((owner, key, original))
+        owner[key] = functools.wraps(original)(make(original))
 
     def undo(self) -> None:
         """Puts everything back, in reverse order."""
@@ -73,6 +80,9 @@ class Patches:
             else:
                 setattr(owner, name, own)
         self._undo.clear()
+        for items, key, original in reversed(self._items):
+            items[key] = original
+        self._items.clear()
 
 
 def _read_eagerly(variable: Any) -> int:

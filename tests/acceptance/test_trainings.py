@@ -25,6 +25,7 @@ GOOD: dict[str, tuple[Callable[[str], Any], str]] = {
     "validation and a look at the data": (trainings.validated_every_save, "step:20,13"),
     "fast-forward by calling next": (trainings.skips_what_it_has_seen, "step:25,15,33"),
     "Keras fit, whole epochs": (trainings.keras_fit, "step:15,5"),
+    "epochs in a tf.function": (trainings.epoch_in_a_function, "step:25,7"),
     "two replicas": (trainings.mirrored, "step:25,17"),
     "Keras fit, unknown length": (trainings.fit_of_unknown_length, "step:15,5,15"),
     "Keras fit, several steps in a call": (trainings.fit_of_several_steps, "step:15,8"),
@@ -47,6 +48,13 @@ def test_data_of_unknown_length_restarted(preemption: Preemption) -> None:
     # Keras 2 cannot resume within an epoch whose length it does not know.
     keras_2 = importlib.metadata.version("keras").startswith("2.")
     assert caught.value.verdict.outcome is (Outcome.CRASHED if keras_2 else Outcome.RESTARTED)
+
+
+def test_epochs_in_a_function_restarted(preemption: Preemption) -> None:
+    """A life that begins with the first epoch's order again, where the model is in the third, is found."""
+    with pytest.raises(PreemptionSafetyError) as caught:
+        preemption.check_training(functools.partial(trainings.epoch_in_a_function, skips=False), at="step:25")
+    assert caught.value.verdict.outcome is Outcome.RESTARTED
 
 
 def test_replicas_restarted(preemption: Preemption) -> None:

@@ -158,6 +158,20 @@ def function_inside(_: Gate, __: Path) -> Any:
     return [int(first_two()), int(first_two())]
 
 
+def data_service(_: Gate, __: Path) -> Any:
+    """A pipeline that a local dispatcher and a worker process, read in a function."""
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer()
+    address = dispatcher.target.partition("://")[2]
+    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
+    share = service.distribute(processing_mode=service.ShardingPolicy.OFF, service=dispatcher.target)
+    iterator = iter(numbers(3).apply(share))
+    take = tf.function(lambda iterator: next(iterator)["i"])
+    seen = [int(take(iterator)) for _ in range(3)]
+    del worker
+    return seen
+
+
 def _zoo() -> dict[str, Any]:
     """Datasets of every kind of element."""
     base = tf.data.Dataset.range(3)

@@ -27,6 +27,7 @@ FUNCTION = (
     "function_restore",
     "function_given",
     "function_inside",
+    "data_service",
     "gate_function",
     "window_function",
 )
@@ -145,6 +146,12 @@ def test_iterators_made_in_a_function(runs: Runs) -> None:
     """An iterator that a function makes is a new one in each call."""
     assert values(runs.ledger("function_inside"), 0) == numbers([0, 1, 0, 1])
     assert story(runs.ledger("function_inside")) == "0.0=?, 0.0=?, 0.1=?, 0.1=?, done ?"
+
+
+def test_data_service(runs: Runs) -> None:
+    """What the tf.data service processes is seen where it leaves the trainer's iterator."""
+    assert runs.seen("data_service") == [0, 1, 2]
+    assert values(runs.ledger("data_service"), 0) == numbers(range(3))
 
 
 def test_session_loop(runs: Runs) -> None:

@@ -109,8 +109,35 @@ def step_in_python(model_dir: str) -> None:
             manager.save(checkpoint_number=step)
 
 
+def epoch_in_a_function(model_dir: str, *, skips: bool = True) -> None:
+    """Each epoch is one call of a function that loops over the dataset; saved behind each epoch, shuffled anew or not.
+
+    The order of an epoch follows from its number, or is that of the process' first epoch again.
+    """
+    import tensorflow as tf
+
+    step, epoch = tf.Variable(0, dtype=tf.int64), tf.Variable(0, dtype=tf.int64)
+    weight = tf.Variable(0.0)
+    checkpoint = tf.train.Checkpoint(weight=weight, step=step, epoch=epoch)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def train(rows: Any) -> None:
+        for row in rows:
+            weight.assign_add(0.01 * (tf.cast(row, tf.float32) - weight))
+            step.assign_add(1)
+
+    first = int(epoch.numpy())
+    for number in range(first, 4):
+        seed = number if skips else number - first
+        train(tf.data.Dataset.range(SAVE_EVERY).shuffle(SAVE_EVERY, seed=seed))
+        epoch.assign_add(1)
+        manager.save(checkpoint_number=int(step.numpy()))
+
+
 def mirrored(model_dir: str, *, skips: bool = True) -> None:
-    """A custom loop over two replicas, whose iterator no checkpoint holds: it passes over what was trained on, or not."""
+    """A custom loop over two replicas, whose iterator no checkpoint holds: a life skips what was trained, or not."""
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
