@@ -136,6 +136,7 @@ def _add_leaf(leaf: Any, out: list[Component]) -> None:
         for part in nest.flatten(leaf, expand_composites=True):
             _add_leaf(part, out)
     else:
+        _mark(leaf)
         out.append(OPAQUE)
 
 
@@ -270,7 +271,30 @@ def _identity(leaf: Any) -> Any:
         return leaf.identity()
     if isinstance(leaf, tf.Tensor):
         return tf.identity(leaf)
-    return nest.map_structure(tf.identity, leaf, expand_composites=True)
+    same = nest.map_structure(tf.identity, leaf, expand_composites=True)
+    _mark(same)
+    return same
 
 
-__all__ = ["OPAQUE", "Layout", "after", "components", "dense_leaves", "describe", "flatten_in_graph", "regrouping"]
+def _mark(leaf: Any) -> None:
+    """Notes that a dataset is part of an element."""
+    if isinstance(leaf, tf.data.Dataset):
+        leaf._preempt_part = True
+
+
+def of_an_element(dataset: Any) -> bool:
+    """Whether a dataset is part of an element that was seen, as a window is, or is made of one."""
+    return getattr(dataset, "_preempt_part", False) or any(map(of_an_element, dataset._inputs()))
+
+
+__all__ = [
+    "OPAQUE",
+    "Layout",
+    "after",
+    "components",
+    "dense_leaves",
+    "describe",
+    "flatten_in_graph",
+    "of_an_element",
+    "regrouping",
+]

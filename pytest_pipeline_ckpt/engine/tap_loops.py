@@ -18,6 +18,7 @@ from tensorflow.python.autograph.operators import control_flow
 from tensorflow.python.data.ops import dataset_ops, structured_function
 from tensorflow.python.framework import ops
 
+from . import elements
 from .graphs import recording
 from .recorder import TappedIterator
 
@@ -51,7 +52,7 @@ class LoopTap:
 
     def _loops(self, original: Any) -> Any:
         def for_stmt(dataset: Any, extra_test: Any, body: Any, *rest: Any) -> None:
-            if self._is_inside():
+            if self._passes(dataset):
                 original(dataset, extra_test, body, *rest)
                 return
             loop = _Loop(self._tap, dataset)
@@ -68,7 +69,7 @@ class LoopTap:
 
     def _reduces(self, original: Any) -> Any:
         def reduce(dataset: Any, initial_state: Any, reduce_func: Callable[..., Any], name: Any = None) -> Any:
-            if self._is_inside():
+            if self._passes(dataset):
                 return original(dataset, initial_state, reduce_func, name)
             loop = _Loop(self._tap, dataset)
             # As TensorFlow converts it: our own function is not to be converted.
@@ -85,8 +86,9 @@ class LoopTap:
 
         return reduce
 
-    def _is_inside(self) -> bool:
-        return getattr(self._inside, "depth", 0) > 0
+    def _passes(self, dataset: Any) -> bool:
+        """Whether a loop is none over the user's pipeline, but within it, within a step, or over a part of an element."""
+        return getattr(self._inside, "depth", 0) > 0 or elements.of_an_element(dataset)
 
 
 class _Deeper:
