@@ -6,7 +6,7 @@ Eagerly, an element is recorded when `OwnedIterator` has returned it, and the us
 graph, an element's flat components go to a Python call (the op of `tf.numpy_function`), and the element that the
 user's code continues with depends on it: so an element is recorded exactly when it is consumed, once, after any
 prefetching. Nothing is ever added to the *dataset's* graph: that would make it stateful, and a stateful pipeline cannot
-be checkpointed.
+be checkpointed. Sessions, distributed iterators and loops without an iterator have modules of their own (`tap_*`).
 
 Which iterator a `tf.function` is running over is known at run time only: the Python object in it is made from a spec.
 `IteratorToStringHandle` gives a name that is unique in the process, eagerly at the creation and again in the graph.
@@ -130,13 +130,14 @@ class Tap:
 
         return __init__
 
-    def made(self, iterator: Any, resource: Any, dataset: Any) -> None:
+    def made(self, iterator: Any, resource: Any, dataset: Any, *, saveable: bool = True) -> None:
         """Notes an iterator that is not a session's.
 
         Args:
             iterator: the object that the user has.
             resource: by the name of which it will be known in functions.
             dataset: over which it goes.
+            saveable: whether a checkpoint can hold it.
         """
         source = iterator._preempt_source = self.recorder.source(iterator.element_spec)
         if not context.executing_eagerly():
@@ -145,7 +146,7 @@ class Tap:
         handle = gen_dataset_ops.iterator_to_string_handle(resource).numpy()
         self.handles[handle] = iterator._preempt_iterator = known
         weakref.finalize(iterator, self.handles.pop, handle, None).atexit = False
-        self.witness.made(known, source, dataset)
+        self.witness.made(known, source, dataset, saveable=saveable)
 
     def _owned_next(self, original: Any) -> Any:
         def _next_internal(iterator: Any) -> Any:

@@ -38,7 +38,7 @@ class DistributedTap:
         def __iter__(dataset: Any) -> Any:  # noqa: N807 - it replaces one
             with self._tap.parts():
                 iterator = original(dataset)
-            self._tap.made(iterator, _resource(iterator), _of_the_user(dataset))
+            self._tap.made(iterator, _resource(iterator), _of_the_user(dataset), saveable=False)
             return iterator
 
         return __iter__

@@ -87,7 +87,7 @@ class LoopTap:
         return reduce
 
     def _passes(self, dataset: Any) -> bool:
-        """Whether a loop is none over the user's pipeline, but within it, within a step, or over a part of an element."""
+        """Whether a loop is not over the user's pipeline: within it, within a step, or over a part of an element."""
         return getattr(self._inside, "depth", 0) > 0 or elements.of_an_element(dataset)
 
 
@@ -120,7 +120,7 @@ class _Loop:
 
         def begin() -> Any:
             self._current = TappedIterator(self._source)
-            self._tap.witness.made(self._current, self._source, None)
+            self._tap.witness.made(self._current, self._source, None, saveable=False)
             return ()
 
         return recording(begin, [])

@@ -55,10 +55,10 @@ class Witness:
         for name in ("restore", "read"):
             patches.wrap(checkpoint_lib.Checkpoint, name, self._restores)
 
-    def made(self, known: TappedIterator, source: Source, dataset: Any) -> None:
+    def made(self, known: TappedIterator, source: Source, dataset: Any, *, saveable: bool = True) -> None:
         """An iterator was made; `dataset` is None where it is not known."""
         known.number, self._made = self._made, self._made + 1
-        self._write("made", known.number, key=source.key, label=source.label)
+        self._write("made", known.number, key=source.key, label=source.label, saveable=saveable)
         if dataset is not None:
             self.on_made(source.key, dataset)
 
@@ -104,7 +104,7 @@ class Witness:
 
         return restore
 
-    def _write(self, event: str, number: int | None, **more: str) -> None:
+    def _write(self, event: str, number: int | None, **more: str | bool) -> None:
         graph = not context.executing_eagerly()
         row = {"event": event, "iterator": number, "elements": self.elements(), "graph": graph, **more}
         os.write(self._file, json.dumps(row).encode() + b"\n")

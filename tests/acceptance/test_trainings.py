@@ -12,6 +12,7 @@ import pytest
 import trainings
 
 from pytest_pipeline_ckpt import Outcome, PreemptionSafetyError
+from pytest_pipeline_ckpt.engine.causes import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,8 @@ def test_epochs_in_a_function_restarted(preemption: Preemption) -> None:
     with pytest.raises(PreemptionSafetyError) as caught:
         preemption.check_training(functools.partial(trainings.epoch_in_a_function, skips=False), at="step:25")
     assert caught.value.verdict.outcome is Outcome.RESTARTED
+    assert caught.value.diagnosis is not None
+    assert caught.value.diagnosis.cause is Cause.NOT_SAVEABLE
 
 
 def test_replicas_restarted(preemption: Preemption) -> None:
@@ -64,6 +67,8 @@ def test_replicas_restarted(preemption: Preemption) -> None:
     verdict = caught.value.verdict
     assert (verdict.outcome, verdict.life) == (Outcome.RESTARTED, 2)
     assert verdict.reason.startswith("elements 0..19 were trained twice")
+    assert caught.value.diagnosis is not None
+    assert caught.value.diagnosis.cause is Cause.NOT_SAVEABLE
 
 
 needs_estimator = pytest.mark.skipif(
