@@ -188,6 +188,10 @@ class Steps:
         for name in KERAS_MODELS:
             wrapt.when_imported(name)(functools.partial(self._keras_imported, patches))
 
+    def note_restored(self) -> None:
+        """An iterator was restored, by itself or with a checkpoint: its next element gets a STEP."""
+        self.restores += 1
+
     # Reading.
 
     def source(self) -> StepSource | None:

@@ -67,6 +67,7 @@ class Tap:
         self.handles: dict[bytes, TappedIterator] = {}
         self.witness = Witness(writer.directory, self.handles)
         self.recorder.begins = self.witness.began
+        self.witness.on_restored = self.steps.note_restored
         self.witness.elements = lambda: self.recorder.in_life
         self._call_step: int | None = None
         self._took: TappedIterator | None = None
@@ -257,6 +258,7 @@ class Tap:
                 return original(function, *args, **kwargs)
             iterator = self._iterator_of(function, args)
             if not self._reads_before_calls and iterator is None:
+                self._call_step = None
                 result = original(function, *args, **kwargs)
             else:
                 before = self._call_step = self.steps.eager()

@@ -43,6 +43,8 @@ class Witness:
         self._tracking: weakref.WeakSet[Any] = weakref.WeakSet()
         self.elements: Callable[[], int] = lambda: 0
         """How many elements the life has taken."""
+        self.on_restored: Callable[[], None] = lambda: None
+        """Told that an iterator is restored, by whatever means."""
         self.on_made: Callable[[str, Any], None] = lambda _key, _dataset: None
         """Told the stream's key and the dataset of each iterator that is made."""
 
@@ -71,6 +73,8 @@ class Witness:
             def call(resource: Any, *args: Any, **kwargs: Any) -> Any:
                 result = original(resource, *args, **kwargs)
                 self._write(event, self._number(resource))
+                if event == "restored":
+                    self.on_restored()
                 return result
 
             return call

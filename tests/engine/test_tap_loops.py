@@ -32,6 +32,15 @@ def test_for_over_a_dataset(runs: Runs) -> None:
     assert story(ledger) == f"{run_of('0.0', range(5))}, end 0.0, {run_of('0.1', range(5, 10))}, end 0.1, done 10"
 
 
+def test_streams_are_named_by_the_loop(runs: Runs) -> None:
+    """A stream is named by the line of the loop, not by that of the code which AutoGraph has made of it."""
+    (stream,) = runs.ledger("for_in_function").streams
+    file, line, function = stream.key.split(" > ")[-1].rsplit(":", 2)
+    assert (Path(file), function) == (SCENARIOS, "epoch")
+    assert "for element in dataset" in SCENARIOS.read_text().splitlines()[int(line) - 1]
+    assert stream.label == f"loop_scenarios.py:{line}, in epoch"
+
+
 def test_loop_that_is_left(runs: Runs) -> None:
     """After `break` no element is recorded, and no end; an `enumerate` is part of the element."""
     ledger = runs.ledger("left_by_break")
