@@ -61,8 +61,8 @@ def test_reduce(runs: Runs) -> None:
     """`reduce` is seen in a function and eagerly, and AutoGraph converts the user's function as ever."""
     ledger = runs.ledger("reduced")
     assert runs.seen("reduced") == [6, 6]
-    assert values(ledger, 0) == numbers(range(4)) * 2
-    assert story(ledger) == f"{run_of('0.0', range(4))}, end 0.0, {run_of('0.1', range(4, 8))}, end 0.1, done 8"
+    assert [values(ledger, stream) for stream in (0, 1)] == [numbers(range(4))] * 2
+    assert story(ledger) == f"{run_of('0.0', range(4))}, end 0.0, {run_of('1.0', range(4, 8))}, end 1.0, done 8"
 
 
 def test_loops_within_the_pipeline(runs: Runs) -> None:
