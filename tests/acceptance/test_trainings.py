@@ -51,15 +51,6 @@ def test_data_of_unknown_length_restarted(preemption: Preemption) -> None:
     assert caught.value.verdict.outcome is (Outcome.CRASHED if keras_2 else Outcome.RESTARTED)
 
 
-def test_epochs_in_a_function_restarted(preemption: Preemption) -> None:
-    """A life that begins with the first epoch's order again, where the model is in the third, is found."""
-    with pytest.raises(PreemptionSafetyError) as caught:
-        preemption.check_training(functools.partial(trainings.epoch_in_a_function, skips=False), at="step:25")
-    assert caught.value.verdict.outcome is Outcome.RESTARTED
-    assert caught.value.diagnosis is not None
-    assert caught.value.diagnosis.cause is Cause.NOT_SAVEABLE
-
-
 def test_replicas_restarted(preemption: Preemption) -> None:
     """Two replicas whose data begins again are found, with elements as the pipeline makes them."""
     with pytest.raises(PreemptionSafetyError) as caught:
