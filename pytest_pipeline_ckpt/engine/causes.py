@@ -132,6 +132,12 @@ class Cause(enum.Enum):
         "save whole epochs only (BackupAndRestore with save_freq='epoch'), or train in a loop of your own with the "
         "iterator in its tf.train.Checkpoint",
     )
+    NOT_SAVEABLE = Advice(
+        "no checkpoint can hold the iterator that it trains on: a distributed one, or a loop over a dataset within one "
+        "operation",
+        "pass over what the model has been trained on, in an order that is the same in each process: "
+        "dataset.skip(steps); a loop in a tf.function can also go over iter(dataset)",
+    )
     SAVED_APART = Advice(
         "model and input are saved at different moments, so that a kill in between leaves a pair that does not match",
         "save both in one tf.train.Checkpoint, or use pipeline_ckpt.CheckpointInputPipelineHook, which "
@@ -202,6 +208,8 @@ def of_code(
         return Cause.SAVED_APART if outcome is Outcome.MISALIGNED else None
     if _FIT.search(line):
         return Cause.KERAS_FIT
+    if not trained.saveable:
+        return Cause.NOT_SAVEABLE
     if any(each.restored for each in last.iterators):
         return Cause.FOR_LOOP if _LOOP.search(line) else Cause.NEW_ITERATOR
     if any(life.tracks_dataset for life in (whole, *lives)):
