@@ -136,8 +136,8 @@ class Cause(enum.Enum):
         "no checkpoint can hold the iterator that it trains on: a distributed one, or a loop over a dataset within one "
         "operation",
         "pass over what the model has been trained on, in an order that is the same in each process: "
-        "pipeline_ckpt.InputPipelineCheckpoint does so, or dataset.skip(steps); a loop in a tf.function can also go over "
-        "iter(dataset)",
+        "pipeline_ckpt.InputPipelineCheckpoint does so, or dataset.skip(steps); a loop in a tf.function can also go "
+        "over iter(dataset)",
     )
     SAVED_APART = Advice(
         "model and input are saved at different moments, so that a kill in between leaves a pair that does not match",

@@ -13,7 +13,6 @@ import sys
 from typing import Any
 
 import tensorflow as tf
-
 from pipeline_ckpt import InputPipelineCheckpoint
 from pipeline_ckpt.keras import CheckpointInputPipeline
 
@@ -84,7 +83,11 @@ def loop(kind: str, directory: str) -> None:
         step = tf.Variable(0, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
     distributed = strategy.experimental_distribute_dataset(dataset(again=False).repeat())
     data = InputPipelineCheckpoint(
-        distributed, step, f"{directory}/checkpoints", **(options().get("save") or {"save_steps": SAVE_STEPS}), model=model
+        distributed,
+        step,
+        f"{directory}/checkpoints",
+        **(options().get("save") or {"save_steps": SAVE_STEPS}),
+        model=model,
     )
     data.restore()
     log = Log(directory)
@@ -139,7 +142,7 @@ class Told(tf.keras.callbacks.Callback):  # type: ignore[misc]  # untyped base
         """Where `Rows` writes."""
         return self._path
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002  (Keras')
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """A step has ended."""
         with open(self._path) as file:
             file.seek(self._at)
@@ -156,7 +159,9 @@ def fit(kind: str, directory: str) -> None:
         layers = [tf.keras.Input((1,)), Rows(told.path), tf.keras.layers.Dense(1, kernel_initializer="ones")]
         model = tf.keras.Sequential(layers)
         model.compile(tf.keras.optimizers.SGD(0.1, momentum=0.9), "mse", metrics=["mae"])
-    saving = CheckpointInputPipeline(f"{directory}/checkpoints", **(options().get("save") or {"save_steps": SAVE_STEPS}))
+    saving = CheckpointInputPipeline(
+        f"{directory}/checkpoints", **(options().get("save") or {"save_steps": SAVE_STEPS})
+    )
     several = {"steps_per_epoch": options()["steps_per_epoch"]} if "steps_per_epoch" in options() else {}
     data = dataset(again=options().get("again", False))
     history = model.fit(
