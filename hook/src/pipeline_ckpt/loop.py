@@ -139,7 +139,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             [self._iterator], policy=policy, given=given, companions=self._saved_with_it, renew=self._renew
         )
         self._agreement = agreement(getattr(dataset, "_strategy", None) or tf.distribute.get_strategy())
-        name = self._agreement.basename("ckpt" if trackables else "input.ckpt")
+        name = self._agreement.basename("ckpt" if trackables or self._inside else "input.ckpt")
         self._store = store_in("." if directory is None else directory, name, max_to_keep=max_to_keep, durable=durable)
         # Without the model each worker comes to the model's step by itself, from whatever it has.
         together = self._agreement if trackables else None
