@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 def diagnosis_of(check: Check, trial: Trial) -> Diagnosis | None:
     """Where the failure of a trial comes from; None: nothing is known beyond its verdict."""
+    if check.workers > 1:
+        return None
     lives = [Lived(life, life_directory(trial.directory, number)) for number, life in enumerate(trial.lives, 1)]
     return Diagnostician(check, _reference(check)).diagnose(trial.verdict, lives)
 

@@ -75,6 +75,8 @@ def test_defaults(make_config: MakeConfig) -> None:
         trials=Sourced(5, "default"),
         seed=Sourced(None, "default"),
         times=Sourced(None, "default"),
+        workers=Sourced(1, "default"),
+        restart=Sourced("gang", "default"),
         states=Sourced("distinct", "default"),
         loss=Sourced("kill", "default"),
         signal=Sourced(SIGKILL, "default"),
@@ -289,7 +291,7 @@ DATASET = "give MODULE:FUNCTION, as in my_package.input:make_dataset, where the 
             "at",
             "sometimes",
             "'sometimes' is not a kill schedule: give random, every[:STRIDE], never, or step:K[,K2...], as in "
-            "step:40,3@SIGTERM or step:40/op:3",
+            "step:40,3@SIGTERM, step:40/op:3 or step:40#1",
         ),
         ("trials", "0", f"'0' is less than 1: {TRIALS}"),
         ("trials", "", f"'' is not a whole number: {TRIALS}"),
