@@ -90,11 +90,7 @@ def _together(verdicts: Sequence[Verdict], lived: Sequence[Sequence[Life]], *, a
         elements_compared=sum(verdict.scope.elements_compared for verdict in verdicts),
         elements_replayed=sum(verdict.scope.elements_replayed for verdict in verdicts),
     )
-    spans = tuple(
-        replace(span, lane=f"worker {worker}: {span.lane}")
-        for worker, verdict in enumerate(verdicts)
-        for span in verdict.lives
-    )
+    spans = tuple(replace(span, worker=worker) for worker, verdict in enumerate(verdicts) for span in verdict.lives)
     notes, placed = _notes(verdicts, apart=apart), tuple(sorted(spans, key=lambda span: span.life))
     wrong = [worker for worker, verdict in enumerate(verdicts) if not verdict.exact]
     if not wrong:

@@ -230,6 +230,8 @@ class LifeSpan:
     """Positions at which it saved, ascending; some of them, evenly, beyond `lifespans.MOST_MARKS`."""
     passes: tuple[int, ...] = ()
     """Positions at which a pass over the data ended, likewise."""
+    worker: int | None = None
+    """Of a gang: whose life it is."""
 
 
 @dataclass(frozen=True, slots=True)
