@@ -133,7 +133,7 @@ class TrainingLife:
             self._process.release(until=elements)
         for event in self._events():
             if event == "held":
-                if self.reached(elements):
+                if self._reached(elements):
                     return self
                 self._process.release(until=elements)
         raise PreemptUsageError(
@@ -150,17 +150,12 @@ class TrainingLife:
                 self._process.release()
         return self
 
-    @property
-    def held(self) -> int:
-        """At which element it was held the last time."""
-        return self._held
-
-    def reached(self, elements: int) -> bool:
+    def _reached(self, elements: int) -> bool:
         """Whether it, which is held now, has taken so many."""
         self._held = self.elements
         return self._held >= elements
 
-    def end(self, ending: Ending = Ending.KILLED) -> None:
+    def _end(self, ending: Ending = Ending.KILLED) -> None:
         """SIGKILL to its whole process tree, without waiting for that."""
         if self._process.ended is None:
             self._ending = self._ending or ending
@@ -243,6 +238,7 @@ class TrainingGang:
         self.workers: list[TrainingLife] = []
         """The life of each worker: to read its `ledger`, `elements`, `stdout`, `stderr` and `returncode`."""
         self._processes: list[TrainingProcess] = []
+        self._killed = False
         self._timeout = timeout
 
     def add(self, process: TrainingProcess) -> None:
@@ -259,11 +255,11 @@ class TrainingGang:
             PreemptUsageError: it is there already, or it ended before.
         """
         awaited = self.workers[worker]
-        if elements <= awaited.held:
-            raise PreemptUsageError(f"elements={elements}: worker {worker} has taken {awaited.held} elements already")
+        if elements <= awaited._held:
+            raise PreemptUsageError(f"elements={elements}: worker {worker} has taken {awaited._held} elements already")
         self._release(worker, elements)
         for index, event in self._events():
-            if event == "held" and index == worker and awaited.reached(elements):
+            if event == "held" and index == worker and awaited._reached(elements):
                 return self
             if event == "held":
                 self._processes[index].release(until=elements if index == worker else None)
@@ -283,9 +279,10 @@ class TrainingGang:
 
     def kill(self, *, worker: int | None = None) -> TrainingGang:
         """SIGKILL to the whole process tree of a worker, or of all at once, now."""
+        self._killed = True
         named = self.workers if worker is None else [self.workers[worker]]
         for life in named:
-            life.end()
+            life._end()
         for life in named:
             life.kill()
         return self
@@ -304,12 +301,12 @@ class TrainingGang:
     def _events(self) -> Iterator[tuple[int, str]]:
         """What happens; a worker that fails, or a gang that makes no progress, ends all of it."""
         for index, event in Gang(self._processes).events(timeout=self._timeout):
-            if event == "hung":
+            failed = event == "ended" and self.workers[index].returncode != 0
+            if failed and self._killed:
+                self.workers[index]._ending = self.workers[index]._ending or Ending.KILLED  # it found another one gone
+            if failed or event == "hung":
                 for life in self.workers:
-                    life.end(Ending.HUNG)
-            elif event == "ended" and self.workers[index].returncode != 0:
-                for life in self.workers:
-                    life.end()
+                    life._end(Ending.HUNG if event == "hung" and not self._killed else Ending.KILLED)
             if event != "stalled":
                 yield index, event
 
