@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,12 @@ def own_shard(model_dir: str, *, steps: int = STEPS) -> None:
 
 
 def restores_the_others_shard(model_dir: str) -> None:
-    """Every worker restores the state of worker 0's iterator, whose dataset's source holds the shard's place."""
+    """Every worker saves its own state, and restores worker 0's: what its shuffle had buffered is worker 0's."""
     import tensorflow as tf
 
     index, workers = place()
-    elements = tf.data.Dataset.range(1000).shuffle(20, seed=3).enumerate()
-    mine = tf.Variable(index, dtype=tf.int64)  # the bug: it is in the checkpoint
-    dataset = elements.batch(workers, drop_remainder=True)
-    _train(dataset, f"{model_dir}/worker-{index}", restored=f"{model_dir}/worker-0", column=mine)
+    dataset = tf.data.Dataset.range(1000).shard(workers, index).shuffle(20, seed=3)
+    _train(dataset, f"{model_dir}/worker-{index}", restored=f"{model_dir}/worker-0")
 
 
 def restarts_its_shard(model_dir: str) -> None:
@@ -46,8 +45,8 @@ def restarts_its_shard(model_dir: str) -> None:
     _train(dataset, f"{model_dir}/worker-{index}", restored=f"{model_dir}/worker-{index}", keeps_position=index != 1)
 
 
-def chief_saves_for_all(model_dir: str) -> None:
-    """Only the chief saves, model and its own position: the others skip by the model's step, one too many of them."""
+def chief_is_right(model_dir: str) -> None:
+    """Each worker skips what it has seen, by the step; worker 1 skips an element too much."""
     import tensorflow as tf
 
     index, workers = place()
@@ -57,8 +56,7 @@ def chief_saves_for_all(model_dir: str) -> None:
     checkpoint = tf.train.Checkpoint(step=step)
     manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=2)
     checkpoint.restore(manager.latest_checkpoint)
-    skipped = int(step) + (1 if index == 1 and int(step) else 0)
-    iterator = iter(dataset.skip(skipped))
+    iterator = iter(dataset.skip(int(step) + (index == 1 and int(step) > 0)))
     while step < STEPS:
         next(iterator)
         if int(step.assign_add(1)) % SAVE_EVERY == 0:
@@ -72,7 +70,6 @@ def _train(
     restored: str,
     steps: int = STEPS,
     keeps_position: bool = True,
-    column: Any = None,
 ) -> None:
     import tensorflow as tf
 
@@ -115,3 +112,63 @@ def mirrored(model_dir: str) -> None:
         train(next(iterator))
         if int(step.assign_add(1)) % SAVE_EVERY == 0:
             manager.save(checkpoint_number=int(step))
+
+
+def between_graph(model_dir: str) -> None:
+    """Two asynchronous sessions, each over its own server with its own local step and its own iterator."""
+    import tensorflow as tf
+    from pipeline_ckpt import CheckpointInputPipelineHook
+
+    v1 = tf.compat.v1
+    index, workers = place()
+    cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
+    server = tf.distribute.Server(cluster, job_name="worker", task_index=index)
+    config = v1.ConfigProto(device_filters=[f"/job:worker/task:{index}"])
+    directory = f"{model_dir}/worker-{index}"
+    with tf.Graph().as_default(), tf.device(f"/job:worker/task:{index}"):
+        rows = tf.data.Dataset.range(1000).shard(workers, index).shuffle(20, seed=3)
+        iterator = v1.data.make_initializable_iterator(rows)
+        v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
+        weight = v1.get_variable("weight", [], use_resource=True)
+        loss = (tf.cast(iterator.get_next(), tf.float32) / 1000 - weight) ** 2
+        step = v1.train.get_or_create_global_step()
+        train = v1.train.GradientDescentOptimizer(0.1).minimize(loss, global_step=step)
+        hooks = [
+            CheckpointInputPipelineHook(checkpoint_dir=directory, save_steps=SAVE_EVERY),
+            v1.train.StopAtStepHook(last_step=STEPS),
+        ]
+        with v1.train.MonitoredTrainingSession(
+            server.target, checkpoint_dir=directory, save_checkpoint_steps=SAVE_EVERY, hooks=hooks, config=config
+        ) as session:
+            while not session.should_stop():
+                session.run(train)
+
+
+def worker_1_fails_when_resumed(model_dir: str) -> None:
+    """A resumed worker 1 fails at its fifth element; worker 0 then finds it gone, if it gets so far."""
+    if place()[0] == 1 and os.path.isdir(f"{model_dir}/worker-1"):
+        own_shard(model_dir, steps=25)
+        raise ValueError("worker 1 does not like to be resumed")
+    own_shard(model_dir)
+
+
+def never_meets(model_dir: str) -> None:
+    """Resumed, worker 0 waits for somebody who does not come."""
+    import threading
+
+    if place()[0] == 0 and os.path.isdir(f"{model_dir}/worker-0"):
+        own_shard(model_dir, steps=25)
+        threading.Event().wait(3600)
+    own_shard(model_dir)
+
+
+def main() -> None:
+    """As a script: `gangs.py --model_dir=... --worker=...`, where the second must say what `TF_CONFIG` does."""
+    given = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:])
+    if int(given["worker"]) != place()[0]:
+        raise ValueError(f"worker {given['worker']} is told to be worker {place()[0]}")
+    own_shard(given["model_dir"])
+
+
+if __name__ == "__main__":
+    main()
