@@ -24,16 +24,16 @@ def own_shard(model_dir: str, *, steps: int = STEPS) -> None:
 
     index, workers = place()
     dataset = tf.data.Dataset.range(1000).shard(workers, index).shuffle(20, seed=3)
-    _train(dataset, f"{model_dir}/worker-{index}", restored=f"{model_dir}/worker-{index}", steps=steps)
+    _train(dataset, f"{model_dir}/worker-{index}", steps=steps)
 
 
 def restores_the_others_shard(model_dir: str) -> None:
-    """Every worker saves its own state, and restores worker 0's: what its shuffle had buffered is worker 0's."""
+    """All restore what worker 0 saved at the step of their own: what a shuffle has buffered is worker 0's."""
     import tensorflow as tf
 
     index, workers = place()
     dataset = tf.data.Dataset.range(1000).shard(workers, index).shuffle(20, seed=3)
-    _train(dataset, f"{model_dir}/worker-{index}", restored=f"{model_dir}/worker-0")
+    _train(dataset, f"{model_dir}/worker-{index}", restores_of="worker-0")
 
 
 def restarts_its_shard(model_dir: str) -> None:
@@ -42,7 +42,7 @@ def restarts_its_shard(model_dir: str) -> None:
 
     index, workers = place()
     dataset = tf.data.Dataset.range(1000).shard(workers, index)
-    _train(dataset, f"{model_dir}/worker-{index}", restored=f"{model_dir}/worker-{index}", keeps_position=index != 1)
+    _train(dataset, f"{model_dir}/worker-{index}", keeps_position=index != 1)
 
 
 def chief_is_right(model_dir: str) -> None:
@@ -67,7 +67,7 @@ def _train(
     dataset: Any,
     directory: str,
     *,
-    restored: str,
+    restores_of: str | None = None,
     steps: int = STEPS,
     keeps_position: bool = True,
 ) -> None:
@@ -77,8 +77,11 @@ def _train(
     step = tf.Variable(0, dtype=tf.int64)
     kept: dict[str, Any] = {"iterator": iterator} if keeps_position else {}
     checkpoint = tf.train.Checkpoint(step=step, **kept)
-    manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=2)
-    checkpoint.restore(tf.train.latest_checkpoint(restored))
+    manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=None)
+    newest = manager.latest_checkpoint
+    if newest is not None and restores_of is not None:
+        newest = str(Path(directory).with_name(restores_of) / Path(newest).name)
+    checkpoint.restore(newest)
     while step < steps:
         next(iterator)
         if int(step.assign_add(1)) % SAVE_EVERY == 0:
