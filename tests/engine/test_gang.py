@@ -104,7 +104,7 @@ def life(ending: Ending, memory: float = 1.0) -> Life:
 
 
 def test_incarnation() -> None:
-    """It shows the worker that was awaited, if its kill landed, else the one that ended worst; its memory is that of all."""
+    """It shows the worker that was awaited, if its kill landed, else who ended worst; its memory is that of all."""
     killed, finished, crashed = life(Ending.KILLED), life(Ending.FINISHED), life(Ending.CRASHED)
     kill = Kill(7, workers=(1,))
     assert incarnation([finished, killed], kill).ending is Ending.KILLED
