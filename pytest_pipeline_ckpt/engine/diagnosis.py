@@ -129,6 +129,8 @@ class Diagnostician:
 
     def walked(self) -> PipelineResult | None:
         """What the walk through the stages found; made once, whoever asks first. None: no pipeline was seen."""
+        if self._check.workers > 1 and _handling(self._reference).in_graph:
+            return None  # the ops of a gang's graph are placed on its servers, and a stage alone has no such server
         directory = self._directory
         with store.locked(directory.with_suffix(".lock")):
             if not (directory / _DONE).exists():

@@ -48,6 +48,19 @@ def judge(
     Returns:
         The verdict on the worker that first went wrong, which it names; its positions are that worker's.
     """
+    try:
+        return _judge(references, lives, order, elements_per_step, apart)
+    except Exception as error:  # whatever it is, the answer is "unknown"
+        return Verdict(Outcome.UNKNOWN, f"the checker itself failed: {type(error).__name__}: {error}")
+
+
+def _judge(
+    references: Sequence[Life],
+    lives: Sequence[Life],
+    order: Literal["exact", "any"],
+    elements_per_step: int | None,
+    apart: bool,
+) -> Verdict:
     workers = range(len(references[0].gang))
     right = [[run.gang[worker] for run in references] for worker in workers]
     mine = [[life.gang[worker] for life in lives] for worker in workers]
@@ -64,10 +77,10 @@ def judge(
         for worker in workers
     ]
     whole = _together(verdicts, lived, apart=apart)
-    if checker.needs_more_references(whole):
-        union = _union([runs[0] for runs in known], lived, elements_per_step)
-        whole = replace(whole, notes=(*whole.notes, *union))
-    return whole
+    first = [runs[0] for runs in known]
+    union = _union(first, lived, elements_per_step) if checker.needs_more_references(whole) else None
+    told = (union, _overlap(first, elements_per_step))
+    return replace(whole, notes=(*whole.notes, *(note for note in told if note is not None)))
 
 
 def _saved_by_others(lives: Sequence[Life], worker: int) -> list[int]:
@@ -100,6 +113,7 @@ def _together(verdicts: Sequence[Verdict], lived: Sequence[Sequence[Life]], *, a
         return replace(verdicts[0], reason=reason, scope=scope, notes=notes, lives=placed)
     worst = min(wrong, key=lambda worker: _rank(verdicts[worker], lived[worker], worker))
     reason = f"worker {worst}: {verdicts[worst].reason}"
+    notes += tuple(f"worker {each} too: {verdicts[each].outcome.value}" for each in wrong if each != worst)
     return replace(verdicts[worst], reason=reason, worker=worst, scope=scope, notes=notes, lives=placed)
 
 
@@ -128,9 +142,7 @@ def _notes(verdicts: Sequence[Verdict], *, apart: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _union(
-    references: Sequence[Life], lived: Sequence[Sequence[Life]], elements_per_step: int | None
-) -> tuple[str, ...]:
+def _union(references: Sequence[Life], lived: Sequence[Sequence[Life]], elements_per_step: int | None) -> str | None:
     """What became of the elements over all workers."""
     both = [
         checker.survived(reference, lives, elements_per_step=elements_per_step)
@@ -138,25 +150,29 @@ def _union(
     ]
     known = [one for one in both if one is not None]
     if len(known) < len(both):
-        return ()
-    right = [one[0] for one in known]
-    lost, twice = _surplus(right, [one[1] for one in known]), _surplus([one[1] for one in known], right)
-    notes = []
-    if lost or twice:
-        notes.append(
-            f"over all workers {count(lost, 'element')} of the reference run {'was' if lost == 1 else 'were'} "
-            f"trained by nobody, and {twice} more often than in it"
-        )
-    else:
-        notes.append("over all workers the reference run's elements were trained: workers took each other's")
-    values, times = np.unique(np.concatenate([np.unique(one) for one in right]), return_counts=True)
+        return None
+    right, found = [one[0] for one in known], [one[1] for one in known]
+    lost, twice = _surplus(right, found), _surplus(found, right)
+    if not lost and not twice:
+        return "over all workers the reference run's elements were trained: workers took each other's"
+    return (
+        f"over all workers {count(lost, 'element')} of the reference run {'was' if lost == 1 else 'were'} trained by "
+        f"nobody, and {twice} more often than in it"
+    )
+
+
+def _overlap(references: Sequence[Life], elements_per_step: int | None) -> str | None:
+    """Whether workers share some of their elements, though not all, before anything is killed."""
+    runs = [checker.survived(run, [run], elements_per_step=elements_per_step) for run in references]
+    taken = [np.unique(run[0]) for run in runs if run is not None]
+    values, times = np.unique(np.concatenate([*taken, np.empty(0, np.uint64)]), return_counts=True)
     common = int(np.count_nonzero(times > 1))
-    if 0 < common < len(values):
-        notes.append(
-            f"in the reference run, which nobody killed, {common} of {len(values)} different elements were taken by "
-            "more than one worker: shard before you shuffle, or seed the shuffle"
-        )
-    return tuple(notes)
+    if len(taken) < len(runs) or not 0 < common < len(values):
+        return None
+    return (
+        f"in the reference run, which nobody killed, {common} of {len(values)} different elements were taken by more "
+        "than one worker: unless the data has equal ones, shard before you shuffle, or seed the shuffle"
+    )
 
 
 def _surplus(ours: Sequence[UintArray], theirs: Sequence[UintArray]) -> int:

@@ -74,20 +74,33 @@ def test_exchanged_shards() -> None:
     swapped = [resumed(shard(1 - worker, 10, COUNT)) for worker in (0, 1)]
     verdict = judge([REFERENCE], [incarnation([killed(0), killed(1)]), incarnation(swapped)])
     assert (verdict.outcome, verdict.worker, verdict.life) == (Outcome.CHANGED, 0, 2)
+    assert verdict.notes[-2] == "worker 1 too: changed"
     assert verdict.notes[-1] == (
         "over all workers the reference run's elements were trained: workers took each other's"
     )
 
 
 def test_overlapping_shards() -> None:
-    """Elements that several workers took in the reference run already, but not all of them, are told of a failure."""
-    overlapping = Book().train([*shard(1, 0, 15), *shard(0, 0, 5)], step=0).done(COUNT).finished()
+    """Where the reference run's workers share some elements, but not all, an exact verdict says so too."""
+    taken = [*shard(1, 0, 15), *shard(0, 0, 5)]
+    overlapping = Book().train(taken, step=0).done(COUNT).finished()
     reference = incarnation([unkilled(0), overlapping])
-    lives = [incarnation([killed(0), killed(1)]), incarnation([GOOD[0], resumed(shard(1, 12, COUNT))])]
-    assert judge([reference], lives).notes[-1] == (
+    lives = [incarnation([killed(0), killed(1)]), incarnation([GOOD[0], resumed(taken[10:])])]
+    verdict = judge([reference], lives)
+    assert verdict.outcome is Outcome.EXACT
+    assert verdict.notes[-1] == (
         "in the reference run, which nobody killed, 5 of 35 different elements were taken by more than one worker: "
-        "shard before you shuffle, or seed the shuffle"
+        "unless the data has equal ones, shard before you shuffle, or seed the shuffle"
     )
+    everything = incarnation([unkilled(0), unkilled(0)])
+    assert judge([everything], [everything]).notes == ()
+
+
+def test_a_checker_that_fails() -> None:
+    """It answers that nothing is known, and what went wrong."""
+    verdict = judge([REFERENCE], [replace(REFERENCE, gang=())])
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert verdict.reason.startswith("the checker itself failed: IndexError: ")
 
 
 def test_the_first_life_decides() -> None:
