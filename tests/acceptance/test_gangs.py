@@ -85,14 +85,13 @@ def test_planted(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> N
 
 
 def test_message(preemption: Preemption) -> None:
-    """A random trial that fails is shrunk, its cause is found in a gang too, and the line to run it again is whole."""
+    """What is at fault is found in a gang too, and the line that runs it again says of how many processes it is."""
     with pytest.raises(PreemptionSafetyError) as caught:
-        preemption.check_training(gangs.restarts_its_shard, times=1)
+        preemption.check_training(gangs.restarts_its_shard, at="step:25#1")
     told = str(caught.value)
     assert "\n  why:       its iterator is in no checkpoint\n" in told
-    assert "\n  smallest:  killed at element 11" in told
-    assert " --preempt-at=step:11" in told
-    assert " --preempt-workers=2\n" in told
+    assert "\n  killed:    element 25 of worker 1\n" in told
+    assert " --preempt-at=step:25#1 --preempt-workers=2\n" in told
 
 
 def test_asynchronous_workers(preemption: Preemption) -> None:
