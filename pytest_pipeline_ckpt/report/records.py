@@ -301,11 +301,11 @@ def _resumed(one: Judged) -> list[LifeRecord]:
             LifeRecord(
                 life=number,
                 ending=ending.value,
-                status="",
                 kill=kill,
                 saves=None,
                 lanes=list(map(_lane, lanes)),
                 measured=None,
+                status="",
             )
         )
     return made
