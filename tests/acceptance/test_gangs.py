@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import gangs
 import pytest
+import worker_trainings as gangs
 
 from pytest_pipeline_ckpt import Outcome, PreemptionSafetyError, PreemptUsageError, assert_resumes_exactly
 from pytest_pipeline_ckpt.engine.model import Kill, KillSchedule

@@ -279,6 +279,10 @@ def test_mark(training: Training) -> None:
         "varies": False,
         "taken": [10],
         "signature": {"elements": ["int64()"]},
+        "extra": {},
+        "first": False,
+        "with_model": False,
+        "workers": 1,
         "bytes": sizes,
     }
 

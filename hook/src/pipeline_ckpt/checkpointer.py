@@ -1,4 +1,4 @@
-"""Brings input pipelines to the model's step, and saves where they are: what hook and listener have in common."""
+"""Brings input pipelines to the model's step, and saves where they are: what all kinds of training have in common."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import tensorflow as tf
 
 from .errors import FastForwardError, NotSerializableError, NoUsableCheckpointError, StorageError
-from .graph import first_line
+from .pipelines import first_line
 from .progress import Progress
 from .restore import Restorer
 from .store import CheckpointStore, Mark
+from .workers import Alone, OtherWorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from .graph import InputPipelines
+    from .pipelines import Pipelines
+    from .workers import Agreement
 
 logger = logging.getLogger("pipeline_ckpt")
 
@@ -42,15 +44,19 @@ class Policy:
 
 
 class InputCheckpointer:
-    """The iterators of one graph and their checkpoints.
+    """The iterators of one training and their checkpoints.
 
     Args:
         pipelines: the iterators.
         store: where their checkpoints are.
         policy: what to do where there is a choice.
+        agreement: with the other workers, whose checkpoints count only together; None: there are none.
     """
 
-    def __init__(self, pipelines: InputPipelines, store: CheckpointStore, policy: Policy) -> None:
+    def __init__(
+        self, pipelines: Pipelines, store: CheckpointStore, policy: Policy, *, agreement: Agreement | None = None
+    ) -> None:
+        self._agreement = agreement or Alone()
         self._pipelines = pipelines
         self._store = store
         self._directory = store.directory
@@ -62,6 +68,8 @@ class InputCheckpointer:
         self._progress = Progress(pipelines.given)
         self._began = 0
         self._saved: Mark | None = None
+        self._first = False
+        """Whether the next checkpoint is a training's first."""
         self._dirty = False
         """Whether the iterators may be anywhere: a resume has begun, and has not come to its end."""
         self._failure: Exception | None = None
@@ -71,44 +79,95 @@ class InputCheckpointer:
 
     # Resuming.
 
-    def resume(self, session: Any, step: int) -> None:
-        """Brings the iterators, which have just been initialised, to the element after step `step`.
+    def resume(self, step: int) -> None:
+        """Brings the iterators, which are at their beginning, to the element after step `step`, where the model is.
 
         Raises:
             StorageError: the first checkpoint of a training cannot be written.
             NoUsableCheckpointError: there is no usable checkpoint, and the policy is "error".
             FastForwardError: the pipeline cannot be brought to `step`.
         """
-        begun = time.monotonic()
-        self.finish()
-        self._saved = None
-        if self._dirty:
-            self._pipelines.restart(session)
-        self._dirty = True
-        self._pipelines.dropped = 0
-        try:
-            self._store.open()
-        except (OSError, tf.errors.OpError) as error:
-            raise self._unwritable(error) from error
-        mark, problems = self._restorer.newest(session, step)
+        begun = self._begin()
+        self.open()
+        mark, problems = self._restorer.newest(step)
         if mark is None and step > 0 and self._policy.on_missing == "error":
             raise self._nothing_usable(step, problems)
-        self._go_to(session, mark)
-        taken = self._go_on(session, mark, step)
-        self._pipelines.count_from_zero(session)
-        self._progress.begin(step, taken, varies=mark is not None and mark.varies)
-        self._store.retire_beyond(step)
-        self._saved = mark
+        self._follow(mark, step)
         if mark is not None:
             self._say_resumed(mark, step, time.monotonic() - begun)
         if mark is None or self._draws_anew(mark, step):
             # The first checkpoint holds the seeds that the pipeline drew: later fast-forwards need no luck. It is
             # complete before the first step, or a model checkpoint could come to stand without it.
             self._saved = None
-            self.save(session, step, wait=True, prune=False)
+            self.save(step, wait=True, prune=False)
             if self._failure is not None:
                 raise self._unwritable(self._failure) from self._failure
         self._dirty = False
+
+    def resume_from(self, mark: Mark | None) -> None:
+        """Brings the iterators, which are at their beginning, to where a checkpoint that holds the model has them.
+
+        Args:
+            mark: the checkpoint; None for a training that begins.
+
+        Raises:
+            NoUsableCheckpointError: it cannot be restored into these iterators.
+            FastForwardError: the pipeline cannot be brought there.
+        """
+        begun = self._begin()
+        self._first = mark is None
+        if mark is not None:
+            problem = self._restorer.restored(mark)
+            if problem:
+                raise NoUsableCheckpointError(
+                    f"The input of {self._basename}-{mark.step} in {self._directory} is not usable: {problem}. The "
+                    "model has been restored from it, so no other one serves. Go back to the pipeline that wrote it, "
+                    "or train in another directory."
+                )
+        self._follow(mark, 0 if mark is None else mark.step)
+        self._dirty = False
+        if mark is not None:
+            logger.info(
+                "resumed %s-%d in %.3f s (%d elements read and dropped)",
+                *(self._basename, mark.step, time.monotonic() - begun, self._pipelines.dropped),
+            )
+
+    def begin_pass(self, step: int) -> None:
+        """The training has gone on with new iterators, at the beginning of the data, after step `step`."""
+        self._began = step
+        self._pipelines.count_from_zero()
+        self._progress.begin(step, (0,) * len(self._pipelines.names), varies=False)
+
+    def open(self) -> None:
+        """Makes the directory, and removes what a save that was killed left behind.
+
+        Raises:
+            StorageError: the directory cannot be written.
+        """
+        try:
+            self._store.open()
+        except (OSError, tf.errors.OpError) as error:
+            raise self._unwritable(error) from error
+
+    def _begin(self) -> float:
+        """Begins a resume; the time of that."""
+        begun = time.monotonic()
+        self.finish()
+        self._saved = None
+        if self._dirty:
+            self._pipelines.restart()
+        self._dirty = True
+        self._pipelines.dropped = 0
+        return begun
+
+    def _follow(self, mark: Mark | None, step: int) -> None:
+        """Goes on from a checkpoint that has been restored to the model's step."""
+        self._go_to(mark)
+        taken = self._go_on(mark, step)
+        self._pipelines.count_from_zero()
+        self._progress.begin(step, taken, varies=mark is not None and mark.varies)
+        self._store.retire_beyond(step)
+        self._saved = mark
 
     def _begins_anew(self, mark: Mark | None) -> bool:
         """Whether a checkpoint stands for the beginning of the data."""
@@ -119,12 +178,12 @@ class InputCheckpointer:
         begins = mark.step == step and self._begins_anew(mark)
         return begins and self._holds == "iterator" and bool(self._pipelines.graph.unreproducible)
 
-    def _go_to(self, session: Any, mark: Mark | None) -> None:
+    def _go_to(self, mark: Mark | None) -> None:
         """Brings the iterators to where a checkpoint has them."""
         self._began = 0 if mark is None else mark.step if self._begins_anew(mark) else mark.began
         if mark is not None and mark.holds == "position" and self._began < mark.step:
             self._check_reproducible(mark.began, mark.step, fresh=True)
-            self._pipelines.skip(session, self._position_of(mark))
+            self._pipelines.skip(self._position_of(mark))
 
     def _position_of(self, mark: Mark) -> tuple[int, ...]:
         if mark.taken is not None:
@@ -134,7 +193,7 @@ class InputCheckpointer:
             raise self._uncounted(mark.began, mark.step)
         return tuple(count * (mark.step - mark.began) for count in per_step)
 
-    def _go_on(self, session: Any, mark: Mark | None, step: int) -> tuple[int, ...] | None:
+    def _go_on(self, mark: Mark | None, step: int) -> tuple[int, ...] | None:
         """Takes, and drops, the elements of the steps from a checkpoint's to `step`.
 
         Returns:
@@ -149,8 +208,8 @@ class InputCheckpointer:
                 raise self._uncounted(start, step)
             self._check_reproducible(start, step, fresh=anew or (mark is not None and mark.holds == "position"))
             can_wrap = not self._pipelines.graph.unreproducible or self._policy.on_nondeterminism == "warn"
-            wraps = self._policy.at_end == "restart" and can_wrap
-            began = self._pipelines.advance(session, start=start, stop=step, per_step=per_step, wraps=wraps)
+            wraps = (self._policy.at_end == "restart" or self._pipelines.goes_on) and can_wrap
+            began = self._pipelines.advance(start=start, stop=step, per_step=per_step, wraps=wraps)
             if began > start:
                 self._began, start, taken = began, began, (0,) * len(per_step)
         if taken is None and per_step is not None and mark is not None:
@@ -227,14 +286,15 @@ class InputCheckpointer:
 
     # Saving.
 
-    def save(self, session: Any, step: int, *, wait: bool, prune: bool = True) -> None:
+    def save(self, step: int, *, wait: bool, prune: bool = True, extra: Mapping[str, Any] | None = None) -> None:
         """Saves the iterators as they are, unless step `step` is saved already.
 
         The training thread waits until their state is taken; another thread writes it, one save after the other.
 
         Args:
-            wait: for the writing too.
+            wait: for the writing too, as it always is where workers save together.
             prune: delete checkpoints that are not needed any more.
+            extra: what else a resume wants to know; see `Mark`.
 
         Raises:
             NotSerializableError: TensorFlow cannot save the pipeline, and the policy does not allow a position.
@@ -242,27 +302,23 @@ class InputCheckpointer:
         if self._saved is None or self._saved.step != step:
             begun = time.monotonic()
             self.finish()
-            self._hold(session)
+            self._hold()
             before = self._progress.varies
-            self._count(session, step)
+            self._count(step)
             if self._progress.varies and not before:
-                self.observe(session, step)  # the checkpoint before must know it too, should this one fail
-            self._saved = self._mark(step)
-            self._writing = self._writer.submit(self._write, session, self._saved, begun, prune)
+                # The checkpoint before must know it too, should this one fail.
+                self.observe(step, extra=extra)
+            self._saved = self._mark(step, extra=extra)
+            if wait or self._agreement.count > 1:  # in this thread: what is saved with the iterators may belong to it
+                self._write(self._saved, begun, prune)
+                return
+            self._writing = self._writer.submit(self._write, self._saved, begun, prune)
         if wait:
             self.finish()
 
-    def count_from_zero(self, session: Any) -> None:
-        """Makes the counters of a new session."""
-        self._pipelines.count_from_zero(session)
-
-    def initialised_by(self, fetches: Any) -> bool:
-        """Whether a run of these fetches initialises the iterators, so that they can be resumed only after it."""
-        return self._pipelines.initialised_by(fetches)
-
-    def observe(self, session: Any, step: int) -> None:
-        """Looks how many elements the steps so far have taken, and lets the newest checkpoint know."""
-        self._count(session, step)
+    def observe(self, step: int, *, extra: Mapping[str, Any] | None = None) -> None:
+        """Looks how many elements the steps so far have taken, and lets the newest checkpoint know; see `save`."""
+        self._count(step)
         self.finish()
         saved, progress = self._saved, self._progress
         if saved is None or saved.step == step:
@@ -275,59 +331,48 @@ class InputCheckpointer:
             per_step = None
         elif progress.per_step is not None and per_step != progress.per_step:
             # The steps behind it are of two kinds: this one begins with the new kind.
-            self.save(session, step, wait=True)
+            self.save(step, wait=True, extra=extra)
             return
         better = dataclasses.replace(saved, elements_per_step=per_step, varies=progress.varies)
         if better != saved:
             self._renew(better)
 
-    def _count(self, session: Any, step: int) -> None:
-        self._progress.observe(step, self._pipelines.counts(session) if self._pipelines.countable else None)
+    def _count(self, step: int) -> None:
+        self._progress.observe(step, self._pipelines.counts() if self._pipelines.countable else None)
+
+    def check(self, *, count: bool = True) -> None:
+        """Says at the first step, not at the first save, what cannot be saved; see `save`.
+
+        Args:
+            count: also whether what is taken can be counted, where only a position can be saved.
+        """
+        self._hold(count=count)
+        self._drop()
+
+    def mark(self, step: int, *, extra: Mapping[str, Any]) -> Mark:
+        """What a checkpoint at step `step` says of the input."""
+        self._count(step)
+        return self._mark(step, extra=extra)
+
+    @property
+    def saved(self) -> Mark | None:
+        """The newest checkpoint."""
+        return self._saved
+
+    def remember(self, extra: Mapping[str, Any]) -> None:
+        """Puts something else into the newest checkpoint's `extra`."""
+        if self._saved is not None:
+            self._renew(dataclasses.replace(self._saved, extra=dict(extra)))
+
+    @property
+    def holds(self) -> str:
+        """What is saved: the `iterator`'s state, or its `position`."""
+        return self._holds
 
     @property
     def has_observed(self) -> bool:
         """Whether it has been looked once how many elements a step takes."""
         return self._progress.has_observed
-
-    def save_last(self, session: Any, step: int, *, cut_short: bool) -> None:
-        """Saves for the last time, and whether the data has ended.
-
-        Args:
-            cut_short: A run has not come back: the data has ended, or something else that is no error has.
-        """
-        self.finish()
-        saved = self._saved if self._saved is not None and self._saved.step == step else None
-        if saved is not None and (saved.ended or not (cut_short or self._policy.at_end == "restart")):
-            return
-        self._hold(session)
-        if cut_short:
-            self._progress.taken = None  # what it has asked for in vain is counted too
-        else:
-            self._count(session, step)
-        ended = self._has_ended(session, cut_short=cut_short)
-        if saved is None and (ended or not cut_short):
-            # A run that did not come back may have taken an element: the checkpoint before, and reading on, is exact.
-            self._saved = self._mark(step, ended=ended)
-            self._write(session, self._saved, time.monotonic(), prune=True)
-            return
-        if saved is not None and ended:
-            self._renew(dataclasses.replace(saved, ended=True))
-        self._drop(session)
-
-    def _has_ended(self, session: Any, *, cut_short: bool) -> bool:
-        """Whether no element is left; the iterators are as they were, where their state is held."""
-        holds = self._holds == "iterator"
-        # Without a reason to look, not where Python or another process makes the elements, which may take for ever.
-        if not cut_short and (self._policy.at_end == "stop" or not holds):
-            return False
-        trained = self._progress.trained
-        several = len(self._pipelines.names) > 1
-        if several and trained is None:
-            return False  # it may be a validation's
-        ended = self._pipelines.has_ended(session, trained or (True,) * len(self._pipelines.names))
-        if holds and not ended:
-            self._pipelines.rewind(session)
-        return ended
 
     def finish(self) -> None:
         """Waits until what is being written is written."""
@@ -340,7 +385,7 @@ class InputCheckpointer:
         self.finish()
         self._writer.shutdown()
 
-    def _mark(self, step: int, *, ended: bool = False) -> Mark:
+    def _mark(self, step: int, *, ended: bool = False, extra: Mapping[str, Any] | None = None) -> Mark:
         return Mark(
             step,
             self._pipelines.names,
@@ -351,12 +396,16 @@ class InputCheckpointer:
             varies=self._progress.varies,
             taken=self._progress.taken,
             signature=self._signature,
+            extra=dict(extra or {}),
+            with_model=self._pipelines.with_model,
+            workers=self._agreement.count,
+            first=self._first,
         )
 
-    def _hold(self, session: Any) -> None:
+    def _hold(self, *, count: bool = True) -> None:
         if self._holds == "iterator":
             try:
-                self._pipelines.hold(session)
+                self._pipelines.hold()
             except NotSerializableError as error:
                 if not error.python:
                     raise
@@ -367,10 +416,10 @@ class InputCheckpointer:
                     "each run",
                     error.op,
                 )
-        if self._holds == "position" and not self._pipelines.countable and self._progress.given is None:
+        if count and self._holds == "position" and not self._pipelines.countable and self._progress.given is None:
             raise FastForwardError(
-                f"The position of the iterators {_join(self._pipelines.names)} is not known, because the graph does "
-                "not say how many elements a step takes of them. Pass elements_per_step= with one number for each of "
+                f"The position of the iterators {_join(self._pipelines.names)} is not known, because nothing says how "
+                "many elements a step takes of them. Pass elements_per_step= with one number for each of "
                 "them (0: not used in training)."
             )
         found = ", ".join(self._pipelines.graph.unreproducible)
@@ -382,25 +431,29 @@ class InputCheckpointer:
                 'reproducible, or pass on_nondeterminism="warn" if repeated and lost elements do not matter.'
             )
 
-    def _write(self, session: Any, mark: Mark, begun: float, prune: bool) -> None:
+    def _write(self, mark: Mark, begun: float, prune: bool) -> None:
         """Writes what is held. Not being able to is no reason to end a training: the checkpoint before is whole."""
         self._failure = None
+        together = self._agreement.together
         try:
-            prefix = self._store.begin_save(mark.step)
-            if mark.holds == "iterator":
-                self._pipelines.write(session, prefix)
-            size = self._store.commit(mark)
+            # No worker writes, and none deletes an older one, before all could do what is before it. Writing reads
+            # variables, which may be a collective itself: who cannot even begin must not be waited for.
+            prefix = together(lambda: self._store.begin_save(mark.step), _UNWRITABLE)
+            size = together(lambda: self._fill(mark, prefix), _UNWRITABLE)
         except _UNWRITABLE as error:
             self._saved, self._failure = None, error
             with contextlib.suppress(OSError, tf.errors.OpError):
                 self._store.abandon(mark.step)
+                if isinstance(error, OtherWorkerError):
+                    self._store.retire_beyond(mark.step - 1)
             logger.warning(
                 "%s-%d was not saved: %s (%s); the one before it is whole, and the next save tries again",
                 *(self._basename, mark.step, _reason(error), self._directory),
             )
             return
         finally:
-            self._drop(session)
+            self._drop()
+        self._first = False
         if prune:
             try:
                 self._store.prune()
@@ -408,6 +461,12 @@ class InputCheckpointer:
                 logger.warning("old input checkpoints were not deleted: %s (%s)", _reason(error), self._directory)
         seconds = time.monotonic() - begun
         logger.info("saved %s-%d, %d bytes in %.3f s", self._basename, mark.step, size, seconds)
+
+    def _fill(self, mark: Mark, prefix: str) -> int:
+        """Writes what is held to `prefix`, and makes it a checkpoint; its size in bytes."""
+        if mark.parts:
+            self._pipelines.write(prefix)
+        return self._store.commit(mark)
 
     def _renew(self, mark: Mark) -> None:
         """Replaces the mark of the newest checkpoint by one that knows more; its files stay as they are."""
@@ -420,9 +479,9 @@ class InputCheckpointer:
                 *(self._basename, mark.step, _reason(error), self._directory),
             )
 
-    def _drop(self, session: Any) -> None:
+    def _drop(self) -> None:
         with contextlib.suppress(RuntimeError, tf.errors.OpError):  # a session that has broken holds nothing
-            self._pipelines.drop(session)
+            self._pipelines.drop()
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What can be told of an input pipeline from its v1 graph: its elements, its fingerprint, what it cannot repeat."""
+"""What can be told of an input pipeline from its graph: its elements, its fingerprint, what it cannot repeat."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import tensorflow as tf
 from tensorflow.core.framework import dataset_options_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 _UNSTABLE = frozenset(("_class", "_output_shapes", "experimental_debug_info", "metadata", "shared_name", "token"))
 """Attributes that differ between two processes that build the same pipeline, or say nothing of it."""
+_INTEGERS = (tf.int32.as_datatype_enum, tf.int64.as_datatype_enum)
 _SEEDED_DATASETS = ("ShuffleDataset", "ShuffleAndRepeatDataset", "RandomDataset", "SamplingDataset")
 
 
@@ -25,79 +26,115 @@ class Signature:
     elements: tuple[str, ...]
     """For each iterator the dtypes and shapes of its components: `int64(?, 3), string()`."""
     fingerprint: str
-    """Of the datasets' graphs: their ops, constants and functions."""
+    """Of the datasets' graphs: their ops, constants and functions; empty where they cannot be looked into."""
 
 
 class PipelineGraph:
-    """The datasets behind some iterators of a v1 graph.
+    """The datasets behind some iterators.
 
     Args:
-        resources: the iterators' resource tensors.
+        nodes: what the datasets are made of, and maybe more, inputs first.
+        library: the functions that they may call, by name.
+        roots: for each iterator the names of the nodes that yield its datasets.
+        elements: for each iterator the dtypes and shapes of its components.
+        unknown: why the datasets cannot be looked into, so that nothing may be promised of them; empty if they can.
     """
 
-    def __init__(self, resources: Iterable[Any]) -> None:
-        self._resources = list(resources)
-        self._graph = self._resources[0].graph
+    def __init__(
+        self,
+        nodes: Mapping[str, Any],
+        library: Mapping[str, Any],
+        *,
+        roots: Sequence[Sequence[str]],
+        elements: tuple[str, ...],
+        unknown: str = "",
+    ) -> None:
+        self._unknown = unknown
+        self._library = library
+        self._roots = roots
+        self._elements = elements
+        needed = _closure(nodes, [name for names in roots for name in names])
+        self._nodes = {name: node for name, node in nodes.items() if name in needed}
+
+    @classmethod
+    def of_resources(cls, resources: Sequence[Any]) -> PipelineGraph:
+        """Of the iterators of a v1 graph, given by their resource tensors."""
+        graph = resources[0].graph
+        library = {one.signature.name: one for one in graph.as_graph_def().library.function}
+        nodes = {op.name: op.node_def for op in graph.get_operations()}
+        roots = [[op.inputs[0].op.name for op in initializers(one)] for one in resources]
+        return cls(nodes, library, roots=roots, elements=tuple(_elements(one.op) for one in resources))
+
+    @classmethod
+    def of_datasets(cls, datasets: Sequence[Any], elements: tuple[str, ...]) -> PipelineGraph:
+        """Of datasets of eager code."""
+        nodes: dict[str, Any] = {}
+        library: dict[str, Any] = {}
+        roots = []
+        for number, dataset in enumerate(datasets):
+            graph = _serialised(dataset)
+            library |= {one.signature.name: one for one in graph.library.function}
+            for node in graph.node:
+                node.name = f"{number}/{node.name}"
+                node.input[:] = [f"{number}/{name}" for name in _inputs(node)]
+                nodes[node.name] = node
+            roots.append([name for node in graph.node if node.op == "_Retval" for name in node.input])
+        return cls(nodes, library, roots=roots, elements=elements)
 
     @property
     def signature(self) -> Signature:
         """By what another pipeline is recognised."""
+        if self._unknown:
+            return Signature(self._elements, "")
         digests = self._digests
-        of_iterators = [[digests[op.inputs[0].op.name] for op in initializers(one)] for one in self._resources]
-        return Signature(tuple(_elements(one) for one in self._resources), _digest(of_iterators))
+        return Signature(self._elements, _digest([[digests[name] for name in names] for names in self._roots]))
 
     @cached_property
     def unreproducible(self) -> tuple[str, ...]:
         """The ops that yield something else, or in another order, each time the pipeline starts from its beginning."""
-        nodes = {op.name: op.node_def for op in self._ops}
-        found = list(_unreproducible(nodes))
+        found = [self._unknown] if self._unknown else list(_unreproducible(self._nodes))
         for function in self._functions.values():
             found += _unreproducible({node.name: node for node in function.node_def})
         return tuple(dict.fromkeys(found))
 
-    @cached_property
+    @property
     def reshuffles(self) -> bool:
         """Whether there is an unseeded shuffle whose next epoch TensorFlow draws anew after a restore."""
-        repeats = any(op.type.startswith(("RepeatDataset", "ShuffleAndRepeatDataset")) for op in self._ops)
+        repeats = any(node.op.startswith(("RepeatDataset", "ShuffleAndRepeatDataset")) for node in self._nodes.values())
         return repeats and any("Shuffle" in name for name in self.unreproducible)
 
-    @cached_property
-    def _ops(self) -> list[Any]:
-        """Everything that the datasets are made of, inputs first."""
-        pending = [op.inputs[0].op for resource in self._resources for op in initializers(resource)]
-        seen = set()
-        while pending:
-            op = pending.pop()
-            if op.name not in seen:
-                seen.add(op.name)
-                pending.extend(tensor.op for tensor in op.inputs)
-        return [op for op in self._graph.get_operations() if op.name in seen]
+    @property
+    def differs_by_pass(self) -> bool:
+        """Whether a second iterator over the same dataset begins with another order than the first."""
+        shuffles = [node for node in self._nodes.values() if node.op.startswith("Shuffle")]
+        return any(node.attr["reshuffle_each_iteration"].b for node in shuffles)
 
     @cached_property
     def _functions(self) -> dict[str, Any]:
         """The functions that the datasets call, directly or not, by name."""
-        library = {one.signature.name: one for one in self._graph.as_graph_def().library.function}
-        pending = [name for op in self._ops for name in _called(op.node_def)]
+        pending = [name for node in self._nodes.values() for name in _called(node)]
         found: dict[str, Any] = {}
         while pending:
             name = pending.pop()
-            if name in library and name not in found:
-                found[name] = library[name]
-                pending.extend(called for node in library[name].node_def for called in _called(node))
+            if name in self._library and name not in found:
+                found[name] = self._library[name]
+                pending.extend(called for node in found[name].node_def for called in _called(node))
         return found
 
     @cached_property
     def _digests(self) -> dict[str, str]:
         functions: dict[str, str] = {}
         digests: dict[str, str] = {}
-        for op in self._ops:
-            inputs = [digests.get(tensor.op.name, "") for tensor in op.inputs]
-            digests[op.name] = _digest([op.type, self._attributes(op.node_def, functions), inputs])
+        for node in self._nodes.values():
+            inputs = [digests.get(name, "") for name in _inputs(node)]
+            digests[node.name] = _digest([node.op, self._attributes(node, functions), inputs])
         return digests
 
     def _attributes(self, node: Any, functions: dict[str, str]) -> list[Any]:
         attributes = []
-        for name in sorted(set(node.attr) - _UNSTABLE):
+        # A constant resource is a handle, which names something of this process.
+        unstable = _UNSTABLE | {"value"} if node.attr["dtype"].type == tf.resource.as_datatype_enum else _UNSTABLE
+        for name in sorted(set(node.attr) - unstable):
             value = node.attr[name]
             called = list(_names(value))
             # The names of functions count up in a process: their contents stand for them.
@@ -114,13 +151,49 @@ class PipelineGraph:
         return functions[name]
 
 
+def _serialised(dataset: Any) -> Any:
+    # The policy is about what the dataset holds; it is looked at here, and not saved.
+    ignore = 1
+    graph = tf.raw_ops.DatasetToGraphV2(
+        input_dataset=dataset._variant_tensor, external_state_policy=ignore, strip_device_assignment=True
+    )
+    return tf.compat.v1.GraphDef.FromString(graph.numpy())
+
+
+def _closure(nodes: Mapping[str, Any], roots: Sequence[str]) -> set[str]:
+    """The names of everything that the roots are made of."""
+    pending, seen = list(roots), set()
+    while pending:
+        name = pending.pop()
+        if name in nodes and name not in seen:
+            seen.add(name)
+            pending.extend(_inputs(nodes[name]))
+    return seen
+
+
+def _inputs(node: Any) -> list[str]:
+    """The names of the nodes whose tensors a node takes."""
+    return [name.split(":")[0] for name in node.input if not name.startswith("^")]
+
+
 def initializers(resource: Any) -> list[Any]:
     """The ops that give an iterator its dataset."""
     return [op for op in resource.consumers() if op.type == "MakeIterator"]
 
 
-def _elements(resource: Any) -> str:
-    types, shapes = (resource.op.get_attr(name) for name in ("output_types", "output_shapes"))
+def element_words(dataset: Any) -> str:
+    """The dtypes and shapes of the components of a dataset's or iterator's elements: `int64(?, 3), string()`."""
+    specs = tf.nest.flatten(dataset.element_spec, expand_composites=True)
+    known = [spec for spec in specs if hasattr(spec, "dtype")]  # a window's datasets have none
+    return _components([spec.dtype for spec in known], [spec.shape for spec in known])
+
+
+def _elements(op: Any) -> str:
+    types, shapes = (op.get_attr(name) for name in ("output_types", "output_shapes"))
+    return _components(types, shapes)
+
+
+def _components(types: Sequence[Any], shapes: Sequence[Any]) -> str:
     shown = []
     for dtype, shape in zip(types, shapes, strict=True):
         known = tf.TensorShape(shape)
@@ -168,7 +241,7 @@ def _says(attributes: Any, name: str, kind: str, value: object) -> bool:
 def _has_no_seed(node: Any, nodes: Mapping[str, Any]) -> bool:
     """Whether the two seeds of a dataset op are constants of 0, by which TensorFlow means: draw one."""
     inputs = [nodes.get(name.lstrip("^").split(":")[0]) for name in node.input]
-    constants = [one for one in inputs if one is not None and one.op == "Const"]
+    constants = [one for one in inputs if one is not None and one.op == "Const" and one.attr["dtype"].type in _INTEGERS]
     # The buffer's size comes before the seeds, and is never 0; the count of a repeat comes behind them.
     zeros = [one for one in constants if tf.make_ndarray(one.attr["value"].tensor).tolist() == 0]
     return len(zeros) >= 2

@@ -39,3 +39,17 @@ class NotSerializableError(PipelineCheckpointError, RuntimeError):
         super().__init__(message)
         self.op = op
         self.python = python
+
+
+class Preempted(SystemExit):
+    """A notice of preemption has come, and the training has been saved.
+
+    It is a `SystemExit`, so the process ends, `finally` blocks and `atexit` included, with its `code`.
+
+    Attributes:
+        notice: What has come: a signal's name, or what the notice calls itself.
+    """
+
+    def __init__(self, code: int, notice: str) -> None:
+        super().__init__(code)
+        self.notice = notice

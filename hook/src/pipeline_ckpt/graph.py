@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from .describe import PipelineGraph, initializers
-from .errors import FastForwardError, HookUsageError, NotSerializableError
+from .errors import FastForwardError, HookUsageError
+from .pipelines import (
+    POLICIES,
+    OtherPipelineError,
+    end_while_advancing,
+    end_while_skipping,
+    not_serializable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-POLICIES = {"warn": 0, "ignore": 1, "fail": 2}
-"""The values of the attribute `external_state_policy` of the op SerializeIterator (`tf.data`'s C++ enum)."""
 _OWN_OPS = "pipeline_ckpt_ops"
 _GET_NEXT = {"IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional"}
 _HARMLESS = {"MakeIterator", "IteratorToStringHandle", "SerializeIterator", "DeserializeIterator"}
-_STATEFUL = re.compile(r"(\w+) is stateful|(\w+) does not support checkpointing")
-_PYTHON = frozenset(("PyFunc", "PyFuncStateless", "EagerPyFunc", "GeneratorDataset"))
-"""What is Python in a pipeline: no checkpoint holds it, but it can be run again."""
 _PROBE_MS = 2000
 
 
-class InputPipelines:
+class SessionPipelines:
     """Some iterators of the default graph.
 
     Args:
@@ -42,10 +43,13 @@ class InputPipelines:
     def __init__(self, *, iterators: Sequence[Any] | None, policy: str, elements_per_step: Any) -> None:
         resources = _resources(iterators)
         self.names = tuple(resource.name for resource in resources)
-        self.graph = PipelineGraph(resources)
+        self.graph = PipelineGraph.of_resources(resources)
         self.given = _given(elements_per_step, self.names)
+        self.goes_on = self.with_model = False
         self.dropped = 0
         """How many elements `skip` and `advance` have taken."""
+        self.session: Any = None
+        """In which the ops run."""
         self._resources = resources
         self._unique = uuid.uuid4().hex  # another hook of this graph has variables of its own
         with tf.name_scope("pipeline_ckpt"):
@@ -103,42 +107,47 @@ class InputPipelines:
             # A hook that takes an element before ours is asked must find the counters.
             tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TABLE_INITIALIZERS, op)
 
-    def count_from_zero(self, session: Any) -> None:
+    def count_from_zero(self) -> None:
         """Forgets what was taken so far."""
-        session.run(self._zero)
+        self.session.run(self._zero)
 
-    def counts(self, session: Any) -> tuple[int, ...]:
+    def counts(self) -> tuple[int, ...]:
         """How many elements the training has taken of each iterator since `count_from_zero`."""
-        return tuple(int(count) for count in session.run(self._counts))
+        return tuple(int(count) for count in self.session.run(self._counts))
 
-    def hold(self, session: Any) -> None:
+    def hold(self) -> None:
         """Takes the iterators' state, to be written by `write`; the training waits for no more than this.
 
         Raises:
             NotSerializableError: TensorFlow cannot, or by the policy must not, serialise it.
         """
         try:
-            session.run(self._hold)
+            self.session.run(self._hold)
         except (tf.errors.FailedPreconditionError, tf.errors.UnimplementedError) as error:
-            raise _not_serializable(self.names, error) from error
+            raise not_serializable(self.names, error) from error
 
-    def write(self, session: Any, prefix: str) -> None:
+    def write(self, prefix: str) -> None:
         """Writes what is held as a TensorFlow checkpoint (no variables, no graph); safe in any thread."""
-        session.run(self._write, {self._prefix: prefix})
+        self.session.run(self._write, {self._prefix: prefix})
 
-    def rewind(self, session: Any) -> None:
+    def rewind(self) -> None:
         """Brings the iterators back to what is held."""
-        session.run(self._rewind)
+        self.session.run(self._rewind)
 
-    def drop(self, session: Any) -> None:
+    def drop(self) -> None:
         """Frees what is held."""
-        session.run(self._drop)
+        self.session.run(self._drop)
 
-    def restore(self, session: Any, prefix: str) -> None:
-        """Reads what `write` wrote; a damaged file is an `OpError` and leaves the iterators as they were."""
-        session.run(self._restore, {self._prefix: prefix})
+    def restore(self, prefix: str) -> None:
+        """Reads what `write` wrote; see `Pipelines`."""
+        try:
+            self.session.run(self._restore, {self._prefix: prefix})
+        except tf.errors.OpError as error:
+            if error.op is not None and error.op.type == "DeserializeIterator":
+                raise OtherPipelineError(type(error).__name__) from error
+            raise
 
-    def advance(self, session: Any, *, start: int, stop: int, per_step: Sequence[int], wraps: bool) -> int:
+    def advance(self, *, start: int, stop: int, per_step: Sequence[int], wraps: bool) -> int:
         """Takes, and drops, the elements of the steps from `start` to `stop`.
 
         Args:
@@ -152,32 +161,28 @@ class InputPipelines:
         """
         began = start
         for step in range(start, stop):
-            taken = self._take(session, per_step)
+            taken = self._take(per_step)
             if taken and wraps and self._restart and step > began:
-                self.restart(session)
+                self.restart()
                 began = step
-                taken = self._take(session, per_step)
+                taken = self._take(per_step)
             if taken:
                 # As an OutOfRangeError it would end the training "successfully" after 0 steps.
-                raise FastForwardError(
-                    f"The iterator {taken} ended at step {step}, {step - start} of the {stop - start} steps from step "
-                    f"{start} to the model's step {stop} (elements_per_step={_shown(per_step)}): the data has become "
-                    "shorter, or elements_per_step is another number."
-                )
+                raise FastForwardError(end_while_advancing(taken, step=step, start=start, stop=stop, per_step=per_step))
         return began
 
-    def _take(self, session: Any, per_step: Sequence[int]) -> str | None:
+    def _take(self, per_step: Sequence[int]) -> str | None:
         """Takes the elements of one step; the name of an iterator that ended before, else None."""
         for name, op, count in zip(self.names, self._advance, per_step, strict=True):
             try:
                 for _ in range(count):
-                    session.run(op)
+                    self.session.run(op)
                     self.dropped += 1
             except tf.errors.OutOfRangeError:
                 return str(name)
         return None
 
-    def restart(self, session: Any) -> None:
+    def restart(self) -> None:
         """Runs the iterators' initializers.
 
         Raises:
@@ -188,14 +193,14 @@ class InputPipelines:
                 f"The data of the iterators {', '.join(self.names)} must begin anew, and the graph has "
                 f"{len(self._restart)} initializers for {len(self._resources)} of them: give each iterator one dataset."
             )
-        session.run(self._restart)
+        self.session.run(self._restart)
 
     def initialised_by(self, fetches: Any) -> bool:
         """Whether a `session.run` of these fetches initialises one of the iterators."""
         executed = _closure(self._resources[0].graph, fetches)
         return any(op.name in executed for op in self._restart)
 
-    def skip(self, session: Any, counts: Sequence[int]) -> None:
+    def skip(self, counts: Sequence[int]) -> None:
         """Takes, and drops, so many elements of each iterator.
 
         Raises:
@@ -204,15 +209,12 @@ class InputPipelines:
         for name, op, count in zip(self.names, self._advance, counts, strict=True):
             try:
                 for taken in range(count):  # noqa: B007  (what was taken when it ended)
-                    session.run(op)
+                    self.session.run(op)
                     self.dropped += 1
             except tf.errors.OutOfRangeError:
-                raise FastForwardError(
-                    f"The iterator {name} ended after {taken} of the {count} elements that were taken before the "
-                    "preemption: the data has become shorter."
-                ) from None
+                raise FastForwardError(end_while_skipping(name, taken, count)) from None
 
-    def has_ended(self, session: Any, trained: Sequence[bool]) -> bool:
+    def has_ended(self, trained: Sequence[bool]) -> bool:
         """Whether an iterator that is trained on has no further element; takes one if it has.
 
         An iterator that gives no answer within 2 s has not ended.
@@ -221,7 +223,7 @@ class InputPipelines:
         try:
             for op, asked in zip(self._advance, trained, strict=True):
                 if asked:
-                    session.run(op, options=options)
+                    self.session.run(op, options=options)
         except tf.errors.OutOfRangeError:
             return True
         except tf.errors.OpError:
@@ -305,25 +307,6 @@ def _get_next(resource: Any) -> Any:
     return tf.raw_ops.IteratorGetNext(iterator=resource, output_types=types, output_shapes=shapes)[0].op
 
 
-def _not_serializable(names: Sequence[str], error: Any) -> NotSerializableError:
-    named = _STATEFUL.search(str(error))
-    op = "" if named is None else named[1] or named[2]
-    return NotSerializableError(
-        f"The state of the iterators {', '.join(names)} cannot be saved: {first_line(error)} "
-        'Use stateless ops (tf.random.stateless_uniform), or state="position" if the pipeline yields the same elements '
-        'in each run, or external_state_policy="warn" or "ignore" if that state may be lost in a preemption.',
-        op=op,
-        python=op in _PYTHON,
-    )
-
-
-def first_line(error: Exception) -> str:
-    """The sentence of an OpError that says why; TensorFlow puts a header and the traceback before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    at = next((i + 1 for i, line in enumerate(lines) if line.startswith("Node:")), 0)
-    return lines[min(at, len(lines) - 1)] if lines else type(error).__name__
-
-
 def _closure(graph: Any, fetches: Any) -> set[str]:
     """The names of all ops that a run of these fetches executes."""
     pending = [op for leaf in _leaves(fetches) for op in _ops(graph, leaf)]
@@ -355,7 +338,3 @@ def _ops(graph: Any, leaf: Any) -> Iterator[Any]:
         except (TypeError, ValueError, KeyError):
             continue  # not ours to judge: the run itself says what is wrong with it
         yield getattr(element, "op", element)
-
-
-def _shown(per_step: Sequence[int]) -> str:
-    return str(per_step[0] if len(per_step) == 1 else tuple(per_step))

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
+import signal
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 import tensorflow as tf
 
-from .checkpointer import InputCheckpointer, Policy
+from .checkpointer import Policy
 from .errors import HookUsageError
-from .graph import POLICIES, InputPipelines
-from .store import CheckpointStore
+from .graph import SessionPipelines
+from .notices import NoticeWatcher
+from .pipelines import POLICIES
+from .session import SessionCheckpointer
+from .settings import check_choice, check_least, check_triggers, store_in, task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import os
+    from collections.abc import Sequence
+
+    from .notices import Notice
 
 v1 = tf.compat.v1
 logger = logging.getLogger("pipeline_ckpt")
@@ -66,8 +72,14 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             restart of a training that was complete).
         durable: Whether files and directories are fsynced before a checkpoint counts, so that it is whole after a power
             loss too. Default: where the directory is local.
+        notices: What tells that the job is about to be preempted: signals, or callables that are asked after each step
+            (`FileNotice`, `UrlNotice`). The session is asked to stop after the current step (a loop of your own must
+            ask `session.should_stop()`, as an Estimator's does), all hooks save as at its end (the model's
+            `CheckpointSaverHook` too), and the process leaves. Pass () where something else handles them.
+        exit_code: With which it leaves. Default: 128 + the signal's number, and 42 for other notices.
 
     Raises:
+        Preempted: (a SystemExit) at the end of the training, which a notice has brought about.
         HookUsageError: (a ValueError) a value is out of range (here); a graph without `global_step` or without
             iterators, or that of an evaluation (in `begin`).
         NoUsableCheckpointError: See `on_missing`; from the first `run` of a session, as the next two.
@@ -92,6 +104,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         on_nondeterminism: Literal["error", "warn"] = "error",
         at_end: Literal["restart", "stop"] | None = None,
         durable: bool | None = None,
+        notices: Sequence[Notice] = (signal.SIGTERM,),
+        exit_code: int | None = None,
     ) -> None:
         config = _config(estimator, checkpoint_dir)
         if save_steps is None and save_secs is None and config is not None:
@@ -99,28 +113,26 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         if max_to_keep == "default":
             # An Estimator takes 0 for "keep all".
             max_to_keep = 5 if config is None else config.keep_checkpoint_max or None
-        _check_triggers(save_steps, save_secs)
-        _check_least("max_to_keep", max_to_keep, least=1, remedy="pass one, or None to keep all")
+        check_triggers(save_steps, save_secs)
+        check_least("max_to_keep", max_to_keep, least=1, remedy="pass one, or None to keep all")
         for count in (elements_per_step,) if isinstance(elements_per_step, int) else elements_per_step or ():
-            _check_least("elements_per_step", count, least=0)
+            check_least("elements_per_step", count, least=0)
         self._policy = Policy(
-            external_state=_choice("external_state_policy", external_state_policy or "fail", POLICIES),
-            state=_choice("state", state, ("iterator", "position")),
-            on_missing=_choice("on_missing", on_missing, ("error", "replay")),
-            on_nondeterminism=_choice("on_nondeterminism", on_nondeterminism, ("error", "warn")),
-            at_end=_choice("at_end", at_end or ("stop" if estimator is None else "restart"), ("restart", "stop")),
+            external_state=check_choice("external_state_policy", external_state_policy or "fail", POLICIES),
+            state=check_choice("state", state, ("iterator", "position")),
+            on_missing=check_choice("on_missing", on_missing, ("error", "replay")),
+            on_nondeterminism=check_choice("on_nondeterminism", on_nondeterminism, ("error", "warn")),
+            at_end=check_choice("at_end", at_end or ("stop" if estimator is None else "restart"), ("restart", "stop")),
         )
-        directory = os.fspath(estimator.model_dir if checkpoint_dir is None else checkpoint_dir)
-        local = "://" not in directory
-        if durable and not local:
-            raise HookUsageError(f"durable=True needs a local directory, and {directory} is none: pass durable=False.")
+        directory = estimator.model_dir if checkpoint_dir is None else checkpoint_dir
         basename = checkpoint_basename or _basename(config)
-        self._store = CheckpointStore(
-            directory, basename, max_to_keep=max_to_keep, durable=local if durable is None else durable
-        )
+        self._store = store_in(directory, basename, max_to_keep=max_to_keep, durable=durable)
         self._save_steps, self._save_secs = save_steps, save_secs
         self._iterators, self._elements_per_step = iterators, elements_per_step
+        self._watcher = NoticeWatcher(notices, exit_code=exit_code)
+        self._notice = ""
         self._graph: Any = None
+        self._pipelines: Any = None
         self._checkpointer: Any = None
         self._resumed: Any = None
         """The session that has been resumed."""
@@ -145,24 +157,27 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
                 "The graph has no global_step, by which CheckpointInputPipelineHook knows the model's step: "
                 "call tf.compat.v1.train.get_or_create_global_step() before the session is made."
             )
-        pipelines = InputPipelines(
+        self._pipelines = SessionPipelines(
             iterators=self._iterators,
             policy=self._policy.external_state,
             elements_per_step=self._elements_per_step,
         )
-        self._checkpointer = InputCheckpointer(pipelines, self._store, self._policy)
+        self._checkpointer = SessionCheckpointer(self._pipelines, self._store, self._policy)
         self._graph = graph
 
     def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002  (TensorFlow's)
         """A new session, also one that replaces a broken one, resumes at its first `run`."""
-        self._resumed, self._running = None, False
+        self._resumed, self._running, self._notice = None, False, ""
+        owner = weakref.ref(session)
+        self._watcher.watch(lambda: _is_open(owner()))
         self._restored_step = self._read_step(session)
-        self._checkpointer.count_from_zero(session)
+        self._pipelines.session = session
+        self._pipelines.count_from_zero()
 
     def before_run(self, run_context: Any) -> Any:
         """Resumes before the first step: here all other hooks have initialised their iterators."""
         fetches = run_context.original_args.fetches
-        if self._resumed is None and not self._checkpointer.initialised_by(fetches):
+        if self._resumed is None and not self._pipelines.initialised_by(fetches):
             step = self._read_step(run_context.session)
             if step != self._restored_step:
                 raise HookUsageError(
@@ -170,7 +185,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
                     "hooks see: steps in run_step_fn, or in another hook, are trained on elements that are not "
                     "restored. Train with session.run."
                 )
-            self._checkpointer.resume(run_context.session, step)
+            self._checkpointer.resume(step)
             self._schedule(step)
             self._seen = step
             self._resumed = run_context.session
@@ -182,6 +197,10 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         self._running = False
         if self._resumed is None:
             return
+        if not self._notice and (notice := self._watcher.received):
+            self._notice = notice
+            logger.warning("%s: stopping after this step; the training's loop must ask session.should_stop()", notice)
+            run_context.request_stop()  # all hooks save then, as at the end of a training
         # Read in the same run as the increment, the value is from before or after it: a hint that spares a
         # second run in most steps, never the step of a checkpoint.
         seen = int(run_values.results)
@@ -190,7 +209,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         if first or self._due(seen + self._stride):
             step = self._read_step(run_context.session)
             if first and step > self._restored_step:
-                self._checkpointer.observe(run_context.session, step)
+                self._checkpointer.observe(step)
             if self._due(step):
                 self.save_now(run_context.session, step)
 
@@ -199,9 +218,12 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         resumed, self._resumed = self._resumed, None
         if resumed is not None:
             # A run that did not come back, and was no error: that is how the end of the data looks from here.
-            self._checkpointer.save_last(session, self._read_step(session), cut_short=self._running)
+            self._checkpointer.save_last(self._read_step(session), cut_short=self._running)
         self._checkpointer.close()
         self._graph = None  # the next `train` builds anew, whatever graph it has
+        if self._notice:
+            self._watcher.leave(self._notice)
+        self._watcher.restore()
 
     def save_now(self, session: Any, step: int, *, wait: bool = False) -> None:
         """Saves the iterators at step `step`; the next save is counted from here.
@@ -212,7 +234,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             wait: Return when the checkpoint is complete, not when the state is taken.
         """
         if self._resumed is not None and session is self._resumed:
-            self._checkpointer.save(session, step, wait=wait)
+            self._checkpointer.save(step, wait=wait)
             self._schedule(step)
 
     def _due(self, step: int) -> bool:
@@ -274,36 +296,14 @@ def _config(estimator: Any, checkpoint_dir: Any) -> Any:
     return None if estimator is None else estimator.config
 
 
+def _is_open(session: Any) -> bool:
+    """Whether a session may still come to its next step; one that an error has ended has been closed."""
+    return session is not None and not getattr(session, "_closed", False)
+
+
 def _basename(config: Any) -> str:
     if config is not None:
         replicas, task_type, task_id = config.num_worker_replicas, config.task_type, config.task_id
     else:
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}")
-        spec, task = cluster.get("cluster", {}), cluster.get("task", {})
-        replicas = sum(len(spec.get(role, ())) for role in ("chief", "master", "worker"))
-        task_type, task_id = task.get("type", "worker"), task.get("index", 0)
+        replicas, task_type, task_id = task()
     return f"input_{task_type}_{task_id}.ckpt" if replicas > 1 else "input.ckpt"
-
-
-def _check_triggers(save_steps: Any, save_secs: Any) -> None:
-    if (save_steps is None) == (save_secs is None):
-        raise HookUsageError(
-            f"Exactly one of save_steps and save_secs must be given, got save_steps={save_steps} and "
-            f"save_secs={save_secs}: pass the one and leave out the other."
-        )
-    _check_least("save_steps", save_steps, least=1)
-    if save_secs is not None and (
-        not isinstance(save_secs, (int, float)) or isinstance(save_secs, bool) or not save_secs > 0
-    ):
-        raise HookUsageError(f"save_secs={save_secs!r} is not a number above 0: pass one, in seconds.")
-
-
-def _check_least(name: str, value: object, *, least: int, remedy: str = "pass one") -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-        raise HookUsageError(f"{name}={value!r} is not an integer of at least {least}: {remedy}.")
-
-
-def _choice(name: str, value: Any, choices: Iterable[str]) -> Any:
-    if value not in choices:
-        raise HookUsageError(f"{name}={value!r} is unknown: pass {' or '.join(map(repr, choices))}.")
-    return value

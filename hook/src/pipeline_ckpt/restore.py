@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tensorflow as tf
 
+from .pipelines import OtherPipelineError
 from .store import CheckpointStore, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .graph import InputPipelines
+    from .pipelines import Pipelines
 
 logger = logging.getLogger("pipeline_ckpt")
 
@@ -29,9 +30,7 @@ class Restorer:
         at_end: "restart": where the data had ended, the iterators stay as they were initialised.
     """
 
-    def __init__(
-        self, pipelines: InputPipelines, store: CheckpointStore, *, at_end: Literal["restart", "stop"]
-    ) -> None:
+    def __init__(self, pipelines: Pipelines, store: CheckpointStore, *, at_end: Literal["restart", "stop"]) -> None:
         self._pipelines = pipelines
         self._store = store
         self._basename = store.basename
@@ -40,7 +39,7 @@ class Restorer:
         self.changed = ""
         """The name of the checkpoint that was restored, if another pipeline wrote it."""
 
-    def newest(self, session: Any, step: int) -> tuple[Mark | None, list[str]]:
+    def newest(self, step: int) -> tuple[Mark | None, list[str]]:
         """Restores the newest usable checkpoint that is not beyond `step`; one without a state leaves the iterators.
 
         Returns:
@@ -51,12 +50,12 @@ class Restorer:
         for mark in marks:
             if mark.step > step:
                 continue
-            problem = self._other_pipeline(mark) or self._restored(session, mark)
+            problem = self.restored(mark)
             if not problem:
                 _warn(problems)
                 return mark, problems
             problems.append(f"{self._basename}-{mark.step}: {problem}")
-        return self._take_over(session, step, problems)
+        return self._take_over(step, problems)
 
     def _other_pipeline(self, mark: Mark) -> str:
         """Why a checkpoint is not of these iterators; empty if it is."""
@@ -67,14 +66,22 @@ class Restorer:
             return f"has elements of {saved}, the graph's are {now}"
         return ""
 
-    def _restored(self, session: Any, mark: Mark) -> str:
+    def restored(self, mark: Mark) -> str:
         """Restores a checkpoint; why that was not possible, empty if it was."""
+        problem = self._other_pipeline(mark)
+        if problem:
+            return problem
         if mark.holds == "iterator" and not (mark.ended and self._at_end == "restart"):
             try:
-                self._pipelines.restore(session, self._store.prefix(mark.step))
+                self._pipelines.restore(self._store.prefix(mark.step))
+            except OtherPipelineError as error:
+                self._pipelines.restart()
+                return f"TensorFlow cannot restore it into this pipeline, which is another one ({error})"
             except (*_DAMAGED, *_UNFIT) as error:
-                return self._not_restored(session, mark, error)
-        if mark.signature is not None and mark.signature.fingerprint != self._signature.fingerprint:
+                if isinstance(error, _DAMAGED) and mark.signature is not None:  # one of TensorFlow's hook has no mark
+                    self._store.retire(mark.step)
+                return type(error).__name__
+        if mark.signature is not None and _differ(mark.signature.fingerprint, self._signature.fingerprint):
             self.changed = f"{self._basename}-{mark.step}"
             logger.warning(
                 "the input pipeline is not the one that wrote %s-%d (its code, file names or TensorFlow's version "
@@ -83,23 +90,13 @@ class Restorer:
             )
         return ""
 
-    def _not_restored(self, session: Any, mark: Mark, error: Any) -> str:
-        """Why a checkpoint could not be restored."""
-        if error.op is not None and error.op.type == "DeserializeIterator":
-            # The file is whole. The iterators may have got a part of it.
-            self._pipelines.restart(session)
-            return f"TensorFlow cannot restore it into this pipeline, which is another one ({type(error).__name__})"
-        if isinstance(error, _DAMAGED) and mark.signature is not None:  # one of TensorFlow's hook has no mark
-            self._store.retire(mark.step)
-        return type(error).__name__
-
-    def _take_over(self, session: Any, step: int, problems: list[str]) -> tuple[Mark | None, list[str]]:
+    def _take_over(self, step: int, problems: list[str]) -> tuple[Mark | None, list[str]]:
         """Restores what TensorFlow's own hook has left, and makes it a checkpoint of ours."""
         for foreign in self._store.foreign():
             if foreign > step:
                 continue
             mark = Mark(foreign, self._pipelines.names)
-            problem = self._restored(session, mark)
+            problem = self.restored(mark)
             if problem:
                 problems.append(f"{self._basename}-{foreign} of TensorFlow's hook: {problem}")
                 continue
@@ -109,6 +106,11 @@ class Restorer:
             return mark, problems
         _warn(problems)
         return None, problems
+
+
+def _differ(saved: str, now: str) -> bool:
+    """Whether two pipelines are known to be different."""
+    return bool(saved and now) and saved != now
 
 
 def _warn(problems: Sequence[str]) -> None:

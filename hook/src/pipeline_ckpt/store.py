@@ -1,11 +1,11 @@
 """Input checkpoints as files of one directory. Knows nothing of graphs and sessions.
 
-Checkpoint N of basename `input.ckpt` is TensorFlow's pair `input.ckpt-N.index`,
-`input.ckpt-N.data-00000-of-00001` and the mark `input.ckpt-N.commit`; one that holds a position only is the mark
-alone. A save writes the pair in the directory `input.ckpt-N.tmp`, renames it to its place, renames the mark to its
-place, and only then removes the temporary directory. So a pair without a mark is no checkpoint, and where a temporary
-directory is left, such a pair is ours to remove. A mark that is renewed is written to `input.ckpt-N.mark` first. All
-names in a mark are relative.
+Checkpoint N of basename `input.ckpt` is TensorFlow's pair `input.ckpt-N.index`, `input.ckpt-N.data-00000-of-00001`
+and the mark `input.ckpt-N.commit`; one that holds a position only is the mark alone, if no model is saved with it. A
+save writes the pair in the directory `input.ckpt-N.tmp`, renames it to its place, renames the mark to its place, and
+only then removes the temporary directory. So a pair without a mark is no checkpoint, and where a temporary directory
+is left, such a pair is ours to remove. A mark that is renewed is written to `input.ckpt-N.mark` first. All names in a
+mark are relative.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -38,6 +38,8 @@ class Mark:
     """The names of the iterators' resources, in the graph that saved them."""
     holds: str = "iterator"
     """`iterator`: their state; `position`: nothing but this mark."""
+    with_model: bool = False
+    """Whether it holds the model too."""
     began: int = 0
     """The step at which the data began, or began anew after it had ended."""
     ended: bool = False
@@ -50,6 +52,17 @@ class Mark:
     """How many elements of each iterator were taken since the data began, where that is known."""
     signature: Signature | None = None
     """None for a checkpoint of TensorFlow's own hook."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What else a resume wants to know: JSON."""
+    workers: int = 1
+    """How many workers have saved together, each a checkpoint of its own."""
+    first: bool = False
+    """Whether the training has never been saved before."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the names of its files end with, besides the mark's."""
+        return _PARTS if self.holds == "iterator" or self.with_model else ()
 
 
 class CheckpointStore:
@@ -68,6 +81,10 @@ class CheckpointStore:
         self._max_to_keep = max_to_keep
         self._durable = durable
         self._own = re.compile(re.escape(basename) + r"-(\d+)\.(commit|retired|tmp|mark)")
+
+    def named(self, basename: str) -> CheckpointStore:
+        """The checkpoints with another basename."""
+        return CheckpointStore(self.directory, basename, max_to_keep=self._max_to_keep, durable=self._durable)
 
     def prefix(self, step: int) -> str:
         """TensorFlow's name of checkpoint `step`: the path without the parts' suffixes."""
@@ -111,12 +128,11 @@ class CheckpointStore:
     def commit(self, mark: Mark) -> int:
         """Puts what was written to `begin_save`'s prefix in place and marks it; its size in bytes."""
         prefix = self.prefix(mark.step)
-        parts = _PARTS if mark.holds == "iterator" else ()
-        for part in parts:
+        for part in mark.parts:
             self._sync(f"{prefix}.tmp/part{part}")
         # What is there under this step was retired or is not whole, or it would not be saved again.
         self._remove(prefix + ".commit", prefix + ".retired")
-        for part in parts:
+        for part in mark.parts:
             tf.io.gfile.rename(f"{prefix}.tmp/part{part}", prefix + part, overwrite=True)
         size = self._write_mark(mark, f"{prefix}.tmp/commit")
         tf.io.gfile.rmtree(prefix + ".tmp")
@@ -129,8 +145,7 @@ class CheckpointStore:
 
     def _write_mark(self, mark: Mark, temporary: str) -> int:
         prefix = self.prefix(mark.step)
-        parts = _PARTS if mark.holds == "iterator" else ()
-        sizes = {f"{self.basename}-{mark.step}{part}": tf.io.gfile.stat(prefix + part).length for part in parts}
+        sizes = {f"{self.basename}-{mark.step}{part}": tf.io.gfile.stat(prefix + part).length for part in mark.parts}
         content = json.dumps({"format": _FORMAT, **dataclasses.asdict(mark), "bytes": sizes})
         with tf.io.gfile.GFile(temporary, "w") as file:
             file.write(content)
@@ -187,7 +202,7 @@ class CheckpointStore:
                 found = tf.io.gfile.stat(self._path(name)).length
                 if found != size:
                     raise ValueError(f"{name} has {found} bytes instead of {size}")
-            return _mark(step, content)
+            return mark_of({**content, "step": step})
         except (ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
             return f"{self.basename}-{step}: {error}"
 
@@ -213,10 +228,11 @@ class CheckpointStore:
                 tf.io.gfile.remove(path)
 
 
-def _mark(step: int, content: dict[str, Any]) -> Mark:
+def mark_of(content: dict[str, Any]) -> Mark:
+    """The mark that was written as JSON."""
     signature, per_step, taken = content["signature"], content["elements_per_step"], content["taken"]
     return Mark(
-        step,
+        content["step"],
         tuple(content["iterators"]),
         holds=content["holds"],
         began=content["began"],
@@ -225,4 +241,8 @@ def _mark(step: int, content: dict[str, Any]) -> Mark:
         varies=content["varies"],
         taken=None if taken is None else tuple(taken),
         signature=None if signature is None else Signature(tuple(signature["elements"]), signature["fingerprint"]),
+        with_model=content.get("with_model", False),
+        extra=content.get("extra", {}),
+        workers=content.get("workers", 1),
+        first=content.get("first", False),
     )

@@ -1,0 +1,240 @@
+"""The iterators of eager code: what saves, restores and advances them. Knows nothing of files but their prefix."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from .describe import PipelineGraph, element_words
+from .errors import FastForwardError, NotSerializableError
+from .pipelines import (
+    POLICIES,
+    OtherPipelineError,
+    end_while_advancing,
+    end_while_skipping,
+    not_serializable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_LARGEST_LOOKED_INTO = 256 * 2**20
+"""Bytes: a dataset that holds more in memory is not serialised only to be looked at."""
+_ENDED = (StopIteration, tf.errors.OutOfRangeError)
+_UNSERIALIZABLE = (tf.errors.FailedPreconditionError, tf.errors.UnimplementedError)
+
+
+class EagerPipelines:
+    """Some iterators of eager code; see `Pipelines` for what is not said here.
+
+    Args:
+        iterators: `tf.data.Iterator`s or `tf.distribute.DistributedIterator`s, at their beginning.
+        policy: "fail", "warn" or "ignore": what to do about state outside the pipeline.
+        given: how many elements a step takes of each, as the user says.
+        companions: asked at each save for what else belongs into the checkpoint: names and trackables.
+        renew: makes the iterators of another pass over the data; None: a training ends with its data.
+    """
+
+    def __init__(
+        self,
+        iterators: Sequence[Any],
+        *,
+        policy: str,
+        given: tuple[int, ...] | None,
+        companions: Callable[[], Mapping[str, Any]],
+        renew: Callable[[], Sequence[Any]] | None = None,
+    ) -> None:
+        self.names = tuple("iterator" if number == 0 else f"iterator_{number}" for number in range(len(iterators)))
+        self.given = given
+        self.countable = True
+        self.dropped = 0
+        self._policy = POLICIES[policy]
+        self._companions = companions
+        self.with_model = bool(companions())
+        self._renew = renew
+        self.goes_on = renew is not None
+        self.renewed = 0
+        """How many passes `advance` has come to the end of."""
+        self._held: list[Any] | None = None
+        self.use(iterators)
+        self.graph = _graph_of(iterators)
+
+    def use(self, iterators: Sequence[Any]) -> None:
+        """From now on they are these, at the beginning of the same datasets."""
+        self._iterators = list(iterators)
+        self._counts = [0] * len(iterators)
+        self._first: list[Any] | None = None
+        with contextlib.suppress(NotSerializableError):
+            self._first = self._states()
+
+    def took(self, count: int) -> None:
+        """The training has taken so many further elements of the first iterator."""
+        self._counts[0] += count
+
+    def hold(self) -> None:
+        """Takes the iterators' state; see `Pipelines`."""
+        self._held = self._states()
+
+    def _states(self) -> list[Any]:
+        resources = [getattr(iterator, "_iterator_resource", None) for iterator in self._iterators]
+        if None in resources:
+            distributed = type(self._iterators[resources.index(None)]).__name__
+            raise NotSerializableError(
+                f"The state of the iterators {', '.join(self.names)} cannot be saved: TensorFlow has no way to "
+                f'serialise a {distributed}. Use state="position".',
+                op=distributed,
+                python=True,
+            )
+        try:
+            return [
+                tf.raw_ops.SerializeIterator(resource_handle=resource, external_state_policy=self._policy)
+                for resource in resources
+            ]
+        except _UNSERIALIZABLE as error:
+            raise not_serializable(self.names, error) from error
+
+    def write(self, prefix: str) -> None:
+        """Writes what is held, and the companions as they are, as one object-based checkpoint."""
+        states = {} if self._held is None else dict(zip(self.names, map(_State, self._held), strict=True))
+        tf.train.Checkpoint(**self._companions(), **states).write(prefix)
+
+    def rewind(self) -> None:
+        """Brings the iterators back to what is held."""
+        assert self._held is not None, "nothing is held"
+        self._deserialise(self._held)
+
+    def drop(self) -> None:
+        """Frees what is held."""
+        self._held = None
+
+    def restore(self, prefix: str) -> None:
+        """Reads the iterators' part of what `write` wrote; see `Pipelines`."""
+        # Read first, and alone: where a file is damaged, no iterator has changed yet.
+        keys = [f"{name}/.ATTRIBUTES/{_State.KEY}" for name in self.names]
+        states = tf.raw_ops.RestoreV2(
+            prefix=prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), dtypes=[tf.variant] * len(keys)
+        )
+        try:
+            # By the public way, which tools that watch a training know.
+            tf.train.Checkpoint(**dict(zip(self.names, self._iterators, strict=True))).read(prefix).expect_partial()
+        except tf.errors.OpError as error:
+            raise OtherPipelineError(type(error).__name__) from error
+        del states
+
+    def restart(self) -> None:
+        """Brings the iterators to the beginning of their data, where they were when they were given."""
+        if self._first is None:
+            raise FastForwardError(
+                f"The iterators {', '.join(self.names)} must begin anew, and TensorFlow cannot do that to them: start "
+                "the training again."
+            )
+        self._deserialise(self._first)
+
+    def _deserialise(self, states: Sequence[Any]) -> None:
+        for iterator, state in zip(self._iterators, states, strict=True):
+            tf.raw_ops.DeserializeIterator(resource_handle=iterator._iterator_resource, serialized=state)
+
+    def advance(self, *, start: int, stop: int, per_step: Sequence[int], wraps: bool) -> int:
+        """Takes, and drops, the elements of the steps from `start` to `stop`; see `Pipelines`."""
+        began = start
+        for step in range(start, stop):
+            taken = self._take_step(per_step)
+            if taken and wraps and self._renew is not None and step > began:
+                self.use(self._renew())
+                self.renewed += 1
+                began = step
+                taken = self._take_step(per_step)
+            if taken:
+                raise FastForwardError(end_while_advancing(taken, step=step, start=start, stop=stop, per_step=per_step))
+        return began
+
+    def _take_step(self, per_step: Sequence[int]) -> str:
+        """Takes and drops the elements of one step; the name of an iterator that ended before, else nothing."""
+        for name, iterator, count in zip(self.names, self._iterators, per_step, strict=True):
+            if self._take_away(iterator, count) < count:
+                return name
+        return ""
+
+    def skip(self, counts: Sequence[int]) -> None:
+        """Takes, and drops, so many elements of each iterator; see `Pipelines`."""
+        for name, iterator, count in zip(self.names, self._iterators, counts, strict=True):
+            taken = self._take_away(iterator, count)
+            if taken < count:
+                raise FastForwardError(end_while_skipping(name, taken, count))
+
+    def _take_away(self, iterator: Any, count: int) -> int:
+        """Takes and drops elements; how many there were."""
+        for taken in range(count):
+            try:
+                next(iterator)
+            except _ENDED:
+                return taken
+            self.dropped += 1
+        return count
+
+    def count_from_zero(self) -> None:
+        """Forgets what was taken so far."""
+        self._counts = [0] * len(self._iterators)
+
+    def counts(self) -> tuple[int, ...]:
+        """How many elements the training has taken of each iterator since `count_from_zero`."""
+        return tuple(self._counts)
+
+    def assumed(self) -> tuple[int, ...] | None:
+        """Nothing can be assumed of eager code."""
+        return None
+
+
+class _State(tf.__internal__.tracking.AutoTrackable):  # type: ignore[misc]  # untyped base
+    """A state that was taken, in a checkpoint's place of its iterator."""
+
+    KEY = "ITERATOR_STATE"
+    """As `tf.data.Iterator` names its tensor, so that TensorFlow restores it into an iterator."""
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+
+    def _serialize_to_tensors(self) -> dict[str, Any]:
+        return {self.KEY: self._state}
+
+    def _restore_from_tensors(self, restored: Any) -> None:
+        raise NotImplementedError("it is restored into an iterator")
+
+
+def _graph_of(iterators: Sequence[Any]) -> PipelineGraph:
+    """What can be told of the datasets behind iterators."""
+    elements = tuple(map(element_words, iterators))
+    datasets = [dataset for iterator in iterators for dataset in _datasets(iterator)]
+    if None in datasets:
+        return PipelineGraph({}, {}, roots=[], elements=elements, unknown="an iterator whose dataset is not known")
+    size = sum(map(_bytes_in_memory, datasets))
+    if size > _LARGEST_LOOKED_INTO:
+        why = f"a dataset that holds {size / 2**20:,.0f} MiB in memory, which is not looked into"
+        return PipelineGraph({}, {}, roots=[], elements=elements, unknown=why)
+    try:
+        return PipelineGraph.of_datasets(datasets, elements)
+    except tf.errors.OpError as error:
+        why = f"a dataset that TensorFlow cannot describe ({type(error).__name__})"
+        return PipelineGraph({}, {}, roots=[], elements=elements, unknown=why)
+
+
+def _datasets(iterator: Any) -> list[Any]:
+    """The datasets of an iterator: one, or one for each of a distributed iterator's workers here."""
+    inner = getattr(iterator, "_iterators", None)
+    return [getattr(one, "_dataset", None) for one in (inner or [iterator])]
+
+
+def _bytes_in_memory(dataset: Any) -> int:
+    """What the tensors take that a pipeline was made of."""
+    pending, size = [dataset], 0
+    while pending:
+        one = pending.pop()
+        pending.extend(one._inputs())
+        tensors = tf.nest.flatten(getattr(one, "_tensors", ()))
+        size += sum(tensor.dtype.size * (tensor.shape.num_elements() or 0) for tensor in tensors)
+    return size
+
+
+__all__ = ["EagerPipelines"]

@@ -1,0 +1,171 @@
+"""What the callback must know of Keras' inside, which differs between Keras 3 and the Keras 2 of TensorFlow 2.15."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    """What the `fit` of Keras 2 asks for where it begins (`Model._maybe_load_initial_counters_from_ckpt`)."""
+
+    epoch: int
+
+    def maybe_load_initial_counters_from_ckpt(self, *_: Any, **__: Any) -> tuple[int, int]:
+        """Epoch and step."""
+        return self.epoch, 0
+
+
+class KerasModel:
+    """A model in `fit`: its variables, and where `fit` begins.
+
+    Args:
+        model: it is compiled, and maybe not built.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._is_keras_3 = hasattr(model, "_symbolic_build")
+
+    # Where `fit` begins.
+
+    def begin_with(self, epoch: int) -> None:
+        """Lets the `fit` that calls its `on_train_begin` just now begin with an epoch."""
+        if self._is_keras_3:
+            self._model._initial_epoch = epoch
+        else:
+            self._model._training_state = _Counters(epoch)
+
+    def has_begun(self) -> None:
+        """Forgets what `begin_with` has said: the next `fit` begins where its caller says."""
+        if self._is_keras_3:
+            self._model._initial_epoch = None
+        else:
+            self._model._training_state = None
+
+    # Variables.
+
+    def build_what_is_known(self) -> bool:
+        """Builds the optimizer of a built model; whether model and optimizer are built now."""
+        model, optimizer = self._model, self._model.optimizer
+        if not model.built or not _weights(model):
+            return False
+        if optimizer is None:
+            return True
+        if not hasattr(optimizer, "build"):  # a legacy one of Keras 2 makes its variables at the first step
+            return False
+        if not getattr(optimizer, "built", getattr(optimizer, "_built", False)):
+            with model.distribute_strategy.scope():
+                optimizer.build(model.trainable_variables)
+        return True
+
+    def build(self, function: Any, iterator: Any) -> None:
+        """Builds model, optimizer and metrics for the elements of an iterator, without a step.
+
+        Args:
+            function: the model's train function.
+            iterator: what it will be called with.
+        """
+        if self._is_keras_3:
+            with self._model.distribute_strategy.scope():
+                self._model._symbolic_build(data_batch=iterator.element_spec)
+            self.build_what_is_known()
+        else:
+            traced = function if hasattr(function, "get_concrete_function") else tf.function(function)
+            traced.get_concrete_function(iterator)
+
+    def model_only(self) -> dict[str, Any]:
+        """The trackables of weights and optimizer: a model of Keras 3 has its seeds in no object-based checkpoint."""
+        model = self._model
+        found = {"model": model, "weights": list(_weights(model))}
+        return found if model.optimizer is None else {**found, "optimizer": model.optimizer}
+
+    def metrics_only(self) -> dict[str, Any]:
+        """The trackables of the epoch's metrics."""
+        return {"metrics": self._metric_variables()}
+
+    def trackables(self) -> dict[str, Any]:
+        """All trackables of a checkpoint."""
+        return {**self.model_only(), **self.metrics_only()}
+
+    def restore(self, prefix: str, trackables: Mapping[str, Any]) -> None:
+        """Reads trackables from a checkpoint.
+
+        Raises:
+            AssertionError: the checkpoint does not have all of them.
+            ValueError: a shape differs.
+        """
+        tf.train.Checkpoint(**trackables).read(prefix).expect_partial().assert_existing_objects_matched()
+
+    def metrics(self) -> list[Any]:
+        """The values of the metrics' variables."""
+        return [variable.numpy() for variable in self._metric_variables()]
+
+    def set_metrics(self, values: Sequence[Any]) -> None:
+        """Brings the metrics back to what `metrics` has told."""
+        for variable, value in zip(self._metric_variables(), values, strict=True):
+            variable.assign(value)
+
+    def logs(self) -> Any:
+        """The logs of an epoch so far."""
+        return self._model.get_metrics_result()
+
+    def _metric_variables(self) -> list[Any]:
+        return [variable for metric in self._model.metrics for variable in metric.variables]
+
+    # The history.
+
+    def history(self, *, before: int) -> tuple[list[int], dict[str, list[float]]]:
+        """The epochs before one, and for each log its values in them; JSON."""
+        history = getattr(self._model, "history", None)
+        epochs = [int(epoch) for epoch in getattr(history, "epoch", None) or ()]
+        count = sum(epoch < before for epoch in epochs)
+        logs = {} if history is None else history.history
+        return epochs[:count], {name: [float(value) for value in values[:count]] for name, values in logs.items()}
+
+    def bring_history_back(self, epochs: Sequence[int], logs: Mapping[str, Sequence[float]]) -> None:
+        """Puts the epochs of earlier lives before those of this one."""
+        history = self._model.history
+        history.epoch[:0] = epochs
+        for name, values in logs.items():
+            history.history.setdefault(name, [])[:0] = values
+
+
+class Muted:
+    """Lets `fit` call no other callback, as long as the batches that pass by are not trained on.
+
+    Args:
+        callbacks: the `CallbackList` of `fit`; anything else, and they are called.
+        heard: the callback that is called nevertheless.
+    """
+
+    def __init__(self, callbacks: Any, heard: Any) -> None:
+        self._list = callbacks if isinstance(getattr(callbacks, "callbacks", None), list) else None
+        self._heard = heard
+        self._all: list[Any] | None = None
+
+    def begin(self) -> None:
+        """From the next batch on."""
+        if self._list is not None:
+            self._all, self._list.callbacks = self._list.callbacks, [self._heard]
+
+    def end(self) -> None:
+        """Until now."""
+        if self._list is not None and self._all is not None:
+            self._list.callbacks, self._all = self._all, None
+
+
+def _weights(model: Any) -> Sequence[Any]:
+    with contextlib.suppress(ValueError):  # Keras 2 says so of a model that is not built
+        return list(model.variables)
+    return []
+
+
+__all__ = ["KerasModel", "Muted"]

@@ -1,0 +1,345 @@
+"""Keras `fit` that goes on in the middle of an epoch: `CheckpointInputPipeline`, a callback."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Literal
+
+import tensorflow as tf
+
+from .checkpointer import InputCheckpointer, Policy
+from .eager import EagerPipelines
+from .errors import FastForwardError, HookUsageError, NoUsableCheckpointError
+from .fit import KerasModel, Muted
+from .notices import NoticeWatcher
+from .settings import check_choice, check_least, check_triggers, store_in
+from .whole import newest_whole
+from .workers import agreement
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from .notices import Notice
+    from .store import Mark
+
+logger = logging.getLogger("pipeline_ckpt")
+
+_ENDED = (StopIteration, tf.errors.OutOfRangeError)
+"""How an epoch's data ends, which is no error."""
+
+
+class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc]  # untyped base
+    """Saves a `fit` with its position in the data, and resumes it at the next batch of the same epoch.
+
+        model.fit(dataset, epochs=10, callbacks=[CheckpointInputPipeline("/checkpoints/run1", save_steps=500)])
+
+    One checkpoint holds the weights, the optimizer, the metrics of the epoch, the numbers of epoch and batch, the
+    history, and the state of the dataset's iterator with its shuffle buffers, all taken after the same batch. It counts
+    only when it is whole, and is never written again. Started again, the same `fit` goes on with the batch after the
+    last one that the restored model was trained on. Put it last among the callbacks, so that what the others do to the
+    model after a batch is saved too.
+
+    Supported are `tf.data.Dataset`s. Of arrays, of a `PyDataset` (`Sequence`), of datasets that run Python
+    (`from_generator`, `py_function`), and under a distribution strategy the *position* is saved: a resume reads and
+    drops what the epoch had taken, and that is exact if the batches are the same in each run; where they cannot be
+    (`shuffle=True`), `fit` is refused. The own state of other callbacks (`EarlyStopping`'s patience) is theirs to save.
+
+    Works with Keras 3 and with the Keras of TensorFlow 2.15.
+
+    Args:
+        directory: Where the checkpoints are, `ckpt-N` after N batches; one directory for one training.
+        save_steps: Save every so many batches. Exactly one of `save_steps` and `save_secs` is needed.
+        save_secs: Save every so many seconds.
+        max_to_keep: The number of newest checkpoints that are kept; None keeps all.
+        external_state_policy: "fail" (default), "warn" or "ignore": what to do when the pipeline has state
+            outside of itself (a stateful random op), which no checkpoint holds.
+        state: "iterator" (default) saves the iterator's state, buffers included. "position" saves a number, for buffers
+            that are too large to save.
+        on_nondeterminism: "error" (default) or "warn", when batches must be read and dropped and the pipeline does not
+            yield the same ones each time.
+        notices: What tells that the job is about to be preempted: signals, or callables that are asked after each batch
+            (`FileNotice`, `UrlNotice`). The training is saved after the current batch, and leaves.
+        exit_code: With which it leaves. Default: 128 + the signal's number, and 42 for other notices.
+        durable: Whether files and directories are fsynced before a checkpoint counts, so that it is whole after a power
+            loss too. Default: where the directory is local.
+
+    Raises:
+        HookUsageError: (a ValueError) a value is out of range (here); an input that cannot be resumed (in `fit`).
+        NoUsableCheckpointError: there are checkpoints, and none can be restored into this model and this input.
+        FastForwardError: the data has ended before the saved position; see also `on_nondeterminism`.
+        NotSerializableError: TensorFlow cannot save this pipeline, see `external_state_policy`.
+        StorageError: the directory cannot be written.
+        Preempted: (a SystemExit) a notice has come, and the training was saved.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        save_steps: int | None = None,
+        save_secs: float | None = None,
+        max_to_keep: int | None = 2,
+        external_state_policy: Literal["fail", "warn", "ignore"] = "fail",
+        state: Literal["iterator", "position"] = "iterator",
+        on_nondeterminism: Literal["error", "warn"] = "error",
+        notices: Sequence[Notice] = (signal.SIGTERM,),
+        exit_code: int | None = None,
+        durable: bool | None = None,
+    ) -> None:
+        super().__init__()
+        check_triggers(save_steps, save_secs)
+        check_least("max_to_keep", max_to_keep, least=1, remedy="pass one, or None to keep all")
+        self._policy = Policy(
+            external_state=check_choice("external_state_policy", external_state_policy, ("fail", "warn", "ignore")),
+            state=check_choice("state", state, ("iterator", "position")),
+            on_nondeterminism=check_choice("on_nondeterminism", on_nondeterminism, ("error", "warn")),
+        )
+        self._store = store_in(directory, "ckpt", max_to_keep=max_to_keep, durable=durable)
+        self._save_steps, self._save_secs = save_steps, save_secs
+        self._watcher = NoticeWatcher(notices, exit_code=exit_code)
+        self._active = False
+        """Whether a `fit` is running."""
+
+    # What Keras calls.
+
+    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  (Keras')
+        """Chooses the checkpoint, and lets `fit` begin with its epoch."""
+        called_by = sys._getframe(1).f_locals.get("self")
+        self._fit = KerasModel(self.model)
+        self._muted = Muted(called_by, self)
+        self._pipelines: Any = None
+        self._checkpointer: Any = None
+        self._iterator: Any = None
+        self._epoch = self._done = self._batches = self._skip = 0
+        self._metrics_of_epoch: list[Any] | None = None
+        self._agreement = agreement(self.model.distribute_strategy)
+        self._store = self._store.named(self._agreement.basename("ckpt"))
+        self._mark = newest_whole(self._store, self._agreement)
+        self._restored = self._history_is_back = self._mark is None
+        self._original = self.model.train_function
+        self.model.train_function = self._train_function
+        self._active = True
+        self._schedule()
+        if self._mark is not None:
+            self._begin_at(self._mark)
+        self._watcher.watch(_alive(self, called_by))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """An epoch begins; the first one may be in the middle."""
+        self._fit.has_begun()
+        self._bring_history_back()
+        self._epoch, self._done = epoch, 0
+        self._metrics_of_epoch = None
+        if self._skip:
+            self._muted.begin()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Saves when it is time, and leaves when a notice has come."""
+        taken = batch + 1 - self._done
+        self._done = batch + 1
+        if self._skip:
+            self._skipped(taken)
+            return
+        self._batches += taken
+        self._pipelines.took(taken)
+        notice, due = self._decide()
+        if notice or due:
+            self._save()
+        if notice:
+            self._leave(notice)
+
+    def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+        """The epoch's validation begins, which resets the metrics."""
+        if self._active and self._metrics_of_epoch is None:
+            self._metrics_of_epoch = self._fit.metrics()
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """A notice is not kept waiting for the end of a validation."""
+        notice = self._decide()[0] if self._active else ""
+        if notice:
+            self._save_end_of_epoch()
+            self._leave(notice)
+
+    def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+        """Saves for the last time."""
+        self._bring_history_back()
+        if self._checkpointer is not None:
+            self._save_end_of_epoch()
+            self._checkpointer.remember(self._extra(finished=True, stopped=bool(self.model.stop_training)))
+        self._let_go()
+
+    # Resuming.
+
+    def _begin_at(self, mark: Mark) -> None:
+        """Lets `fit` begin with the epoch of a checkpoint, and the weights as they were there."""
+        saved = mark.extra
+        epochs = self.params["epochs"]
+        built = self._fit.build_what_is_known()
+        if built:
+            self._restore_model(mark)
+        complete = saved["stopped"] or (saved["finished"] and saved["epoch"] + 1 >= epochs)
+        if complete and built:
+            remedy = "pass more epochs" if not saved["stopped"] else "remove the directory to train anew"
+            logger.warning(
+                "the training in %s was complete after epoch %d of %d: nothing is left to train; %s",
+                *(self._store.directory, saved["epoch"] + 1, epochs, remedy),
+            )
+            self._fit.begin_with(epochs)
+            return
+        self._fit.begin_with(saved["epoch"])
+        self._batches = mark.step
+        self._schedule()
+        self._skip, self._batches = saved["batch"], mark.step - saved["batch"]
+
+    def _train_function(self, iterator: Any) -> Any:
+        """What `fit` calls instead of the model's own function: here is the iterator that it trains on."""
+        if not self._active:
+            return self._original(iterator)
+        try:
+            if iterator is not self._iterator:
+                self._take_up(iterator)
+            if self._skip:
+                return self._fit.logs()
+            return self._original(iterator)
+        except _ENDED:
+            raise
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _take_up(self, iterator: Any) -> None:
+        """Goes on with an iterator that `fit` has made: the first one is brought to where the checkpoint has it."""
+        first, self._iterator = self._iterator is None, iterator
+        if not first:
+            self._pipelines.use([iterator])
+            self._checkpointer.begin_pass(self._batches)
+            self._refuse_other_orders()
+            return
+        if not hasattr(iterator, "element_spec"):
+            raise HookUsageError(
+                f"fit trains on a {type(iterator).__name__}, whose position cannot be saved: pass a tf.data.Dataset."
+            )
+        self._pipelines = EagerPipelines(
+            [iterator], policy=self._policy.external_state, given=None, companions=self._fit.trackables
+        )
+        self._checkpointer = InputCheckpointer(self._pipelines, self._store, self._policy, agreement=self._agreement)
+        self._checkpointer.open()
+        if self._mark is not None:
+            self._fit.build(self._original, iterator)
+            if not self._restored:
+                self._restore_model(self._mark)
+            self._fit.restore(self._store.prefix(self._mark.step), self._fit.metrics_only())
+        self._checkpointer.resume_from(self._mark)
+        self._checkpointer.check()
+
+    def _refuse_other_orders(self) -> None:
+        """A second iterator of a dataset that reshuffles: reading on in a first one would land elsewhere."""
+        if self._checkpointer.holds == "iterator" or not self._pipelines.graph.differs_by_pass:
+            return
+        sentence = (
+            "The shuffle draws another order for each epoch, and only a position can be saved of this input: a new "
+            "process begins with the first epoch's order"
+        )
+        if self._policy.on_nondeterminism == "error":
+            raise FastForwardError(
+                f"{sentence}. Use shuffle(..., seed=N, reshuffle_each_iteration=False), or repeat() the dataset and "
+                'pass steps_per_epoch, or pass on_nondeterminism="warn" if repeated and lost elements do not matter.'
+            )
+        logger.warning("%s: elements may be repeated or lost", sentence)
+
+    def _restore_model(self, mark: Mark) -> None:
+        try:
+            self._fit.restore(self._store.prefix(mark.step), self._fit.model_only())
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            raise NoUsableCheckpointError(
+                f"ckpt-{mark.step} in {self._store.directory} cannot be restored into this model: it is of another one "
+                f"({str(error).splitlines()[0]}). Go back to that model, or train in another directory."
+            ) from error
+        self._restored = True
+
+    def _skipped(self, taken: int) -> None:
+        """A batch that the restored model has been trained on already has passed by."""
+        self._batches += taken
+        self._skip -= taken
+        if self._skip < 0:
+            raise HookUsageError(
+                f"The checkpoint was saved after batch {self._skip + self._done} of an epoch, and with "
+                f"steps_per_execution={taken} no execution ends there: use the number that it was saved with."
+            )
+        if not self._skip:
+            self._muted.end()
+
+    def _bring_history_back(self) -> None:
+        if not self._history_is_back:
+            assert self._mark is not None, "only a resumed fit has a history"
+            self._history_is_back = True
+            self._fit.bring_history_back(self._mark.extra["epochs"], self._mark.extra["history"])
+
+    # Saving.
+
+    def _decide(self) -> tuple[str, bool]:
+        """What notice has come, and whether it is time to save; the same at all workers."""
+        notice = self._watcher.received
+        by_time = self._save_secs is not None and time.monotonic() >= self._due_time
+        noticed, timed = self._agreement.consult(notice=bool(notice), due=by_time)
+        due = timed if self._save_steps is None else self._batches >= self._due_batches
+        return (notice or "a notice at another worker") if noticed else "", due
+
+    def _schedule(self) -> None:
+        self._due_batches = self._batches + (self._save_steps or 0)
+        self._due_time = time.monotonic() + (self._save_secs or 0)
+
+    def _save(self) -> None:
+        self._checkpointer.save(self._batches, wait=True, extra=self._extra())
+        self._schedule()
+
+    def _save_end_of_epoch(self) -> None:
+        """Saves after the last batch of an epoch, when a validation may have used the metrics since."""
+        if self._metrics_of_epoch is not None:
+            self._fit.set_metrics(self._metrics_of_epoch)
+        self._save()
+
+    def _extra(self, *, finished: bool = False, stopped: bool = False) -> Mapping[str, Any]:
+        epochs, history = self._fit.history(before=self._epoch)
+        return {
+            "epoch": self._epoch,
+            "batch": self._done,
+            "finished": finished,
+            "stopped": stopped,
+            "epochs": epochs,
+            "history": history,
+        }
+
+    # Leaving.
+
+    def _leave(self, notice: str) -> None:
+        self._let_go(keep_notice=True)
+        self._watcher.leave(notice)
+
+    def _let_go(self, *, keep_notice: bool = False) -> None:
+        """Leaves the model and the process as they were before `fit`."""
+        self._active = False
+        self._muted.end()
+        self._fit.has_begun()
+        if self.model.train_function == self._train_function:
+            self.model.train_function = self._original
+        self._iterator = None
+        if self._checkpointer is not None:
+            self._checkpointer.close()
+        if not keep_notice:
+            self._watcher.restore()
+
+
+def _alive(callback: CheckpointInputPipeline, called_by: Any) -> Any:
+    """Tells whether a `fit` still runs: its list of callbacks goes away with it, whatever ends it."""
+    owner = weakref.ref(callback if called_by is None else called_by)
+    running = weakref.ref(callback)
+    return lambda: owner() is not None and (one := running()) is not None and one._active
+
+
+__all__ = ["CheckpointInputPipeline"]

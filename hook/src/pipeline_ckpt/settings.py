@@ -1,0 +1,65 @@
+"""What the hook, the callback and the loop's checkpoint check and decide alike."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from .errors import HookUsageError
+from .store import CheckpointStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def store_in(
+    directory: str | os.PathLike[str], basename: str, *, max_to_keep: int | None, durable: bool | None
+) -> CheckpointStore:
+    """The checkpoints of a directory; `durable` by default where that is local.
+
+    Raises:
+        HookUsageError: a directory that is not local cannot be durable.
+    """
+    path = os.fspath(directory)
+    if not path:
+        raise HookUsageError("directory='' is empty: pass the directory of this training's checkpoints.")
+    local = "://" not in path
+    if durable and not local:
+        raise HookUsageError(f"durable=True needs a local directory, and {path} is none: pass durable=False.")
+    return CheckpointStore(path, basename, max_to_keep=max_to_keep, durable=local if durable is None else durable)
+
+
+def task() -> tuple[int, str, int]:
+    """How many workers train by TF_CONFIG, and the type and the number of this one."""
+    config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    cluster, here = config.get("cluster", {}), config.get("task", {})
+    workers = sum(len(cluster.get(role, ())) for role in ("chief", "master", "worker"))
+    return workers, here.get("type", "worker"), here.get("index", 0)
+
+
+def check_triggers(save_steps: Any, save_secs: Any) -> None:
+    """Refuses anything but one of the two that say when to save."""
+    if (save_steps is None) == (save_secs is None):
+        raise HookUsageError(
+            f"Exactly one of save_steps and save_secs must be given, got save_steps={save_steps} and "
+            f"save_secs={save_secs}: pass the one and leave out the other."
+        )
+    check_least("save_steps", save_steps, least=1)
+    if save_secs is not None and (
+        not isinstance(save_secs, (int, float)) or isinstance(save_secs, bool) or not save_secs > 0
+    ):
+        raise HookUsageError(f"save_secs={save_secs!r} is not a number above 0: pass one, in seconds.")
+
+
+def check_least(name: str, value: object, *, least: int, remedy: str = "pass one") -> None:
+    """Refuses what is given and is not an integer of at least `least`."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise HookUsageError(f"{name}={value!r} is not an integer of at least {least}: {remedy}.")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> Any:
+    """Refuses what is not among the choices."""
+    if value not in choices:
+        raise HookUsageError(f"{name}={value!r} is unknown: pass {' or '.join(map(repr, choices))}.")
+    return value
