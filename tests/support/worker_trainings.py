@@ -166,7 +166,7 @@ def never_meets(model_dir: str) -> None:
 
 
 def main() -> None:
-    """As a script: `worker_trainings.py --model_dir=... --worker=...`, where the second must say what `TF_CONFIG` does."""
+    """As a script: `worker_trainings.py --model_dir=... --worker=...`, the second as `TF_CONFIG` has it."""
     given = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:])
     if int(given["worker"]) != place()[0]:
         raise ValueError(f"worker {given['worker']} is told to be worker {place()[0]}")
