@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .engine import runs
+from .engine import runs, store
 from .engine.diagnosis import Diagnostician, explained
 from .engine.runner import Check, Lived, Trial, life_directory
 from .reporting import count
@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 
 def diagnosis_of(check: Check, trial: Trial) -> Diagnosis | None:
     """Where the failure of a trial comes from; None: nothing is known beyond its verdict."""
-    lives = [Lived(life, life_directory(trial.directory, number)) for number, life in enumerate(trial.lives, 1)]
-    return Diagnostician(check, _reference(check)).diagnose(trial.verdict, lives)
+    worker = trial.verdict.worker
+    if trial.reference is None or (check.workers > 1 and worker is None):
+        return None
+    lives = [
+        Lived(life, life_directory(trial.directory, number, worker))
+        for number, incarnation in enumerate(trial.lives, 1)
+        if (life := incarnation if worker is None else incarnation.gang[worker]) is not None
+    ]
+    return Diagnostician(check, _reference(check, worker), worker=worker or 0).diagnose(trial.verdict, lives)
 
 
 def diagnoses_of(check: Check, survey: Survey) -> list[Diagnosis | None]:
@@ -41,7 +48,7 @@ def explain(state: State, test: str, check: Check, *, recorded: bool) -> None:
         check: what is trained.
         recorded: whether the run that nobody kills is the recorded one of `every`.
     """
-    reference = Lived(*runs.first_run(check)) if recorded else _reference(check)
+    reference = Lived(*runs.first_run(check)) if recorded else _reference(check, 0 if check.workers > 1 else None)
     pipeline = Diagnostician(check, reference).walked()
     if pipeline is None:
         state.say(f"{test}: no iterator over a tf.data.Dataset was seen, so nothing is known of its pipeline")
@@ -50,8 +57,14 @@ def explain(state: State, test: str, check: Check, *, recorded: bool) -> None:
     state.say("\n".join((f"{test}: the pipeline has {stages}", *explained(pipeline))))
 
 
-def _reference(check: Check) -> Lived:
-    return Lived(check.reference()[0], check.reference_directory())
+def _reference(check: Check, worker: int | None) -> Lived:
+    """The run that nobody killed; of a gang one worker's."""
+    life, _ = check.reference()
+    if worker is None:
+        return Lived(life, check.reference_directory())
+    of_worker = life.gang[worker]
+    assert of_worker is not None, "nobody is killed in it, so each worker has one life"
+    return Lived(of_worker, store.worker_directory(check.reference_directory(), worker))
 
 
 __all__ = ["diagnoses_of", "diagnosis_of", "explain"]

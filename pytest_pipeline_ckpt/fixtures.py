@@ -132,6 +132,8 @@ class Preemption:
         order: Order | None = None,
         at: str | None = None,
         times: int | None = None,
+        workers: int | None = None,
+        restart: Literal["gang", "worker"] | None = None,
         signal: str | None = None,
         grace: float | None = None,
         timeout: float | None = None,
@@ -146,6 +148,9 @@ class Preemption:
                 session, `optimizer.iterations`, `step` in a `tf.train.Checkpoint`).
             elements_per_step: training elements a step; None: measured in the reference run.
             compare_weights: also compare the variables of the last checkpoint with the reference run's, bit for bit.
+            workers: processes of the training; each finds its place in the environment variable `TF_CONFIG`, and they
+                share one `model_dir`.
+            restart: who of them is started again when one was killed: the whole `gang`, or only that `worker`.
             order, at, times, signal, grace, timeout, max_elements: as for `check_dataset`.
 
         Returns:
@@ -167,6 +172,8 @@ class Preemption:
         given = _given(
             at=at,
             times=times,
+            workers=workers,
+            restart=restart,
             order=order,
             signal=signal,
             grace=grace,
@@ -185,6 +192,8 @@ class Preemption:
         order: Order | None = None,
         at: str | None = None,
         times: int | None = None,
+        workers: int | None = None,
+        restart: Literal["gang", "worker"] | None = None,
         signal: str | None = None,
         grace: float | None = None,
         timeout: float | None = None,
@@ -194,8 +203,9 @@ class Preemption:
 
         Args:
             argv: the script (or `-m`, a module) and its arguments, a list or one string; `{model_dir}` in it becomes
-                the trial's checkpoint directory, `{scratch_dir}` a directory for what the pipeline keeps besides.
-            step, elements_per_step, compare_weights: as for `check_training`.
+                the trial's checkpoint directory, `{scratch_dir}` a directory for what the pipeline keeps besides,
+                `{worker}` the number of the worker.
+            step, elements_per_step, compare_weights, workers, restart: as for `check_training`.
             order, at, times, signal, grace, timeout, max_elements: as for `check_dataset`.
 
         Returns:
@@ -219,6 +229,8 @@ class Preemption:
         given = _given(
             at=at,
             times=times,
+            workers=workers,
+            restart=restart,
             order=order,
             signal=signal,
             grace=grace,

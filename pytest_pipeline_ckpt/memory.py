@@ -140,7 +140,7 @@ class CheckMemory:
         if remembered is None:
             return None
         try:
-            trial = check.trial(name, lambda facts: _reachable(remembered.schedule, facts))
+            trial = check.trial(name, lambda facts: _reachable(remembered.schedule, facts, check))
         except _UnreachableError as error:
             self._forget()
             self._say(f"{self._test}: {remembered.schedule} failed before; now it {error}, so it is forgotten")
@@ -172,9 +172,17 @@ class _UnreachableError(Exception):
     """A kill lies behind the end of the run."""
 
 
-def _reachable(schedule: KillSchedule, facts: ReferenceFacts) -> KillSchedule:
-    if max(kill.element for kill in schedule.kills) > facts.elements:
-        raise _UnreachableError(f"lies beyond the end of the run, which takes {facts.elements} training elements")
+def _reachable(schedule: KillSchedule, facts: ReferenceFacts, check: Check) -> KillSchedule:
+    from .engine.plan import ensure_known
+
+    try:
+        ensure_known(schedule, KEY, workers=check.workers, apart=check.workers > 1 and check.restart == "worker")
+    except PreemptUsageError:
+        raise _UnreachableError("is for other workers than the training has") from None
+    for kill in schedule.kills:
+        elements = facts.of_workers[kill.counts].elements
+        if kill.element > elements:
+            raise _UnreachableError(f"lies beyond the end of the run, which takes {elements} training elements")
     return schedule
 
 

@@ -72,7 +72,9 @@ OPTIONS = (
         "when trainings are killed: 'random' (drawn from the seed for each trial), 'every[:STRIDE]' (at every "
         "instant of one recorded run, inside its saves too; with a stride every STRIDE-th of them), 'step:K[,K2...]' "
         "(life 1 when it takes its K-th training element, life 2 at its own K2-th; '/op:N' behind a number: before "
-        "the N-th file operation after that element; '@SIGTERM' behind it changes that kill's signal) or 'never' "
+        "the N-th file operation after that element; '#1' behind it: of several workers only worker 1, when it takes "
+        "its own K-th, '#1+2': workers 1 and 2 then; without it: all when worker 0 takes it; '@SIGTERM' behind it "
+        "changes that kill's signal) or 'never' "
         "(the tests are skipped). 'step:' beats 'random' and 'every' wherever either is set (default: random)",
         "random",
         in_marker=True,
@@ -101,6 +103,26 @@ OPTIONS = (
         "lives killed in each trial before one runs to its end (default: drawn from 1 to 3; 'step:' kills "
         "as often as it has numbers; 'every' kills once, and 2 adds a kill, drawn from the seed, of each life that "
         "it has resumed)",
+        in_marker=True,
+        in_check=True,
+    ),
+    Option(
+        "workers",
+        "N",
+        number(least=1, remedy="give the processes of the training, or leave it out for one"),
+        "processes of each training, with their places in a cluster on this machine in TF_CONFIG; when one is killed "
+        "the others are ended too, and all are started again; each is judged by its own elements (default: 1)",
+        1,
+        in_marker=True,
+        in_check=True,
+    ),
+    Option(
+        "restart",
+        "WHO",
+        choice("gang", "worker"),
+        "of several workers, who is started again when one was killed: 'gang': all, the others are ended first; "
+        "'worker': that one, while the others go on, for workers that do not wait for each other (default: gang)",
+        "gang",
         in_marker=True,
         in_check=True,
     ),

@@ -61,6 +61,11 @@ def _kill(kill: Kill) -> str:
     else:
         behind = f"after element {kill.element}" if kill.element else "of the life"
         where = f"file operation {kill.op} {behind}"
+    if kill.workers:
+        where += f" of worker {kill.counts}"
+    if len(kill.workers) > 1:
+        others = list(map(str, kill.workers[1:]))
+        where += f", with {'worker' if len(others) == 1 else 'workers'} {' and '.join(others)}"
     return where + announced
 
 
@@ -74,17 +79,19 @@ class Reproduction:
     """The trial's part of that id."""
     explicit: bool
     """Spell the signal of every kill, because a setting changes what a bare number means."""
+    others: str = ""
+    """Options that the schedule needs, each with a space before it."""
 
     def line(self, schedule: KillSchedule) -> str:
         """The arguments of `pytest` that run this one schedule again."""
         spelled = spell(schedule, explicit=self.explicit)
         if self.node.startswith("--preempt-"):
-            return f"{_quoted(without_trial(self.node, self.trial_id))} --preempt-at={spelled}"
+            return f"{_quoted(without_trial(self.node, self.trial_id))} --preempt-at={spelled}{self.others}"
         if self.node.endswith(f"[{self.trial_id}]"):
             selected = without_trial(self.node, self.trial_id)
         else:
             selected = str(schedule).join(self.node.rsplit(self.trial_id, 1))
-        return f"{_quoted(selected)} --preempt-at={spelled}"
+        return f"{_quoted(selected)} --preempt-at={spelled}{self.others}"
 
 
 def failure_message(

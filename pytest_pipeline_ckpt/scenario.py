@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .engine import checker, ledger, worker
+from .engine import checker, gang_verdict, ledger, worker
+from .engine.gang import Gang, held_ports, incarnation
 from .engine.model import Ending, Kill, Kind, Ledger, Life, Verdict
 from .errors import PreemptionSafetyError, PreemptUsageError
 from .fixtures import script_argv
 from .payload import pickled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .engine.process import TrainingProcess
+    from .engine.runner import Workload
     from .state import State
 
 
@@ -27,6 +30,8 @@ class Start:
         self._state = state
         self._directory = directory
         self._lives: list[TrainingLife] = []
+        self._gangs: list[TrainingGang] = []
+        self._ports = contextlib.ExitStack()
 
     def __call__(
         self,
@@ -44,25 +49,67 @@ class Start:
             step: as for `preemption.check_training`.
             timeout: seconds without progress after which it is killed; None: `--preempt-timeout`.
         """
-        from .engine.runner import Workload
-
-        if callable(train):
-            workload = Workload(task="training", payload=pickled(train, step))
-        else:
-            argv = {"argv": script_argv(train, "training_process")}
-            workload = Workload(task="script", payload=pickled(None, step), arguments=argv)
         number = len(self._lives)
         process = self._state.engine.start(
-            workload, self._directory / f"life-{number + 1}", Path(model_dir), slot=number % 2, until=1
+            _workload(train, step), self._directory / f"life-{number + 1}", Path(model_dir), slot=number % 2, until=1
         )
         life = TrainingLife(process, timeout=timeout or self._state.settings.timeout.value)
         self._lives.append(life)
         return life
 
+    def gang(
+        self,
+        train: Callable[[str], Any] | Sequence[str],
+        model_dir: str | Path,
+        *,
+        workers: int,
+        step: Callable[[], int] | None = None,
+        timeout: float | None = None,
+    ) -> TrainingGang:
+        """Starts an incarnation of a training of several processes, which `TF_CONFIG` tells their place.
+
+        Each waits at its first element, as a single life does.
+
+        Args:
+            train, model_dir, step, timeout: as for a single life; the workers share one `model_dir`.
+            workers: how many they are.
+        """
+        if workers < 2:
+            raise PreemptUsageError(f"workers={workers}: a gang has at least 2: call training_process itself for one")
+        number = len(self._gangs)
+        ports = self._ports.enter_context(held_ports(workers))
+        workload = _workload(train, step)
+        gang = TrainingGang(timeout=timeout or self._state.settings.timeout.value)
+        self._gangs.append(gang)
+        for index in range(workers):
+            process = self._state.engine.start(
+                workload,
+                self._directory / f"gang-{number + 1}" / f"worker-{index}",
+                Path(model_dir),
+                slot=(number + index) % 2,
+                until=1,
+                worker_index=index,
+                environ=ports.environ(index),
+            )
+            gang.add(process)
+        return gang
+
     def close(self) -> None:
         """Ends every life that still runs."""
         for life in self._lives:
             life.kill()
+        for gang in self._gangs:
+            gang.kill()
+        self._ports.close()
+
+
+def _workload(train: Callable[[str], Any] | Sequence[str], step: Callable[[], int] | None) -> Workload:
+    from .engine.runner import Workload
+
+    if callable(train):
+        return Workload(task="training", payload=pickled(train, step))
+    argv = {"argv": script_argv(train, "training_process")}
+    return Workload(task="script", payload=pickled(None, step), arguments=argv)
 
 
 class TrainingLife:
@@ -86,8 +133,7 @@ class TrainingLife:
             self._process.release(until=elements)
         for event in self._events():
             if event == "held":
-                self._held = self.elements
-                if self._held >= elements:
+                if self._reached(elements):
                     return self
                 self._process.release(until=elements)
         raise PreemptUsageError(
@@ -104,10 +150,21 @@ class TrainingLife:
                 self._process.release()
         return self
 
+    def _reached(self, elements: int) -> bool:
+        """Whether it, which is held now, has taken so many."""
+        self._held = self.elements
+        return self._held >= elements
+
+    def _end(self, ending: Ending = Ending.KILLED) -> None:
+        """SIGKILL to its whole process tree, without waiting for that."""
+        if self._process.ended is None:
+            self._ending = self._ending or ending
+            self._process.end()
+
     def kill(self) -> TrainingLife:
         """SIGKILL to its whole process tree, now."""
         if self._process.ended is None:
-            self._ending = Ending.KILLED
+            self._ending = self._ending or Ending.KILLED
             self._process.kill()
         return self
 
@@ -174,9 +231,89 @@ class TrainingLife:
         return path.read_text(errors="replace") if path.exists() else ""
 
 
+class TrainingGang:
+    """An incarnation of a training of several processes. They move only while one of the methods waits for them."""
+
+    def __init__(self, *, timeout: float) -> None:
+        self.workers: list[TrainingLife] = []
+        """The life of each worker: to read its `ledger`, `elements`, `stdout`, `stderr` and `returncode`."""
+        self._processes: list[TrainingProcess] = []
+        self._killed = False
+        self._timeout = timeout
+
+    def add(self, process: TrainingProcess) -> None:
+        """Takes a worker in that has been started."""
+        self._processes.append(process)
+        self.workers.append(TrainingLife(process, timeout=self._timeout))
+
+    def wait_for(self, *, elements: int, worker: int = 0) -> TrainingGang:
+        """Lets all run until a worker has taken exactly `elements` elements from its iterators, and holds it there.
+
+        The others are not held; but they do not get far if they wait for it.
+
+        Raises:
+            PreemptUsageError: it is there already, or it ended before.
+        """
+        awaited = self.workers[worker]
+        if elements <= awaited._held:
+            raise PreemptUsageError(f"elements={elements}: worker {worker} has taken {awaited._held} elements already")
+        self._release(worker, elements)
+        for index, event in self._events():
+            if event == "held" and index == worker and awaited._reached(elements):
+                return self
+            if event == "held":
+                self._processes[index].release(until=elements if index == worker else None)
+            elif event == "ended" and index == worker:
+                break
+        raise PreemptUsageError(
+            f"elements={elements}: worker {worker} ended after {awaited.elements}; end of its output:\n{awaited.stderr}"
+        )
+
+    def wait(self) -> TrainingGang:
+        """Lets all run to their ends."""
+        self._release(None, None)
+        for index, event in self._events():
+            if event == "held":
+                self._processes[index].release()
+        return self
+
+    def kill(self, *, worker: int | None = None) -> TrainingGang:
+        """SIGKILL to the whole process tree of a worker, or of all at once, now."""
+        self._killed = True
+        named = self.workers if worker is None else [self.workers[worker]]
+        for life in named:
+            life._end()
+        for life in named:
+            life.kill()
+        return self
+
+    @property
+    def life(self) -> Life:
+        """The ended incarnation as the checker sees it; workers that still run are ended first."""
+        self.kill()
+        return incarnation([life.life for life in self.workers])
+
+    def _release(self, worker: int | None, until: int | None) -> None:
+        for index, process in enumerate(self._processes):
+            if process.ended is None and process.held:
+                process.release(until=until if index == worker else None)
+
+    def _events(self) -> Iterator[tuple[int, str]]:
+        """What happens; a worker that fails, or a gang that makes no progress, ends all of it."""
+        for index, event in Gang(self._processes).events(timeout=self._timeout):
+            failed = event == "ended" and self.workers[index].returncode != 0
+            if failed and self._killed:
+                self.workers[index]._ending = self.workers[index]._ending or Ending.KILLED  # it found another one gone
+            if failed or event == "hung":
+                for life in self.workers:
+                    life._end(Ending.HUNG if event == "hung" and not self._killed else Ending.KILLED)
+            if event != "stalled":
+                yield index, event
+
+
 def assert_resumes_exactly(
-    reference: TrainingLife,
-    lives: Sequence[TrainingLife],
+    reference: TrainingLife | TrainingGang,
+    lives: Sequence[TrainingLife] | Sequence[TrainingGang],
     *,
     order: Any = "exact",
     elements_per_step: int | None = None,
@@ -185,7 +322,7 @@ def assert_resumes_exactly(
 
     Args:
         reference: a life that nobody killed, over another `model_dir`.
-        lives: in order, over one `model_dir`.
+        lives: in order, over one `model_dir`. With a gang as the reference: gangs.
         order, elements_per_step: as for `preemption.check_training`.
 
     Returns:
@@ -195,9 +332,8 @@ def assert_resumes_exactly(
         PreemptionSafetyError: it is not exact.
     """
     __tracebackhide__ = True
-    verdict = checker.judge(
-        [reference.life], [life.life for life in lives], order=order, elements_per_step=elements_per_step
-    )
+    judge = gang_verdict.judge if isinstance(reference, TrainingGang) else checker.judge
+    verdict = judge([reference.life], [life.life for life in lives], order=order, elements_per_step=elements_per_step)
     if not verdict.exact:
         raise PreemptionSafetyError(verdict)
     return verdict

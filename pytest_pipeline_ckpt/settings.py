@@ -46,6 +46,8 @@ class Settings:
     """None: not given, to be drawn."""
     times: Sourced[int | None]
     """None: drawn for each trial. A `step:` schedule fixes it."""
+    workers: Sourced[int]
+    restart: Sourced[Literal["gang", "worker"]]
     states: Sourced[Literal["distinct", "all"]]
     loss: Sourced[Literal["kill", "power"]]
     signal: Sourced[signal.Signals]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import os
 from signal import SIGKILL
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pytest
 
-from .errors import PreemptionSafetyError
+from .errors import PreemptionSafetyError, PreemptUsageError
 from .memory import CheckMemory, is_first, judged
 from .progress import Progress
 from .state import ROWS, State, settings_of, without_trial
@@ -47,6 +47,34 @@ def trial_ids(settings: Settings, shards: int) -> list[str]:
     if settings.schedule is not None and trials == 1:
         return [str(settings.schedule)]
     return [f"{settings.at.value}-{number}" for number in range(trials)]
+
+
+class GangSettings(NamedTuple):
+    """Of how many processes a check's training is, and who of them is started again."""
+
+    workers: int
+    restart: Literal["gang", "worker"]
+
+
+def gang_of(workload: Any, settings: Settings) -> GangSettings:
+    """What applies to a check.
+
+    Raises:
+        PreemptUsageError: several processes and `every`, or a schedule that names a worker which there is not.
+    """
+    from .engine.plan import ensure_known
+
+    # The plugin's own trainer, which reads a dataset, is one process, whatever a session's other trainings are.
+    workers = 1 if workload.task == "dataset" else settings.workers.value
+    restart = settings.restart.value
+    if settings.every is not None and workers > 1:
+        raise PreemptUsageError(
+            f"{settings.at.where}: {str(settings.at.value)!r} records one process, but {settings.workers.where} gives "
+            f"the training {workers}: use 'random' or 'step:', or train with one worker here (workers=1)"
+        )
+    if settings.schedule is not None:
+        ensure_known(settings.schedule, settings.at.where, workers=workers, apart=workers > 1 and restart == "worker")
+    return GangSettings(workers, restart)
 
 
 class ItemTrials:
@@ -101,7 +129,9 @@ class ItemTrials:
             )
         settings = settings_of(self._node, arguments=arguments)
         self._skip_repetition(settings)
-        check = self._prepare(work(), settings)
+        workload = work()
+        gang = gang_of(workload, settings)
+        check = self._prepare(workload, settings, gang)
         self._check_name = f"{self._test}#{self._checks}" if self._checks else self._test
         self._checks += 1
         if settings.explain.value:
@@ -121,7 +151,7 @@ class ItemTrials:
         if self._trial and settings.schedule is not None and settings.at.where == "the argument at=":
             pytest.skip(f"{settings.at.where} fixes the kill: this trial would repeat the first")
 
-    def _prepare(self, workload: Any, settings: Settings) -> Check:
+    def _prepare(self, workload: Any, settings: Settings, gang: GangSettings) -> Check:
         from .engine import store
         from .engine.runner import Check, Conditions
 
@@ -135,6 +165,8 @@ class ItemTrials:
                 order=settings.order.value,
             ),
             directory=store.check_directory(self._state.directory, f"{self._test}#{self._checks}"),
+            workers=gang.workers,
+            restart=gang.restart,
         )
 
     def _trial_of(self, check: Check, settings: Settings) -> tuple[Verdict, Row, PreemptionSafetyError | None]:
@@ -145,9 +177,9 @@ class ItemTrials:
         memory = CheckMemory(self._state.memory, self._node, self._check_name, self._state.say)
         trial = self._replayed(check, settings, memory)
         if trial is None:
-            trial = check.trial(f"trial-{self._trial}", functools.partial(self._schedule, settings))
+            trial = check.trial(f"trial-{self._trial}", functools.partial(self._schedule, settings, check))
         self._tell_cost(check)
-        reproduction = self._reproduction(settings)
+        reproduction = self._reproduction(settings, check)
         smallest = diagnosis = None
         if not trial.verdict.exact:
             smallest = self._shrink(check, trial, settings, memory)
@@ -224,18 +256,34 @@ class ItemTrials:
         known = [pair for row in self._node.stash[ROWS] for pair in properties(row.record, self._state.seed)]
         self._node.user_properties[:] = [*without_ours(self._node.user_properties), *known]
 
-    def _reproduction(self, settings: Settings) -> Reproduction:
+    def _reproduction(self, settings: Settings, check: Check) -> Reproduction:
         from . import reporting
 
         explicit = settings.signal.where != "default"
-        return reporting.Reproduction(self._node.nodeid, self._ids[self._trial], explicit=explicit)
+        others = ""
+        if check.workers > 1:
+            others = f" --preempt-workers={check.workers}"
+            others += "" if check.restart == "gang" else f" --preempt-restart={check.restart}"
+        return reporting.Reproduction(self._node.nodeid, self._ids[self._trial], explicit=explicit, others=others)
 
-    def _schedule(self, settings: Settings, facts: ReferenceFacts) -> KillSchedule:
-        from .engine.plan import draw_schedule, ensure_reachable
+    def _schedule(self, settings: Settings, check: Check, facts: ReferenceFacts) -> KillSchedule:
+        from .engine.plan import draw_gang_schedule, draw_schedule, ensure_reachable
 
         if settings.schedule is not None:
-            ensure_reachable(settings.schedule, settings.at.where, elements=facts.elements)
+            elements = [one.elements for one in facts.of_workers]
+            ensure_reachable(settings.schedule, settings.at.where, elements=elements)
             return settings.schedule
+        if facts.gang:
+            return draw_gang_schedule(
+                self._state.seed,
+                self._test,
+                self._trial,
+                facts=facts.gang,
+                times=settings.times.value,
+                signal=settings.signal.value,
+                apart=check.restart == "worker",
+                where=settings.times.where,
+            )
         return draw_schedule(
             self._state.seed,
             self._test,
@@ -275,7 +323,7 @@ class ItemTrials:
             survey = EveryInstant(check, self._extent(settings), progress).survey()
         finally:
             progress.close()
-        reproduction = self._reproduction(settings)
+        reproduction = self._reproduction(settings, check)
         diagnoses = [] if survey.verdict.exact else diagnoses_of(check, survey)
         first = diagnoses[0] if diagnoses else None
         told = () if first is None else first.sentences()

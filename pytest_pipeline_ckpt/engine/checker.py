@@ -14,11 +14,12 @@ import numpy as np
 
 from .findings import judge_lane
 from .histories import Study, Track, homes_of, study, trace
-from .indexed import Indexed, index
+from .idle_steps import idle_steps, without_idle_steps
+from .indexed import Indexed, UintArray, index
 from .lifespans import lifespans
 from .model import Ending, KillSchedule, Kind, Life, Outcome, Scope, Verdict
 from .passes import Differing, judge_any, judge_differing
-from .survival import Finding, Piece, first_difference, pieces_of
+from .survival import Finding, Piece, first_difference, joined, pieces_of
 from .training import classify
 from .wording import count, last_line, left_out
 
@@ -51,6 +52,13 @@ class ReferenceFacts:
     """After how many elements a checkpoint was saved, ascending."""
     ignored: frozenset[str] = frozenset()
     """Keys of the streams that do not train; every other key does, in every life."""
+    gang: tuple[ReferenceFacts, ...] = ()
+    """Of a gang: those of each worker; the other fields are worker 0's."""
+
+    @property
+    def of_workers(self) -> tuple[ReferenceFacts, ...]:
+        """Those of each worker; also of the only one."""
+        return self.gang or (self,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ def judge(
     *,
     order: Literal["exact", "any"] = "exact",
     elements_per_step: int | None = None,
+    saved_by_others: Sequence[int] = (),
 ) -> Verdict:
     """Judges the lives of one trial.
 
@@ -82,12 +91,13 @@ def judge(
         lives: in order, over one checkpoint directory, all but the last of them killed.
         order: `any` compares whole passes as multisets of rows.
         elements_per_step: how many elements one step takes of a stream; None: measured in the reference run.
+        saved_by_others: of a worker of a gang: how many checkpoints the other workers saved in each of its lives.
 
     Returns:
         The verdict; `UNKNOWN` when this function itself fails, whatever the reason.
     """
     try:
-        return _judge(references, lives, order, elements_per_step)
+        return _judge(_alone(references), without_idle_steps(lives), order, elements_per_step, saved_by_others)
     except Exception as error:  # whatever it is, the answer is "unknown"
         return Verdict(Outcome.UNKNOWN, f"the checker itself failed: {type(error).__name__}: {error}")
 
@@ -99,6 +109,7 @@ def needs_more_references(verdict: Verdict) -> bool:
 
 def references_differ(references: Sequence[Life], *, elements_per_step: int | None = None) -> bool:
     """Whether a pipeline differs from run to run, as far as these reference runs tell."""
+    references = _alone(references)
     first = index(references[0])
     known = study(first, elements_per_step)
     return known.reason is None and _differ(_trace(first, references, [references[0]], known))
@@ -114,14 +125,37 @@ def rows_differ(references: Sequence[Life]) -> bool:
     return len(taken) > 1
 
 
+def survived(
+    reference: Life, lives: Sequence[Life], *, elements_per_step: int | None = None
+) -> tuple[UintArray, UintArray] | None:
+    """Fingerprints of what a reference run trained on, and of what the final model has been; None: not known."""
+    first = index(_alone([reference])[0])
+    known = study(first, elements_per_step)
+    if known.reason is not None:
+        return None
+    case = _trace(first, [first.life], without_idle_steps(lives), known)
+    made = [
+        pieces_of(lane, [tracks[number] for tracks in case.tracks], len(lives))
+        for number, lane in enumerate(known.lanes)
+    ]
+    right = [lane.track.values(0, len(lane.track)) for lane in known.lanes]
+    found = [joined(pieces) for pieces in made if not isinstance(pieces, Finding)]
+    return (np.concatenate(right), np.concatenate(found)) if len(found) == len(right) else None
+
+
 def training_streams(reference: Life, *, elements_per_step: int | None = None) -> frozenset[str]:
     """Keys of the streams with which the model advances; empty where that cannot be told."""
-    return frozenset(classify(index(reference), elements_per_step).rates)
+    return frozenset(classify(index(_alone([reference])[0]), elements_per_step).rates)
 
 
 def reference_facts(reference: Life, *, elements_per_step: int | None = None) -> ReferenceFacts:
     """Where in a reference run a kill can land."""
-    run = index(reference)
+    if reference.gang:
+        of_workers = tuple(
+            reference_facts(life, elements_per_step=elements_per_step) for life in reference.gang if life is not None
+        )
+        return replace(of_workers[0], gang=of_workers)
+    run = index(_alone([reference])[0])
     classes = classify(run, elements_per_step)
     names = np.array([name in classes.rates for name in run.keys], np.bool_)
     rows = np.flatnonzero(names[run.iterators.key]) if len(names) else np.empty(0, np.int64)
@@ -139,7 +173,18 @@ def reference_facts(reference: Life, *, elements_per_step: int | None = None) ->
     )
 
 
-def _judge(references: Sequence[Life], lives: Sequence[Life], order: str, elements_per_step: int | None) -> Verdict:
+def _alone(references: Sequence[Life]) -> list[Life]:
+    """Reference runs, each by itself, without steps that stand for no element."""
+    return [without_idle_steps([life])[0] for life in references]
+
+
+def _judge(
+    references: Sequence[Life],
+    lives: Sequence[Life],
+    order: str,
+    elements_per_step: int | None,
+    saved_by_others: Sequence[int],
+) -> Verdict:
     if not references or not lives:
         return Verdict(
             Outcome.UNKNOWN, f"{'no life' if references else 'no reference run'} was given: nothing to judge"
@@ -158,7 +203,7 @@ def _judge(references: Sequence[Life], lives: Sequence[Life], order: str, elemen
     opaque = _opaque(case)
     if opaque is not None:
         return opaque
-    return _judge_case(case, lives, order)
+    return _judge_case(case, lives, order, saved_by_others or [0] * len(lives))
 
 
 def _trace(first: Indexed, references: Sequence[Life], lives: Sequence[Life], known: Study) -> _Case:
@@ -179,14 +224,14 @@ def _trace(first: Indexed, references: Sequence[Life], lives: Sequence[Life], kn
     )
 
 
-def _judge_case(case: _Case, lives: Sequence[Life], order: str) -> Verdict:
+def _judge_case(case: _Case, lives: Sequence[Life], order: str, saved_by_others: Sequence[int]) -> Verdict:
     final = len(lives) if lives[-1].ending is Ending.FINISHED else 0
     lanes = [
         pieces_of(lane, [tracks[number] for tracks in case.tracks], final)
         for number, lane in enumerate(case.known.lanes)
     ]
     scope = _scope(case, lives, [[] if isinstance(lane, Finding) else lane for lane in lanes])
-    notes = _notes(case, lives, scope)
+    notes = _notes(case, lives, scope, saved_by_others)
     found: list[Finding] = [f for number, life in enumerate(lives, 1) if (f := _failed_life(number, life))]
     found += _strangers(case)
     differ = _differ(case)
@@ -199,7 +244,7 @@ def _judge_case(case: _Case, lives: Sequence[Life], order: str) -> Verdict:
         notes += _differing_notes(sum(one.overlap for one in judged), any(one.redrawn for one in judged))
     missed = _unfinished(case, lives)
     if found:
-        worst = min(found, key=lambda finding: (finding.life or len(lives) + 1, _RANK[finding.outcome]))
+        worst = min(found, key=lambda finding: (finding.life or len(lives) + 1, RANK[finding.outcome]))
         verdict = _verdict(worst, scope, notes)
     elif missed is not None:
         verdict = Verdict(Outcome.UNKNOWN, missed[1], missed[0], scope=scope, notes=notes)
@@ -210,7 +255,7 @@ def _judge_case(case: _Case, lives: Sequence[Life], order: str) -> Verdict:
     return replace(verdict, lives=shown)
 
 
-_RANK = {
+RANK = {
     outcome: rank
     for rank, outcome in enumerate(
         (
@@ -337,7 +382,7 @@ def _scope(case: _Case, lives: Sequence[Life], pieces: Sequence[Sequence[Piece]]
     )
 
 
-def _notes(case: _Case, lives: Sequence[Life], scope: Scope) -> tuple[str, ...]:
+def _notes(case: _Case, lives: Sequence[Life], scope: Scope, saved_by_others: Sequence[int]) -> tuple[str, ...]:
     first = case.references[0]
     listed: list[tuple[str, int]] = []
     for key, (name, label) in enumerate(zip(first.keys, first.labels, strict=True)):
@@ -345,11 +390,13 @@ def _notes(case: _Case, lives: Sequence[Life], scope: Scope) -> tuple[str, ...]:
             listed.append((label, int(first.iterators.count[first.iterators.key == key].sum())))
     notes: list[str | None] = [left_out(listed)] if listed else []
     saved = 0
-    for number, (run, life) in enumerate(zip(case.lives, lives, strict=True), 1):
-        saved += _saves(run)
+    for number, (run, life, by_others) in enumerate(zip(case.lives, lives, saved_by_others, strict=True), 1):
+        saved += _saves(run) + by_others
         if life.ending is Ending.KILLED and not saved:
             notes.append(f"life {number} was killed before the first save, which proves little")
-        notes.append(_notice(number, run, life))
+        notes.append(None if by_others else _notice(number, run, life))
+    if uncounted := idle_steps(first.life):
+        notes.append(f"{count(uncounted, 'step')} counted where the data had ended, without an element, left out")
     if scope.elements_replayed:
         notes.append(f"{count(scope.elements_replayed, 'element')} trained again after rollbacks (legal replay)")
     return tuple(note for note in notes if note is not None)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import linecache
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import causes, checker, handling, stage_results, store
 from .causes import Cause
+from .gang import Gang, held_ports
 from .model import Ending, Kind, Outcome, Verdict
 from .runner import live
 from .wording import count, last_line
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .handling import Handling, IteratorUse
     from .runner import Check, Lived
     from .stage_results import PipelineResult, StageResult
+    from .watching import Conditions
 
 STUCK = 20.0
 """Seconds without any output after which a life that reads stages is stuck: it ends by itself before."""
@@ -84,11 +86,14 @@ class Diagnostician:
     Args:
         check: what is trained.
         reference: the run that nobody killed.
+        worker: of a gang: whose life that is, and whose failures are looked at.
     """
 
-    def __init__(self, check: Check, reference: Lived) -> None:
+    def __init__(self, check: Check, reference: Lived, *, worker: int = 0) -> None:
         self._check = check
         self._reference = reference
+        self._worker = worker
+        self._directory = check.directory / (_WALK if check.workers == 1 else f"{_WALK}-worker-{worker}")
         rate = check.workload.elements_per_step
         self._streams = checker.training_streams(reference.life, elements_per_step=rate)
 
@@ -124,7 +129,9 @@ class Diagnostician:
 
     def walked(self) -> PipelineResult | None:
         """What the walk through the stages found; made once, whoever asks first. None: no pipeline was seen."""
-        directory = self._check.directory / _WALK
+        if self._check.workers > 1 and _handling(self._reference).in_graph:
+            return None  # the ops of a gang's graph are placed on its servers, and a stage alone has no such server
+        directory = self._directory
         with store.locked(directory.with_suffix(".lock")):
             if not (directory / _DONE).exists():
                 store.fresh(directory)
@@ -138,23 +145,56 @@ class Diagnostician:
         if mode == "resume" and not (directory / stage_results.RECORDED).exists():
             return
         run = store.fresh(directory / store.RUN)  # the same path for both: what caches there finds it again
-        process = self._check.engine.start(
-            self._check.workload,
-            directory / mode,
-            store.model_directory(run),
-            slot=slot,
-            until=1,
-            stages={
-                "mode": mode,
-                "directory": str(directory),
-                "streams": sorted(self._streams),
-                "lenient": self._reference.life.ending is not Ending.CRASHED,
-            },
-        )
-        patience = min(STUCK, self._check.conditions.timeout)
-        life = live(process, dataclasses.replace(self._check.conditions, timeout=patience), watch=lambda _: None)
-        if life.ending is Ending.HUNG and mode == "resume":
-            (directory / stage_results.HUNG).write_text(f"{patience:g} s")
+        stages = {
+            "mode": mode,
+            "directory": str(directory),
+            "streams": sorted(self._streams),
+            "lenient": self._reference.life.ending is not Ending.CRASHED,
+        }
+        conditions = self._check.conditions
+        conditions = dataclasses.replace(conditions, timeout=min(STUCK, conditions.timeout))
+        if self._check.workers > 1:
+            ended = self._walk_in_gang(directory / mode, run, conditions, slot, stages)
+        else:
+            process = self._check.engine.start(
+                self._check.workload,
+                directory / mode,
+                store.model_directory(run),
+                slot=slot,
+                until=1,
+                stages=stages,
+            )
+            ended = live(process, conditions, watch=lambda _: None).ending is not Ending.HUNG
+        if not ended and mode == "resume":
+            (directory / stage_results.HUNG).write_text(f"{conditions.timeout:g} s")
+
+    def _walk_in_gang(
+        self, directory: Path, run: Path, conditions: Conditions, slot: int, stages: dict[str, Any]
+    ) -> bool:
+        """The same of one worker, while the others train, because it may wait for them; False: it hung."""
+        with held_ports(self._check.workers) as ports:
+            gang = Gang(
+                [
+                    self._check.engine.start(
+                        self._check.workload,
+                        store.worker_directory(directory, worker),
+                        store.model_directory(run),
+                        slot=(slot + worker) % 2,
+                        until=1 if worker == self._worker else None,
+                        stages=stages if worker == self._worker else None,
+                        worker_index=worker,
+                        environ=ports.environ(worker),
+                    )
+                    for worker in range(self._check.workers)
+                ]
+            )
+            try:
+                for worker, event in gang.events(timeout=conditions.timeout, stop=conditions.deadline):
+                    if event == "hung" or (worker == self._worker and event in ("held", "ended")):
+                        return event != "hung"
+            finally:
+                gang.kill()
+        return True
 
     def _of_crash(self, verdict: Verdict, lives: Sequence[Lived], pipeline: PipelineResult) -> Diagnosis | None:
         """A cache that was being filled when the life before was killed."""
@@ -169,7 +209,7 @@ class Diagnostician:
 
     def _failed(self) -> str | None:
         """What went wrong with looking itself: a bug of ours, or a dataset of a kind that we do not know."""
-        path = self._check.directory / _WALK / stage_results.FAILED
+        path = self._directory / stage_results.FAILED
         return last_line(path.read_text()) if path.exists() else None
 
     def _of_stage(self, pipeline: PipelineResult) -> Diagnosis | None:

@@ -116,7 +116,16 @@ def _thinned(positions: IntArray) -> tuple[int, ...]:
 
 
 def cost_of(life: Life) -> Cost:
-    """What a life spent on checkpoints."""
+    """What a life spent on checkpoints; of a gang's the saves of all workers, and of the rest what is largest."""
+    if life.gang:
+        of_workers = [cost_of(one) for one in life.gang if one is not None]
+        return Cost(
+            seconds=max(cost.seconds for cost in of_workers),
+            saves=sum(cost.saves for cost in of_workers),
+            save_seconds=max(cost.save_seconds for cost in of_workers),
+            saved_bytes=max(cost.saved_bytes for cost in of_workers),  # each sees all files of the directory
+            peak_mb=life.peak_mb,
+        )
     records, saves = life.ledger.records, life.ledger.saves
     began, took = (np.empty(0), np.empty(0)) if saves is None else (saves["ms"] / 1e3, saves["us"] / 1e6)
     times = np.concatenate((records["ms"][[0, -1]] / 1e3 if len(records) else np.empty(0), began, began + took))

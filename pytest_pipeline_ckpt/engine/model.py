@@ -2,6 +2,7 @@
 
 Vocabulary: a *life* (incarnation) is one training process from its start to its end. A *trial* is a sequence of
 lives over one checkpoint directory, all but the last of them killed. The *reference run* is a life that nobody kills.
+A *gang* is a training of several processes, its *workers*; each of its incarnations has a life of every worker.
 """
 
 from __future__ import annotations
@@ -85,9 +86,16 @@ class Kill:
     """Killed before its `op`-th restore-visible file operation (from 1) after that element, not at the element."""
     again: Signals | None = None
     """A second notice, given before the first restore-visible file operation that follows the first one."""
+    workers: tuple[int, ...] = ()
+    """Of a gang: those that are killed, when the first of them takes that element. Empty: all, by worker 0's count."""
+
+    @property
+    def counts(self) -> int:
+        """The worker whose elements are counted."""
+        return self.workers[0] if self.workers else 0
 
     def __str__(self) -> str:
-        """As in a schedule: `40`, `40/op:3`, `40@SIGTERM`, `40@SIGTERM@SIGTERM`."""
+        """As in a schedule: `40`, `40/op:3`, `40#1`, `40#1+2`, `40@SIGTERM`, `40@SIGTERM@SIGTERM`."""
         return self.spelled(explicit=False)
 
     def spelled(self, *, explicit: bool) -> str:
@@ -95,7 +103,8 @@ class Kill:
         op = "" if self.op is None else f"/op:{self.op}"
         named = explicit or self.signal != SIGKILL
         again = "" if self.again is None else f"@{self.again.name}"
-        return f"{self.element}{op}{f'@{self.signal.name}' if named else ''}{again}"
+        workers = f"#{'+'.join(map(str, self.workers))}" if self.workers else ""
+        return f"{self.element}{op}{workers}{f'@{self.signal.name}' if named else ''}{again}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +152,9 @@ class Life:
     """Seconds after which it was killed, because the signal had not ended it."""
     peak_mb: float = 0.0
     """Largest resident memory of its training process, in MiB; 0: not known."""
+    gang: tuple[Life | None, ...] = ()
+    """Of an incarnation of a gang: the life of each worker, None where it had none. The other fields are then those
+    of the life that counts: of the worker whose element was awaited, else of the first that did not end well."""
 
 
 class Outcome(enum.Enum):
@@ -218,6 +230,8 @@ class LifeSpan:
     """Positions at which it saved, ascending; some of them, evenly, beyond `lifespans.MOST_MARKS`."""
     passes: tuple[int, ...] = ()
     """Positions at which a pass over the data ended, likewise."""
+    worker: int | None = None
+    """Of a gang: whose life it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +264,8 @@ class Verdict:
     scope: Scope = field(default_factory=Scope)
     notes: tuple[str, ...] = ()
     """What a reader should know besides: streams not judged, a kill before the first save, ..."""
+    worker: int | None = None
+    """Of a gang: the worker that first went wrong, in that life of its own; None: none, or there is only one."""
     lives: tuple[LifeSpan, ...] = field(default=(), compare=False)
     """Where the lives trained, the reference run first: how the judgement looks, not what it is."""
 

@@ -10,6 +10,9 @@ The grammar (`parse_schedule` and `str()` of its results are each other's invers
     step:40/op:3        before the third restore-visible file operation after element 40 (step:0/op:3: of the life)
     step:40@SIGTERM     with that signal instead of the one that `--preempt-signal` names
     step:40@SIGTERM@SIGTERM  with a second one, before the first such file operation that follows the first signal
+    step:40#1           of a gang: worker 1, when it takes its own 40th element; step:40/op:3#1@SIGTERM likewise
+    step:40#1+2         workers 1 and 2, when worker 1 takes its 40th element
+    step:40             of a gang: all workers, when worker 0 takes its 40th element
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from .model import Kill, KillSchedule
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .checker import ReferenceFacts
+
 __all__ = [
     "SIGNALS",
     "Every",
@@ -36,7 +41,9 @@ __all__ = [
     "Never",
     "Random",
     "Schedule",
+    "draw_gang_schedule",
     "draw_schedule",
+    "ensure_known",
     "ensure_reachable",
     "parse_schedule",
     "parse_signal",
@@ -46,8 +53,11 @@ __all__ = [
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 """The signals by which platforms and batch systems end a process or announce that they will."""
 
-_GRAMMAR = "random, every[:STRIDE], never, or step:K[,K2...], as in step:40,3@SIGTERM or step:40/op:3"
-_KILL = re.compile(r"([0-9]{1,18})(?:/op:([0-9]{1,18}))?(?:@([A-Z0-9]+))?(?:@([A-Z0-9]+))?", re.ASCII)
+_GRAMMAR = "random, every[:STRIDE], never, or step:K[,K2...], as in step:40,3@SIGTERM, step:40/op:3 or step:40#1"
+_KILL = re.compile(
+    r"([0-9]{1,18})(?:/op:([0-9]{1,18}))?(?:#([0-9]{1,4}(?:\+[0-9]{1,4})*))?(?:@([A-Z0-9]+))?(?:@([A-Z0-9]+))?",
+    re.ASCII,
+)
 _STRIDE = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DEFAULT_KILLS = 3
 _AFTER_FIRST_SAVE = 0.8
@@ -112,9 +122,6 @@ def parse_schedule(text: str, where: str, *, default_signal: Signals = SIGKILL) 
         return Never()
     if text == "every" or text.startswith("every:"):
         return _parse_every(text, where)
-    if "#" in text:
-        remedy = "leave it out; the training has one process to kill"
-        raise PreemptUsageError(f"{where}: {text!r}: this version does not know #WORKER yet: {remedy}")
     if not text.startswith("step:"):
         raise PreemptUsageError(f"{where}: {text!r} is not a kill schedule: give {_GRAMMAR}")
     parts = text.removeprefix("step:").split(",")
@@ -135,7 +142,10 @@ def _parse_kill(part: str, text: str, where: str, default_signal: Signals) -> Ki
     match = _KILL.fullmatch(part)
     if match is None:
         raise PreemptUsageError(f"{where}: {part!r} in {text!r} is not the number of an element: give {_GRAMMAR}")
-    element, op, name, again = int(match[1]), match[2], match[3], match[4]
+    element, op, name, again = int(match[1]), match[2], match[4], match[5]
+    workers = tuple(map(int, match[3].split("+"))) if match[3] else ()
+    if len(set(workers)) < len(workers):
+        raise PreemptUsageError(f"{where}: {part!r} in {text!r} names a worker twice: leave one of them out")
     if op is not None and int(op) < 1:
         raise PreemptUsageError(
             f"{where}: {part!r} in {text!r}: file operations are counted from 1 behind each element, "
@@ -149,7 +159,7 @@ def _parse_kill(part: str, text: str, where: str, default_signal: Signals) -> Ki
         raise PreemptUsageError(
             f"{where}: {part!r} in {text!r}: SIGKILL follows a notice by itself, after the grace: leave @SIGKILL out"
         )
-    return Kill(element, signal, None if op is None else int(op), second)
+    return Kill(element, signal, None if op is None else int(op), second, workers)
 
 
 def spell(schedule: Schedule, *, explicit: bool = False) -> str:
@@ -165,23 +175,58 @@ def spell(schedule: Schedule, *, explicit: bool = False) -> str:
     return "step:" + ",".join(kill.spelled(explicit=True) for kill in schedule.kills)
 
 
-def ensure_reachable(schedule: KillSchedule, where: str, *, elements: int) -> None:
+def ensure_reachable(schedule: KillSchedule, where: str, *, elements: int | Sequence[int]) -> None:
     """Refuses a schedule with a kill beyond the end of the run.
 
     Args:
         schedule: what the user named.
         where: its source, for the message.
-        elements: how many training elements the reference run took; no life of a right training takes more.
+        elements: how many training elements the reference run took, of a gang each worker's; no life of a right
+            training takes more.
 
     Raises:
         PreemptUsageError: a kill can't land.
     """
+    of_workers = [elements] if isinstance(elements, int) else elements
     for kill in schedule.kills:
-        if kill.element > elements:
+        taken = of_workers[kill.counts]
+        if kill.element > taken:
+            whose = f" of worker {kill.counts}" if len(of_workers) > 1 else ""
             raise PreemptUsageError(
-                f"{where}: element {kill.element} of {str(schedule)!r} is beyond the end of the run, "
-                f"which takes {_count(elements, 'training element')}: "
-                f"give a number from 1 to {elements}, or train longer"
+                f"{where}: element {kill.element}{whose} of {str(schedule)!r} is beyond the end of the run, "
+                f"which takes {_count(taken, 'training element')}: "
+                f"give a number from 1 to {taken}, or train longer"
+            )
+
+
+def ensure_known(schedule: KillSchedule, where: str, *, workers: int, apart: bool = False) -> None:
+    """Refuses a schedule that names a worker which a training does not have.
+
+    Args:
+        schedule: what the user named.
+        where: its source, for the message.
+        workers: how many there are.
+        apart: they are started again one by one.
+
+    Raises:
+        PreemptUsageError: it does.
+    """
+    for kill in schedule.kills:
+        largest = max(kill.workers, default=0)
+        if kill.workers and workers == 1:
+            raise PreemptUsageError(
+                f"{where}: {str(kill)!r} in {str(schedule)!r} names a worker, but the training has one process: "
+                "give their number (--preempt-workers=2), or leave the worker out"
+            )
+        if largest >= workers:
+            raise PreemptUsageError(
+                f"{where}: there is no worker {largest} ({str(schedule)!r}): they are counted from 0, so the last of "
+                f"{workers} is worker {workers - 1}"
+            )
+        if apart and len(kill.workers) != 1:
+            raise PreemptUsageError(
+                f"{where}: {str(kill)!r} in {str(schedule)!r} does not name one worker, but --preempt-restart=worker "
+                f"kills and starts them one by one: write {kill.element}#0, or leave --preempt-restart out"
             )
 
 
@@ -239,6 +284,67 @@ def draw_schedule(
         restored = bisect_right(saves, start + element - 1)
         start = saves[restored - 1] if restored else 0
     return KillSchedule(tuple(kills))
+
+
+def draw_gang_schedule(
+    seed: int,
+    key: str,
+    trial: int,
+    *,
+    facts: Sequence[ReferenceFacts],
+    times: int | None = None,
+    signal: Signals = SIGKILL,
+    apart: bool = False,
+    where: str = "--preempt-times",
+) -> KillSchedule:
+    """Draws the schedule of one trial of a gang, as `draw_schedule` does.
+
+    About a third of the kills each are for all workers (when worker 0 takes the element), for worker 0, the chief, and
+    for another one. Every kill can land where the workers go forward together: a kill at one worker's element is taken
+    to come when the others have gone as far, by the elements that each takes in all.
+
+    Args:
+        facts: of each worker's reference run.
+        apart: workers are started again one by one: no kill is for all, and each worker's are its own.
+        seed, key, trial, times, signal, where: as for `draw_schedule`.
+
+    Raises:
+        PreemptUsageError: there are fewer elements than kills.
+    """
+    needed = 1 if times is None else times
+    elements = [one.elements for one in facts]
+    if min(elements) < needed:
+        raise PreemptUsageError(
+            f"{where}: {_count(needed, 'kill')} cannot land in a run of which worker {elements.index(min(elements))} "
+            f"takes {_count(min(elements), 'training element')}: kill at most once for each element, or train longer"
+        )
+    dice = _Dice(f"{seed}:{key}:{trial}")
+    count = min(1 + dice.below(_DEFAULT_KILLS), *elements) if times is None else times
+    left = [max(whole - (signal is not SIGKILL), count) for whole in elements]
+    starts = [0] * len(elements)
+    kills: list[Kill] = []
+    for later in reversed(range(count)):
+        workers = _draw_workers(dice, len(elements), apart=apart)
+        at = workers[0] if workers else 0
+        saves = facts[at].saves or [-(-save * elements[at] // elements[0]) for save in facts[0].saves]
+        first = saves[0] + 1 if saves and not starts[at] and dice.chance(_AFTER_FIRST_SAVE) else 1
+        most = max(1, left[at] - later)
+        element = _draw_element(dice, min(first, most), most, starts[at], facts[at].boundaries, saves)
+        kills.append(Kill(element, signal, workers=workers))
+        restored = bisect_right(saves, starts[at] + element - 1)
+        position = saves[restored - 1] if restored else 0
+        for worker in [at] if apart else range(len(elements)):
+            left[worker] -= -(-element * elements[worker] // elements[at])
+            starts[worker] = position * elements[worker] // elements[at]
+    return KillSchedule(tuple(kills))
+
+
+def _draw_workers(dice: _Dice, workers: int, *, apart: bool) -> tuple[int, ...]:
+    """All (empty), the chief or another one, each as often; one of the last two where workers are killed one by one."""
+    kind = dice.below(2) + 1 if apart else dice.below(3)
+    if kind == 0:
+        return ()
+    return (0,) if kind == 1 else (1 + dice.below(workers - 1),)
 
 
 def _draw_element(

@@ -30,7 +30,7 @@ _BOOT = (
     f"from {forkserver.__name__} import main; main(int(sys.argv[1]))"
 )
 _PATIENCE = 120.0  # seconds for what takes milliseconds unless the machine is lost: forks, reaping, an import
-_WATCH_EVERY = 0.2  # seconds between two looks at a life's progress; an event is seen at once
+WATCH_EVERY = 0.2  # seconds between two looks at a life's progress; an event is seen at once
 _TAIL_LINES = 20
 
 
@@ -142,9 +142,14 @@ class TrainingProcess:
         self.refused: str | None = None
         """Why its file operations cannot be recorded, although they should be."""
         self._control = control
-        self._held = False
+        self.held = False
+        """Whether it waits, at an element or before a file operation, until it is released."""
         self._progress: tuple[int, ...] = ()
         self._progressed = time.monotonic()
+
+    def fileno(self) -> int:
+        """For `select`: readable when there is an event. Only while it has not ended."""
+        return self._control.fileno()
 
     def events(self, *, timeout: float, stop: float | None = None) -> Iterator[str]:
         """Yields `held`, `endless`, `refused`, `ended`, `late` (see `deadline`), `hung` (no progress for `timeout` s).
@@ -159,40 +164,45 @@ class TrainingProcess:
             now = time.monotonic()
             if stop is not None and now >= stop:
                 raise OutOfTimeError("the time for this life is up")
-            wait = _WATCH_EVERY if self.deadline is None else max(0.0, min(_WATCH_EVERY, self.deadline - now))
+            wait = WATCH_EVERY if self.deadline is None else max(0.0, min(WATCH_EVERY, self.deadline - now))
             if select.select([self._control], [], [], wait)[0]:
-                event = self._receive()
+                event = self.receive()
                 self._progressed = time.monotonic()
                 if event != "started":
                     yield event
             elif self.deadline is not None and now >= self.deadline:
                 self.deadline = None
                 yield "late"
-            elif not self._has_progressed() and time.monotonic() - self._progressed > timeout:
+            elif not self.has_progressed() and time.monotonic() - self._progressed > timeout:
                 yield "hung"
                 self._progressed = time.monotonic()
 
     def release(self, *, until: int | None = None, op: int | None = None) -> None:
         """Lets a held worker go on: to its `until`-th training element, to its `op`-th file operation, or for good."""
-        self._held = False
+        self.held = False
         forkserver.send(self._control, until=until, op=op)
 
     def notify(self, number: signal.Signals, *, op: int | None = None) -> None:
         """Sends a catchable signal to the root of the tree, then releases the worker if it is held: see `release`."""
-        release = {"until": None, "op": op} if self._held else {}
-        self._held = False
+        release = {"until": None, "op": op} if self.held else {}
+        self.held = False
         forkserver.send(self._control, signal=int(number), **release)
+
+    def end(self) -> None:
+        """SIGKILL to the whole tree, without waiting for it."""
+        if self.ended is None:
+            forkserver.send(self._control, end=True)
 
     def kill(self) -> Ended:
         """SIGKILL to the whole tree; returns when no process of it is left."""
         if self.ended is None:
-            forkserver.send(self._control, end=True)
+            self.end()
             stop = time.monotonic() + _PATIENCE
             while self.ended is None:
                 left = stop - time.monotonic()
                 if left <= 0 or not select.select([self._control], [], [], left)[0]:
                     raise WorkerError(f"process {self.pid} could not be ended within {_PATIENCE:.0f} s of SIGKILL")
-                self._receive()
+                self.receive()
         return self.ended
 
     @contextlib.contextmanager
@@ -226,14 +236,15 @@ class TrainingProcess:
             select.select([], [], [], 0.05)
         return _without_ours(path.read_text(errors="replace")) if path.exists() else ""
 
-    def _receive(self) -> str:
+    def receive(self) -> str:
+        """Takes the next event in; blocks until there is one."""
         message = forkserver.receive(self._control)
         if message is None:
             message = {"event": "ended", "status": None, "peak_kb": 0, "left_behind": 0}
         if message["event"] == "started":
             self.pid = message["pid"]
         elif message["event"] == "held":
-            self._held = True
+            self.held = True
         elif message["event"] == "refused":
             self.refused = message["why"]
         elif message["event"] == "ended":
@@ -243,7 +254,8 @@ class TrainingProcess:
         event: str = message["event"]
         return event
 
-    def _has_progressed(self) -> bool:
+    def has_progressed(self) -> bool:
+        """Whether it has recorded or printed anything since this was asked the last time."""
         progress = tuple(
             path.stat().st_size if (path := self.directory / name).exists() else 0
             for name in (ledger.LEDGER, worker.STDOUT, worker.STDERR)

@@ -6,21 +6,23 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import RecordingRefusedError, WorkerError
-from . import checker, ledger, store, worker
-from .model import Ending, Kill, KillSchedule, Life, Outcome, Verdict
-from .process import Server, TrainingProcess, tail
+from ..errors import WorkerError
+from . import checker, gang, gang_verdict, store, worker
+from .model import Ending, KillSchedule, Life, Outcome, Verdict
+from .process import Server, TrainingProcess
+from .watching import Conditions, live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from .model import Kill
 
 _RUNTIME_VARIABLES = ("TF_", "KERAS_", "XLA_", "CUDA_")
 _PRELOAD = ("tensorflow", f"{__package__}.worker", f"{__package__}.tap", f"{__package__}.trainers")
@@ -34,23 +36,9 @@ class Workload:
     payload: bytes
     """Pickled `{"function": ..., "step": ...}`."""
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Of the task; strings in `argv` may hold `{model_dir}` and `{scratch_dir}`."""
+    """Of the task; strings in `argv` may hold `{model_dir}`, `{scratch_dir}` and `{worker}`."""
     elements_per_step: int | None = None
     compare_weights: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """How lives are watched and judged."""
-
-    timeout: float
-    """Seconds without progress after which a life is hung."""
-    grace: float
-    """Seconds between a catchable signal and SIGKILL."""
-    max_elements: int
-    order: Literal["exact", "any"]
-    deadline: float | None = None
-    """`time.monotonic()` at which a life that still runs is ended with an `OutOfTimeError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +97,20 @@ class Engine:
         record: Path | None = None,
         op: int | None = None,
         stages: Mapping[str, Any] | None = None,
+        worker_index: int = 0,
+        environ: Mapping[str, str] | None = None,
     ) -> TrainingProcess:
-        """Starts one life, in the server of `slot`: lives that must differ like real restarts get different slots."""
+        """Starts one life, in the server of `slot`: lives that must differ like real restarts get different slots.
+
+        `environ`: what its environment has besides pytest's own, as a launcher gives it to the worker.
+        """
         model_dir.mkdir(parents=True, exist_ok=True)
         spec = worker.Spec(
             directory=str(store.fresh(directory)),
             model_dir=str(model_dir),
             cwd=os.getcwd(),
             sys_path=list(sys.path),
-            environ=dict(os.environ),
+            environ={**os.environ, **(environ or {})},
             until=until,
             max_elements=max_elements,
             ignored=sorted(ignored),
@@ -125,7 +118,7 @@ class Engine:
             op=op,
             stages=None if stages is None else dict(stages),
             task=workload.task,
-            arguments=_filled(workload.arguments, model_dir),
+            arguments=_filled(workload.arguments, model_dir, worker_index),
         )
         with self._lock:
             server = self._server(slot)
@@ -186,117 +179,20 @@ def _changed_variables(started: Mapping[str, str]) -> list[str]:
     return sorted(name for name in relevant if started.get(name) != os.environ.get(name))
 
 
-def _filled(arguments: Mapping[str, Any], model_dir: Path) -> dict[str, Any]:
+def _filled(arguments: Mapping[str, Any], model_dir: Path, worker_index: int) -> dict[str, Any]:
     filled = dict(arguments)
     if "argv" in filled:
-        places = {"{model_dir}": str(model_dir), "{scratch_dir}": str(store.scratch_directory(model_dir))}
+        scratch = store.scratch_directory(model_dir)
+        places = {"{model_dir}": str(model_dir), "{scratch_dir}": str(scratch), "{worker}": str(worker_index)}
         filled["argv"] = [_replaced(word, places) for word in filled["argv"]]
-        Path(places["{scratch_dir}"]).mkdir(exist_ok=True)
+        scratch.mkdir(exist_ok=True)
     return filled
 
 
 def _replaced(word: str, places: Mapping[str, str]) -> str:
-    for name, path in places.items():
-        word = word.replace(name, path)
+    for name, value in places.items():
+        word = word.replace(name, value)
     return word
-
-
-def live(
-    process: TrainingProcess,
-    conditions: Conditions,
-    *,
-    kill: Kill | None = None,
-    watch: Callable[[Path], int | None] | None = None,
-) -> Life:
-    """Watches a started life until it has ended, and returns it as the checker sees it.
-
-    Args:
-        process: the life.
-        conditions: how it is watched.
-        kill: kills it there.
-        watch: asked whenever it is held, with its directory, until which training element it goes on; None: it has been
-            watched for long enough.
-
-    Raises:
-        WorkerError: it was to be recorded, and that is refused here; or the conditions' deadline has come.
-    """
-    ending: Ending | None = None
-    stacks = ""
-    preemption = None if kill is None else _Preemption(process, kill, conditions)
-    try:
-        for event in process.events(timeout=conditions.timeout, stop=conditions.deadline):
-            if event == "held" and preemption is not None:
-                preemption.held()
-            elif event == "held" and watch is not None:
-                until = watch(process.directory)
-                if until is None:
-                    ending = Ending.STOPPED
-                    process.kill()
-                else:
-                    process.release(until=until)
-            elif event == "late" and preemption is not None:
-                preemption.late()
-            elif event == "hung":
-                ending, stacks = Ending.HUNG, process.dump_stacks()
-                process.kill()
-            elif event == "endless":
-                ending = Ending.ENDLESS
-                process.kill()
-    finally:
-        ended = process.kill()
-    if process.refused is not None:
-        raise RecordingRefusedError(process.refused)
-    if ending is None:
-        finished = Ending.FINISHED if ended.returncode == 0 else Ending.CRASHED
-        ending = Ending.KILLED if preemption is not None and preemption.landed else finished
-    status = f"no progress for {conditions.timeout:g} s" if ending is Ending.HUNG else ended.words
-    return Life(
-        ledger=ledger.read(process.directory),
-        ending=ending,
-        kill=kill,
-        status=status,
-        stderr_tail=stacks or tail(process.directory / worker.STDERR),
-        noticed=None if preemption is None else preemption.noticed,
-        grace=None if preemption is None else preemption.grace,
-        peak_mb=ended.peak_mb,
-    )
-
-
-class _Preemption:
-    """Carries one planned kill out."""
-
-    def __init__(self, process: TrainingProcess, kill: Kill, conditions: Conditions) -> None:
-        self.landed = False
-        self.noticed: int | None = None
-        """See `Life`."""
-        self.grace: float | None = None
-        """See `Life`."""
-        self._process = process
-        self._kill = kill
-        self._conditions = conditions
-        self._at_element = kill.op is not None and kill.element > 0
-
-    def held(self) -> None:
-        """The life waits: at the element before the operation, at the place of the kill, or of the second notice."""
-        if self._at_element:
-            self._at_element = False
-            self._process.release(op=self._kill.op)
-        elif self.landed:
-            assert self._kill.again is not None
-            self._process.notify(self._kill.again)
-        elif self._kill.signal == signal.SIGKILL:
-            self.landed = True
-            self._process.kill()
-        else:
-            self.landed = True
-            self.noticed = len(ledger.read(self._process.directory).records)
-            self._process.deadline = time.monotonic() + self._conditions.grace
-            self._process.notify(self._kill.signal, op=None if self._kill.again is None else 1)
-
-    def late(self) -> None:
-        """The grace is up."""
-        self.grace = self._conditions.grace
-        self._process.kill()
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,22 +203,64 @@ class Check:
     workload: Workload
     conditions: Conditions
     directory: Path
+    workers: int = 1
+    """Processes of the training: with more than one each life is an incarnation of a gang (`Life.gang`)."""
+    restart: Literal["gang", "worker"] = "gang"
+    """Who of a gang is started again when one worker was killed: all, or that one while the others go on."""
 
     def reference(self, number: int = 0) -> tuple[Life, float]:
         """The `number`-th reference run and its duration in seconds; shared between trials and workers."""
 
         def run(directory: Path) -> tuple[Life, float]:
-            process = self.engine.start(
-                self.workload,
-                directory,
-                store.model_directory(store.fresh(_reference_run(directory))),
-                slot=number % 2,
-                max_elements=self.conditions.max_elements,
-            )
+            store.fresh(_reference_run(directory))
+            if self.workers > 1:
+                return self._gang_reference(directory, number)
+            process = self._start(directory, _reference_run(directory), slot=number)
             start = time.monotonic()  # not before: the server may have had to import TensorFlow first
             return live(process, self.conditions), time.monotonic() - start
 
         return store.shared_life(self.reference_directory(number), run)
+
+    def _gang_reference(self, directory: Path, number: int) -> tuple[Life, float]:
+        run = _reference_run(directory)
+        with gang.held_ports(self.workers) as ports:
+            processes = [
+                self._start(store.worker_directory(directory, index), run, slot=number, place=(index, ports))
+                for index in range(self.workers)
+            ]
+            start = time.monotonic()
+            return gang.live_together(processes, self.conditions), time.monotonic() - start
+
+    def _start(
+        self,
+        directory: Path,
+        run: Path,
+        *,
+        slot: int,
+        kill: Kill | None = None,
+        until: int | None = None,
+        ignored: frozenset[str] = frozenset(),
+        place: tuple[int, gang.Ports] | None = None,
+    ) -> TrainingProcess:
+        """Starts a life that `kill` will end, or that waits at its `until`-th training element.
+
+        `place`: in a gang, whose members differ like machines do, so that neighbours get different servers.
+        """
+        of_the_life = kill is not None and kill.element == 0 and kill.op is not None
+        index = 0 if place is None else place[0]
+        return self.engine.start(
+            self.workload,
+            directory,
+            store.model_directory(run),
+            slot=(slot + index) % 2,
+            until=until if kill is None else None if of_the_life else kill.element,
+            max_elements=self.conditions.max_elements,
+            ignored=ignored,
+            record=run if kill is not None and (kill.op or kill.again) else None,
+            op=kill.op if kill is not None and of_the_life else None,
+            worker_index=index,
+            environ=None if place is None else place[1].environ(index),
+        )
 
     def reference_directory(self, number: int = 0) -> Path:
         """Where the `number`-th reference run is."""
@@ -345,7 +283,7 @@ class Check:
             return Trial(alone, None, directory, tails([("the reference run", reference)]), reference=reference)
         facts = checker.reference_facts(reference, elements_per_step=self.workload.elements_per_step)
         planned = schedule(facts)
-        lives = self._lives(directory, planned, ignored=facts.ignored)
+        lives = self._lives(directory, planned, facts)
         verdict = self.judge([reference], lives)
         if checker.needs_more_references(verdict):
             verdict = self.judge([reference, self.reference(1)[0], self.reference(2)[0]], lives)
@@ -358,28 +296,71 @@ class Check:
         printed = () if verdict.exact else tails(named)
         return Trial(verdict, planned, directory, printed, lives=tuple(lives), reference=reference)
 
-    def _lives(self, directory: Path, schedule: KillSchedule, *, ignored: frozenset[str]) -> list[Life]:
+    def _lives(self, directory: Path, schedule: KillSchedule, facts: checker.ReferenceFacts) -> list[Life]:
+        if self.workers > 1:
+            with gang.held_ports(self.workers) as ports:
+                if self.restart == "worker":
+                    return self._lives_apart(directory, schedule, facts, ports)
+                return self._lives_together(directory, schedule, facts, ports)
         lives: list[Life] = []
         for number, kill in enumerate((*schedule.kills, None)):
-            of_the_life = kill is not None and kill.element == 0 and kill.op is not None
-            process = self.engine.start(
-                self.workload,
-                life_directory(directory, number + 1),
-                store.model_directory(directory / store.RUN),
-                slot=number % 2,
-                until=None if kill is None or of_the_life else kill.element,
-                max_elements=self.conditions.max_elements,
-                ignored=ignored,
-                record=directory / store.RUN if kill is not None and (kill.op or kill.again) else None,
-                op=kill.op if kill is not None and of_the_life else None,
-            )
+            at = life_directory(directory, number + 1)
+            process = self._start(at, directory / store.RUN, slot=number, kill=kill, ignored=facts.ignored)
             lives.append(live(process, self.conditions, kill=kill))
             if lives[-1].ending is not Ending.KILLED:
                 break
         return lives
 
+    def _lives_together(
+        self, directory: Path, schedule: KillSchedule, facts: checker.ReferenceFacts, ports: gang.Ports
+    ) -> list[Life]:
+        elements = [one.elements for one in facts.of_workers]
+        lives: list[Life] = []
+        for number, kill in enumerate((*schedule.kills, None)):
+            leash = [None] * self.workers if kill is None else gang.leash(kill, elements)
+            processes = [
+                self._start(
+                    life_directory(directory, number + 1, index),
+                    directory / store.RUN,
+                    slot=number,
+                    kill=kill if kill is not None and index == kill.counts else None,
+                    until=leash[index],
+                    ignored=facts.of_workers[index].ignored,
+                    place=(index, ports),
+                )
+                for index in range(self.workers)
+            ]
+            lives.append(gang.live_together(processes, self.conditions, kill=kill))
+            if lives[-1].ending is not Ending.KILLED:
+                break
+        return lives
+
+    def _lives_apart(
+        self, directory: Path, schedule: KillSchedule, facts: checker.ReferenceFacts, ports: gang.Ports
+    ) -> list[Life]:
+        def start(index: int, number: int, kill: Kill | None) -> TrainingProcess:
+            return self._start(
+                life_directory(directory, number, index),
+                directory / store.RUN,
+                slot=number - 1,
+                kill=kill,
+                ignored=facts.of_workers[index].ignored,
+                place=(index, ports),
+            )
+
+        kills = [[kill for kill in schedule.kills if kill.counts == index] for index in range(self.workers)]
+        return gang.live_apart(start, kills, self.conditions)
+
     def judge(self, references: list[Life], lives: list[Life]) -> Verdict:
         """Judges lives as this check's settings want it."""
+        if self.workers > 1:
+            return gang_verdict.judge(
+                references,
+                lives,
+                order=self.conditions.order,
+                elements_per_step=self.workload.elements_per_step,
+                apart=self.restart == "worker",
+            )
         return checker.judge(
             references,
             lives,
@@ -433,9 +414,10 @@ class Check:
         return found
 
 
-def life_directory(trial: Path, number: int) -> Path:
-    """Where the `number`-th life of a trial is, counted from 1."""
-    return trial / f"life-{number}"
+def life_directory(trial: Path, number: int, worker_index: int | None = None) -> Path:
+    """Where the `number`-th life of a trial is, counted from 1; of a gang that of one worker."""
+    directory = trial / f"life-{number}"
+    return directory if worker_index is None else store.worker_directory(directory, worker_index)
 
 
 def _reference_run(directory: Path) -> Path:
@@ -452,9 +434,15 @@ def _worse(verdict: Verdict, outcome: Outcome, reason: str) -> Verdict:
 
 def tails(lives: list[tuple[str, Life]]) -> tuple[str, ...]:
     """What the lives that ended badly printed last."""
+    single = [
+        (name if whole is life else f"worker {index}, {name}", life)
+        for name, whole in lives
+        for index, life in enumerate(whole.gang or (whole,))
+        if life is not None
+    ]
     return tuple(
         f"{name} ({life.status}), end of its output:\n{life.stderr_tail}"
-        for name, life in lives
+        for name, life in single
         if life.ending in (Ending.CRASHED, Ending.HUNG) and life.stderr_tail
     )
 

@@ -3,6 +3,7 @@
 <session>/<check>/reference-0/   ledger, output, outcome.json              shared by all trials of a check,
                   reference-0-run/  model/ scratch/                       also across xdist workers
 <session>/<check>/<trial>/life-1/ life-2/ ... run/model/ run/scratch/
+                  of a gang: reference-0/worker-0/ ... life-1/worker-0/ worker-1/ ...
 <session>/<check>/recorded/ recorded-run/ state-<number>/ slot-<worker>-<n>/   of `every`
 """
 
@@ -14,10 +15,11 @@ import hashlib
 import json
 import re
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import WorkerError
 from . import ledger, model
+from .gang import incarnation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,24 +69,43 @@ def shared_life(directory: Path, live: Callable[[Path], tuple[model.Life, float]
     with locked(directory.with_suffix(".lock")):
         if not (directory / _OUTCOME).exists():
             life, seconds = live(fresh(directory))
-            outcome = {
-                "ending": life.ending.value,
-                "status": life.status,
-                "stderr": life.stderr_tail,
-                "s": seconds,
-                "peak_mb": life.peak_mb,
-            }
+            outcome = {**_outcome(life), "s": seconds}
+            if life.gang:
+                outcome["workers"] = [None if one is None else _outcome(one) for one in life.gang]
             (directory / _OUTCOME).write_text(json.dumps(outcome))
             return life, seconds
     outcome = json.loads((directory / _OUTCOME).read_text())
-    life = model.Life(
+    if "workers" not in outcome:
+        return _life(directory, outcome), outcome["s"]
+    lives = [
+        None if one is None else _life(worker_directory(directory, worker), one)
+        for worker, one in enumerate(outcome["workers"])
+    ]
+    return incarnation(lives), outcome["s"]
+
+
+def _outcome(life: model.Life) -> dict[str, Any]:
+    return {
+        "ending": life.ending.value,
+        "status": life.status,
+        "stderr": life.stderr_tail,
+        "peak_mb": life.peak_mb,
+    }
+
+
+def _life(directory: Path, outcome: dict[str, Any]) -> model.Life:
+    return model.Life(
         ledger=ledger.read(directory),
         ending=model.Ending(outcome["ending"]),
         status=outcome["status"],
         stderr_tail=outcome["stderr"],
         peak_mb=outcome["peak_mb"],
     )
-    return life, outcome["s"]
+
+
+def worker_directory(life: Path, worker: int) -> Path:
+    """Where one worker's life is, of a gang's incarnation."""
+    return life / f"worker-{worker}"
 
 
 @contextlib.contextmanager

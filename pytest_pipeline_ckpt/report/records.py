@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from ..engine.every import Judged, Survey
-    from ..engine.model import Life, LifeSpan, Scope, Verdict
+    from ..engine.model import Kill, Life, LifeSpan, Scope, Verdict
     from ..engine.runner import Trial
 
 
-class Lane(TypedDict):
+class WorkerLane(TypedDict, total=False):
+    """What a lane has in a gang besides."""
+
+    worker: int
+
+
+class Lane(WorkerLane):
     """Where a life trained in one lane; positions are elements of the reference run, from 0. See `LifeSpan`."""
 
     lane: str
@@ -46,8 +52,25 @@ class LifeMeasured(TypedDict):
     peak_mb: float
 
 
-class LifeRecord(TypedDict):
-    """One life; `life` 0 is the reference run."""
+class WorkerRecord(TypedDict):
+    """One worker's life in an incarnation of a gang; `kill`: None too where it was ended because another was gone."""
+
+    worker: int
+    ending: str
+    status: str
+    kill: str | None
+    saves: int | None
+    measured: LifeMeasured | None
+
+
+class GangRecord(TypedDict, total=False):
+    """What a life has in a gang besides."""
+
+    workers: list[WorkerRecord]
+
+
+class LifeRecord(GangRecord):
+    """One life; `life` 0 is the reference run. Of a gang: an incarnation of it."""
 
     life: int
     ending: str
@@ -85,7 +108,14 @@ class Measured(TypedDict):
     smallest: str | None
 
 
-class TrialRecord(TypedDict):
+class GangTrial(TypedDict, total=False):
+    """What a trial has in a gang besides."""
+
+    workers: int
+    worker: int | None
+
+
+class TrialRecord(GangTrial):
     """One trial: live kills of one check of one item."""
 
     kind: Literal["trial"]
@@ -180,9 +210,13 @@ def trial_record(
         diagnosis: lines on what is to blame and what helps.
     """
     verdict = trial.verdict
-    return TrialRecord(
+    record = TrialRecord(
         kind="trial",
-        **who,
+        id=who["id"],
+        test=who["test"],
+        trial=who["trial"],
+        number=who["number"],
+        check=who["check"],
         passed=verdict.exact,
         outcome=verdict.outcome.value,
         reason=verdict.reason,
@@ -202,6 +236,9 @@ def trial_record(
             smallest=None if smallest is None else f"pytest {smallest}",
         ),
     )
+    if trial.reference is not None and trial.reference.gang:
+        record["workers"], record["worker"] = len(trial.reference.gang), verdict.worker
+    return record
 
 
 def survey_record(
@@ -260,41 +297,68 @@ def _resumed(one: Judged) -> list[LifeRecord]:
         lanes = [span for span in one.verdict.lives if span.life == number]
         kill = one.instants[number - 1].words if 0 < number <= len(one.instants) else None
         ending = Ending.KILLED if kill is not None else lanes[0].ending
-        made.append(LifeRecord(life=number, ending=ending.value, **_bare(kill, lanes), status=""))
+        made.append(
+            LifeRecord(
+                life=number,
+                ending=ending.value,
+                kill=kill,
+                saves=None,
+                lanes=list(map(_lane, lanes)),
+                measured=None,
+                status="",
+            )
+        )
     return made
 
 
-class _Bare(TypedDict):
-    kill: str | None
-    saves: None
-    lanes: list[Lane]
-    measured: None
-
-
-def _bare(kill: str | None, lanes: Sequence[LifeSpan]) -> _Bare:
-    return _Bare(kill=kill, saves=None, lanes=list(map(_lane, lanes)), measured=None)
-
-
 def _life(number: int, life: Life, spans: Iterable[LifeSpan]) -> LifeRecord:
-    cost = cost_of(life)
-    return LifeRecord(
+    record = LifeRecord(
         life=number,
         ending=life.ending.value,
         status=life.status,
-        kill=None if life.kill is None else kills(KillSchedule((life.kill,))),
-        saves=cost.saves,
+        kill=_planned(life.kill),
+        saves=cost_of(life).saves,
         lanes=[_lane(span) for span in spans if span.life == number],
-        measured=LifeMeasured(
-            seconds=round(cost.seconds, 3),
-            save_seconds=round(cost.save_seconds, 6),
-            saved_bytes=cost.saved_bytes,
-            peak_mb=round(cost.peak_mb, 1),
-        ),
+        measured=_measured(life),
+    )
+    if life.gang:
+        record["workers"] = [
+            WorkerRecord(
+                worker=worker,
+                ending=one.ending.value,
+                status=one.status,
+                kill=_planned(_meant_for(worker, one, life)),
+                saves=cost_of(one).saves,
+                measured=_measured(one),
+            )
+            for worker, one in enumerate(life.gang)
+            if one is not None
+        ]
+    return record
+
+
+def _meant_for(worker: int, life: Life, incarnation: Life) -> Kill | None:
+    """What a worker's life was planned to be killed by: the kill that was for it and others, or its own."""
+    kill = incarnation.kill
+    return kill if kill is not None and worker in (kill.workers or (worker,)) else life.kill
+
+
+def _planned(kill: Kill | None) -> str | None:
+    return None if kill is None else kills(KillSchedule((kill,)))
+
+
+def _measured(life: Life) -> LifeMeasured:
+    cost = cost_of(life)
+    return LifeMeasured(
+        seconds=round(cost.seconds, 3),
+        save_seconds=round(cost.save_seconds, 6),
+        saved_bytes=cost.saved_bytes,
+        peak_mb=round(cost.peak_mb, 1),
     )
 
 
 def _lane(span: LifeSpan) -> Lane:
-    return Lane(
+    lane = Lane(
         lane=span.lane,
         start=span.start,
         taken=span.taken,
@@ -307,6 +371,9 @@ def _lane(span: LifeSpan) -> Lane:
         saves=list(span.saves),
         passes=list(span.passes),
     )
+    if span.worker is not None:
+        lane["worker"] = span.worker
+    return lane
 
 
 def _wrong(verdict: Verdict) -> list[Wrong]:
@@ -330,6 +397,7 @@ __all__ = [
     "SurveyRecord",
     "TrialRecord",
     "Who",
+    "WorkerRecord",
     "survey_record",
     "trial_record",
 ]

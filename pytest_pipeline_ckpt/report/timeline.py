@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _TICKS = 5
 _LEAST = 0.35
 """Per cent of the width that a bar has at least, so that one wrong element of a million is seen."""
+_LIFE = "Life "
+"""Before the number of one that is judged."""
 _MARGIN = 0.06
 """Of the longest life, so that marks at the end are seen whole."""
 _WORDS = {
@@ -88,6 +90,11 @@ class Timeline:
     """Elements and where they are."""
     rows: tuple[Row, ...]
 
+    @property
+    def lives(self) -> tuple[Row, ...]:
+        """Those of them that are lives which were judged."""
+        return tuple(row for row in self.rows if row.name.startswith(_LIFE))
+
 
 class Scale:
     """From elements to per cent."""
@@ -112,7 +119,12 @@ class Scale:
 
 
 def timeline(
-    reference: LifeRecord | None, lives: Sequence[LifeRecord], wrong: Sequence[Wrong], *, guilty: int
+    reference: LifeRecord | None,
+    lives: Sequence[LifeRecord],
+    wrong: Sequence[Wrong],
+    *,
+    guilty: int,
+    worker: int | None = None,
 ) -> Timeline | None:
     """The picture of a trial; None where it is not known where its lives trained.
 
@@ -121,6 +133,7 @@ def timeline(
         lives: in order.
         wrong: the ranges of elements that are named.
         guilty: the life that first went wrong, 0: none.
+        worker: of a gang, whose life that is.
     """
     known = [lane for life in lives for lane in life["lanes"]]
     right = [] if reference is None else reference["lanes"]
@@ -128,35 +141,67 @@ def timeline(
         return None
     named = [one["last"] + 1 for one in wrong]
     scale = Scale(max(*(lane["start"] + lane["taken"] for lane in (*right, *known)), *named, 1))
-    names = [lane["lane"] for lane in right]
     rows: list[Row] = []
     for lane in right:
-        code = lane["lane"] if len(names) > 1 else None
-        rows.append(_reference(lane, scale, code))
+        name = _name(lane, right)
+        rows.append(_reference(lane, scale, name))
         end: int | None = None
         for life in lives:
-            mine = next((one for one in life["lanes"] if one["lane"] == lane["lane"]), None)
-            if mine is None:
-                rows.append(_empty(life))
+            own = _of_worker(life, lane)
+            if own is None:
                 continue
-            rows.append(_life(life, mine, scale, end, guilty=life["life"] == guilty))
+            mine = next((one for one in own["lanes"] if one["lane"] == lane["lane"]), None)
+            if mine is None:
+                rows.append(_empty(own))
+                continue
+            rows.append(_life(own, mine, scale, end, guilty=own["life"] == guilty and lane.get("worker") == worker))
             end = mine["start"] + mine["taken"]
-        if code is None:
+        if name is None:
             rows.append(_fate(lane, wrong, scale))
     return Timeline(scale.ticks(max(lane["taken"] for lane in right)), tuple(rows))
 
 
+def _name(lane: Lane, lanes: Sequence[Lane]) -> str | None:
+    """What tells a lane of several apart: the worker, the code, or both; None for the only one."""
+    if len(lanes) == 1:
+        return None
+    if "worker" not in lane:
+        return lane["lane"]
+    several = sum(one.get("worker") == lane["worker"] for one in lanes) > 1
+    return f"worker {lane['worker']}{', ' + lane['lane'] if several else ''}"
+
+
+def _of_worker(life: LifeRecord, lane: Lane) -> LifeRecord | None:
+    """The life of the worker whose lane it is; None: it had none."""
+    if "worker" not in lane or "workers" not in life:
+        return life
+    own = next((one for one in life["workers"] if one["worker"] == lane["worker"]), None)
+    if own is None:
+        return None
+    lanes = [one for one in life["lanes"] if one.get("worker") == lane["worker"]]
+    return {
+        **life,
+        "ending": own["ending"],
+        "status": own["status"],
+        "kill": own["kill"],
+        "lanes": lanes,
+        "workers": [own],
+    }
+
+
 def of_trial(trial: TrialRecord) -> Timeline | None:
     """The picture of a trial."""
-    return timeline(trial["reference"], trial["lives"], trial["wrong"], guilty=trial["life"])
+    return timeline(
+        trial["reference"], trial["lives"], trial["wrong"], guilty=trial["life"], worker=trial.get("worker")
+    )
 
 
-def _reference(lane: Lane, scale: Scale, code: str | None) -> Row:
+def _reference(lane: Lane, scale: Scale, name: str | None) -> Row:
     words = f"{count(lane['taken'], 'element')}, {_counted(lane['saves'], 'save')}"
     if lane["passes"]:
         words += f", {_counted(lane['passes'], 'completed pass')} over the data"
     return Row(
-        name="Reference run" if code is None else f"Reference run, {code}",
+        name="Reference run" if name is None else f"Reference run, {name}",
         words=f"nobody killed it: {words}",
         bad=False,
         bars=(scale.bar("reference", 0, lane["taken"]),),
@@ -185,7 +230,7 @@ def _life(life: LifeRecord, lane: Lane, scale: Scale, before: int | None, *, gui
         first = min([start, *(bounds[0] for bounds in lane["wrong"])])
         label_x = scale(first)
     return Row(
-        name=f"Life {life['life']}",
+        name=f"{_LIFE}{life['life']}",
         words=_words(life, lane, before, guilty=guilty),
         bad=guilty or bool(lane["wrong"]),
         bars=tuple(bars),
@@ -218,10 +263,11 @@ def _words(life: LifeRecord, lane: Lane, before: int | None, *, guilty: bool) ->
 
 def _ended(life: LifeRecord) -> str:
     if life["ending"] == "killed":
-        where = life["kill"] or "by somebody else"
-        if where.startswith(("after ", "before ", "by ")):
+        where = life["kill"] or ("with a worker that was gone" if "workers" in life else "by somebody else")
+        if where.startswith(("after ", "before ", "by ", "with ")):
             return f"killed {where}"
-        return f"killed at {'its ' if where.startswith('element ') else ''}{where}"
+        its = where.startswith("element ") and "workers" not in life
+        return f"killed at {'its ' if its else ''}{where}"
     if life["ending"] == "finished":
         return "ran to its end" if life["kill"] is None else "ended by itself before its kill"
     if life["ending"] == "stopped":
@@ -236,7 +282,7 @@ def _end_of(life: LifeRecord) -> str:
 
 def _empty(life: LifeRecord) -> Row:
     words = f"{_ended(life)}; it trained on nothing, or it is not known on what"
-    return Row(name=f"Life {life['life']}", words=words, bad=life["ending"] in ("crashed", "hung"))
+    return Row(name=f"{_LIFE}{life['life']}", words=words, bad=life["ending"] in ("crashed", "hung"))
 
 
 def _fate(lane: Lane, wrong: Sequence[Wrong], scale: Scale) -> Row:

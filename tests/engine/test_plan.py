@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_pipeline_ckpt.engine.checker import ReferenceFacts
 from pytest_pipeline_ckpt.engine.plan import (
     SIGNALS,
     Every,
@@ -18,7 +19,9 @@ from pytest_pipeline_ckpt.engine.plan import (
     KillSchedule,
     Never,
     Random,
+    draw_gang_schedule,
     draw_schedule,
+    ensure_known,
     ensure_reachable,
     parse_schedule,
     parse_signal,
@@ -28,11 +31,16 @@ from pytest_pipeline_ckpt.errors import PreemptUsageError
 
 STRIDE = "is not a stride: give a whole number of at least 1, as in every:10, or every alone"
 NAMES = ", ".join(SIGNALS)
-GRAMMAR = "give random, every[:STRIDE], never, or step:K[,K2...], as in step:40,3@SIGTERM or step:40/op:3"
+GRAMMAR = "give random, every[:STRIDE], never, or step:K[,K2...], as in step:40,3@SIGTERM, step:40/op:3 or step:40#1"
 PINNED = ["step:81,3,12", "step:14,9", "step:84,10", "step:49,15,1", "step:19", "step:80,3,1"]
 signals = st.sampled_from([Signals[name] for name in SIGNALS])
 kills = st.builds(
-    Kill, st.integers(0, 10**17), signals, st.none() | st.integers(1, 10**17), st.none() | signals
+    Kill,
+    st.integers(0, 10**17),
+    signals,
+    st.none() | st.integers(1, 10**17),
+    st.none() | signals,
+    st.lists(st.integers(0, 9999), max_size=4, unique=True).map(tuple),
 ).filter(lambda kill: kill.again is None or SIGKILL not in (kill.signal, kill.again))
 schedules = st.builds(KillSchedule, st.lists(kills, min_size=1, max_size=6).map(tuple))
 
@@ -56,6 +64,9 @@ schedules = st.builds(KillSchedule, st.lists(kills, min_size=1, max_size=6).map(
         ("step:40/op:3", KillSchedule((Kill(40, op=3),))),
         ("step:0/op:2@SIGTERM,7", KillSchedule((Kill(0, SIGTERM, op=2), Kill(7)))),
         ("step:40@SIGTERM@SIGINT", KillSchedule((Kill(40, SIGTERM, again=SIGINT),))),
+        ("step:40#1", KillSchedule((Kill(40, workers=(1,)),))),
+        ("step:40#1,7#0,9", KillSchedule((Kill(40, workers=(1,)), Kill(7, workers=(0,)), Kill(9)))),
+        ("step:40/op:3#2+0@SIGTERM@SIGINT", KillSchedule((Kill(40, SIGTERM, 3, SIGINT, (2, 0)),))),
     ],
 )
 def test_grammar(text: str, meaning: object) -> None:
@@ -100,11 +111,13 @@ def test_grammar(text: str, meaning: object) -> None:
             "here: '4@SIGTERM@SIGKILL' in 'step:4@SIGTERM@SIGKILL': SIGKILL follows a notice by itself, after the "
             "grace: leave @SIGKILL out",
         ),
+        ("step:12#", f"here: '12#' in 'step:12#' is not the number of an element: {GRAMMAR}"),
+        ("step:12#one", f"here: '12#one' in 'step:12#one' is not the number of an element: {GRAMMAR}"),
         (
-            "step:12#1",
-            "here: 'step:12#1': this version does not know #WORKER yet: leave it out; "
-            "the training has one process to kill",
+            "step:12@SIGTERM#1",
+            f"here: '12@SIGTERM#1' in 'step:12@SIGTERM#1' is not the number of an element: {GRAMMAR}",
         ),
+        ("step:12#1+1", "here: '12#1+1' in 'step:12#1+1' names a worker twice: leave one of them out"),
     ],
 )
 def test_refused(text: str, message: str) -> None:
@@ -132,7 +145,7 @@ def test_words_round_trip(schedule: Random | Every | Never) -> None:
     assert parse_schedule(spell(schedule, explicit=True), "here") == schedule == parse_schedule(str(schedule), "here")
 
 
-@given(st.text() | st.from_regex(r"(step|every):[0-9,@#/:opA-Z ]*", fullmatch=True))
+@given(st.text() | st.from_regex(r"(step|every):[0-9,@#+/:opA-Z ]*", fullmatch=True))
 def test_any_text(text: str) -> None:
     """Any text is a usage error, or in the grammar and its meaning's text has that meaning too."""
     try:
@@ -177,6 +190,51 @@ def test_beyond_the_end() -> None:
         "which takes 100 training elements: give a number from 1 to 100, or train longer"
     )
     ensure_reachable(schedule, "--preempt-at", elements=101)
+
+
+def test_beyond_a_workers_end() -> None:
+    """Of a gang each kill must be within the run of the worker whose elements it counts."""
+    ensure_reachable(KillSchedule((Kill(40), Kill(20, workers=(1, 0)))), "--preempt-at", elements=[40, 20])
+    with pytest.raises(PreemptUsageError) as caught:
+        ensure_reachable(KillSchedule((Kill(21, workers=(1,)),)), "--preempt-at", elements=[40, 20])
+    assert str(caught.value) == (
+        "--preempt-at: element 21 of worker 1 of 'step:21#1' is beyond the end of the run, "
+        "which takes 20 training elements: give a number from 1 to 20, or train longer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "workers", "apart", "message"),
+    [
+        (
+            "step:9#0",
+            1,
+            False,
+            "'9#0' in 'step:9#0' names a worker, but the training has one process: give their number "
+            "(--preempt-workers=2), or leave the worker out",
+        ),
+        (
+            "step:9,4#1+2",
+            2,
+            False,
+            "there is no worker 2 ('step:9,4#1+2'): they are counted from 0, so the last of 2 is worker 1",
+        ),
+        (
+            "step:9",
+            2,
+            True,
+            "'9' in 'step:9' does not name one worker, but --preempt-restart=worker kills and starts them one by one: "
+            "write 9#0, or leave --preempt-restart out",
+        ),
+    ],
+)
+def test_unknown_worker(text: str, workers: int, apart: bool, message: str) -> None:
+    """A schedule that names a worker which the training does not have, or none where one must be named, is refused."""
+    schedule = parse_schedule(text, "here")
+    assert isinstance(schedule, KillSchedule)
+    with pytest.raises(PreemptUsageError) as caught:
+        ensure_known(schedule, "here", workers=workers, apart=apart)
+    assert str(caught.value) == f"here: {message}"
 
 
 @st.composite
@@ -284,3 +342,52 @@ def test_same_everywhere() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout.split(), done.stderr) == (PINNED, "")
+
+
+@st.composite
+def gangs(draw: st.DrawFn) -> list[ReferenceFacts]:
+    """The facts of the workers of a gang, which go forward together; the chief alone may save."""
+    workers = draw(st.integers(2, 4))
+    steps = draw(st.integers(4, 400))
+    marks = st.lists(st.integers(1, steps), max_size=10, unique=True).map(sorted)
+    saves, chief_alone = draw(marks), draw(st.booleans())
+    facts = []
+    for worker in range(workers):
+        rate = draw(st.integers(1, 3))
+        mine = () if worker and chief_alone else tuple(rate * save for save in saves)
+        facts.append(ReferenceFacts(rate * steps, tuple(rate * end for end in draw(marks)), mine))
+    return facts
+
+
+@given(facts=gangs(), seed=st.integers(0, 2**64), trial=st.integers(0, 1000), signal=signals, apart=st.booleans())
+def test_every_kill_of_a_gang_can_land(
+    facts: list[ReferenceFacts], seed: int, trial: int, signal: Signals, apart: bool
+) -> None:
+    """One to three kills are drawn, of workers that there are, and each has elements left to land at."""
+    schedule = draw_gang_schedule(seed, "key", trial, facts=facts, signal=signal, apart=apart)
+    assert 1 <= len(schedule.kills) <= 3
+    ensure_known(schedule, "here", workers=len(facts), apart=apart)
+    left = [one.elements for one in facts]
+    for kill in schedule.kills:
+        assert 1 <= kill.element <= left[kill.counts]
+        whole = facts[kill.counts].elements
+        for worker in [kill.counts] if apart else range(len(facts)):
+            left[worker] -= -(-kill.element * facts[worker].elements // whole) - (signal is SIGKILL)
+
+
+def test_whom_a_gangs_kills_are_for() -> None:
+    """About a third of the kills each are for all workers, for the chief, and for another one, whichever."""
+    facts = [ReferenceFacts(1_000, (), (100, 500))] * 3
+    drawn = [draw_gang_schedule(7, "key", trial, facts=facts).kills[0].workers for trial in range(1_200)]
+    assert all(0.28 < drawn.count(workers) / len(drawn) < 0.39 for workers in ((), (0,)))
+    assert all(0.12 < drawn.count(workers) / len(drawn) < 0.22 for workers in ((1,), (2,)))
+
+
+def test_more_kills_than_a_worker_has_elements() -> None:
+    """The message names the worker that has the fewest elements."""
+    with pytest.raises(PreemptUsageError) as caught:
+        draw_gang_schedule(1, "key", 0, facts=[ReferenceFacts(9), ReferenceFacts(2)], times=3)
+    assert str(caught.value) == (
+        "--preempt-times: 3 kills cannot land in a run of which worker 1 takes 2 training elements: "
+        "kill at most once for each element, or train longer"
+    )

@@ -217,3 +217,14 @@ def test_nothing_is_tried_that_takes_too_long() -> None:
 def test_nothing_is_smaller_than_the_first_element() -> None:
     """A kill at element 1 is the smallest there is: nothing is tried."""
     assert Oracle(lambda _: True).shrink((1,)) == Shrunk(steps(1), tried=0, seconds=0.0, complete=True)
+
+
+def test_a_gangs_kills_stay_their_workers() -> None:
+    """A smaller kill is one of the same workers."""
+    first = KillSchedule((Kill(45, workers=(1,)), Kill(3, workers=(2, 0))))
+
+    def fails(schedule: KillSchedule, _: float) -> bool:
+        return schedule.kills[0].element > 10
+
+    shrunk = shrink(first, fails, FACTS, seconds=1.0, clock=lambda: 0.0)
+    assert shrunk.schedule == KillSchedule((Kill(11, workers=(1,)),))

@@ -75,6 +75,8 @@ def test_defaults(make_config: MakeConfig) -> None:
         trials=Sourced(5, "default"),
         seed=Sourced(None, "default"),
         times=Sourced(None, "default"),
+        workers=Sourced(1, "default"),
+        restart=Sourced("gang", "default"),
         states=Sourced("distinct", "default"),
         loss=Sourced("kill", "default"),
         signal=Sourced(SIGKILL, "default"),
@@ -156,6 +158,8 @@ def test_every_option_has_every_session_source(make_config: MakeConfig) -> None:
         "trials": ("7", 7),
         "seed": ("11", 11),
         "times": ("2", 2),
+        "workers": ("2", 2),
+        "restart": ("worker", "worker"),
         "states": ("all", "all"),
         "loss": ("power", "power"),
         "signal": ("SIGTERM", SIGTERM),
@@ -289,7 +293,7 @@ DATASET = "give MODULE:FUNCTION, as in my_package.input:make_dataset, where the 
             "at",
             "sometimes",
             "'sometimes' is not a kill schedule: give random, every[:STRIDE], never, or step:K[,K2...], as in "
-            "step:40,3@SIGTERM or step:40/op:3",
+            "step:40,3@SIGTERM, step:40/op:3 or step:40#1",
         ),
         ("trials", "0", f"'0' is less than 1: {TRIALS}"),
         ("trials", "", f"'' is not a whole number: {TRIALS}"),
@@ -309,6 +313,8 @@ DATASET = "give MODULE:FUNCTION, as in my_package.input:make_dataset, where the 
         ("grace", "inf", f"'inf' is not a finite number of seconds: {GRACE}"),
         ("order", "some", "'some' is not known: give exact or any"),
         ("states", "some", "'some' is not known: give distinct or all"),
+        ("workers", "0", "'0' is less than 1: give the processes of the training, or leave it out for one"),
+        ("restart", "none", "'none' is not known: give gang or worker"),
         ("loss", "fire", "'fire' is not known: give kill or power"),
         ("timeout", "0", f"'0' is not more than 0: {TIMEOUT}"),
         ("timeout", "nan", f"'nan' is not a finite number of seconds: {TIMEOUT}"),
@@ -358,12 +364,12 @@ def test_bad_values(make_config: MakeConfig, flag: str, value: str, message: str
         (
             {"tims": 2},
             "@pytest.mark.preempt: 'tims' is not a keyword of it: "
-            "give one of at, trials, times, states, loss, signal, grace, order, timeout, shrink",
+            "give one of at, trials, times, workers, restart, states, loss, signal, grace, order, timeout, shrink",
         ),
         (
             {"seed": 2},
             "@pytest.mark.preempt: 'seed' is not a keyword of it: "
-            "give one of at, trials, times, states, loss, signal, grace, order, timeout, shrink",
+            "give one of at, trials, times, workers, restart, states, loss, signal, grace, order, timeout, shrink",
         ),
     ],
 )
@@ -379,7 +385,8 @@ def test_bad_argument(make_config: MakeConfig) -> None:
     with pytest.raises(PreemptUsageError) as caught:
         resolve(make_config(), arguments={"trials": 2}, env={})
     assert str(caught.value) == (
-        "the check: 'trials' is not a keyword of it: give one of at, times, signal, grace, order, timeout, max_elements"
+        "the check: 'trials' is not a keyword of it: give one of at, times, workers, restart, "
+        "signal, grace, order, timeout, max_elements"
     )
 
 
@@ -407,8 +414,8 @@ def test_positional_marker() -> None:
     with pytest.raises(PreemptUsageError) as caught:
         options.marker_keywords([pytest.mark.preempt("step:4").mark])
     assert str(caught.value) == (
-        "@pytest.mark.preempt: 'step:4' has no keyword: give it one of at, trials, times, states, loss, "
-        "signal, grace, order, timeout, shrink"
+        "@pytest.mark.preempt: 'step:4' has no keyword: give it one of at, trials, times, workers, restart, states, "
+        "loss, signal, grace, order, timeout, shrink"
     )
 
 
@@ -423,9 +430,32 @@ def test_mentioned(make_config: MakeConfig) -> None:
 
 def test_table() -> None:
     """The marker has the documented keywords, and each option's help ends with its default."""
-    marker = ("at", "trials", "times", "states", "loss", "signal", "grace", "order", "timeout", "shrink")
+    marker = (
+        "at",
+        "trials",
+        "times",
+        "workers",
+        "restart",
+        "states",
+        "loss",
+        "signal",
+        "grace",
+        "order",
+        "timeout",
+        "shrink",
+    )
     assert marker == MARKER_KEYWORDS
-    assert CHECK_KEYWORDS == ("at", "times", "signal", "grace", "order", "timeout", "max_elements")
+    assert CHECK_KEYWORDS == (
+        "at",
+        "times",
+        "workers",
+        "restart",
+        "signal",
+        "grace",
+        "order",
+        "timeout",
+        "max_elements",
+    )
     assert MARKER_LINE.startswith(f"preempt({'=, '.join(marker)}=): ")
     for option in OPTIONS:
         words: dict[object, str] = {None: "", (): "none", False: "off", 1_000_000: "1,000,000"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_records import BEHIND, LOST, RESTARTED, a_report, a_survey, a_trial
+from report_records import BEHIND, LOST, RESTARTED, RIGHT, a_gang_trial, a_report, a_survey, a_trial
 
 from pytest_pipeline_ckpt.report.properties import properties, without_ours
 
@@ -22,6 +22,8 @@ RECORDS: list[Judgement] = [
     a_trial(RESTARTED, number=2),
     a_trial(BEHIND, test="test_a.py::test_other"),
     a_survey(),
+    a_gang_trial(RIGHT, BEHIND),
+    a_gang_trial(RIGHT, RIGHT, apart=True, number=1),
 ]
 
 
@@ -70,6 +72,22 @@ def test_a_trial() -> None:
     assert (second["lanes"][0]["wrong"], second["lanes"][0]["ahead"]) == ([[10, 19]], -10)
 
 
+def test_a_trial_of_several_workers() -> None:
+    """It names the worker that went wrong; each life has the ends of its workers, each lane says whose it is."""
+    record = a_gang_trial(RIGHT, BEHIND)
+    assert (record["outcome"], record["workers"], record["worker"], record["life"]) == ("misaligned", 2, 1, 2)
+    assert (record["kills"], record["schedule"]) == ("element 13 of worker 1", "step:13#1")
+    first, second = record["lives"]
+    assert [(one["worker"], one["ending"], one["kill"]) for one in first["workers"]] == [
+        (0, "killed", None),
+        (1, "killed", "element 13 of worker 1"),
+    ]
+    assert [(lane["worker"], lane["ahead"]) for lane in second["lanes"]] == [(0, None), (1, -3)]
+    assert [one["worker"] for one in a_gang_trial(RIGHT, RIGHT, apart=True)["lives"][1]["workers"]] == [1]
+    assert "workers" not in a_trial()
+    assert "workers" not in a_trial()["lives"][0]
+
+
 def test_the_schema_describes_it() -> None:
     """Whatever is written is allowed by the committed schema, which allows nothing else."""
     left = [{"id": "test_c.py::test_c[random-0]", "kind": "error", "why": "TensorFlow is not installed"}]
@@ -90,6 +108,8 @@ def test_the_order_is_the_tests_own(records: list[Judgement]) -> None:
         "test_a.py::test_a[random-2]",
         "test_a.py::test_a[random-10]",
         "test_a.py::test_other[random-0]",
+        "test_g.py::test_g[random-0]",
+        "test_g.py::test_g[random-1]",
     ]
 
 
@@ -120,7 +140,7 @@ def test_counts() -> None:
     """What is not exact fails, unless its test asks for that; a survey counts once."""
     asked = a_trial(LOST, number=3)
     asked["passed"] = True
-    assert a_report([*RECORDS, asked])["counts"] == {"exact": 3, "failed": 2, "expected": 1}
+    assert a_report([*RECORDS, asked])["counts"] == {"exact": 4, "failed": 3, "expected": 1}
 
 
 def test_of_an_item_that_was_run_again_the_last_counts() -> None:

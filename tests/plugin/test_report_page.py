@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from report_records import BEHIND, LOST, RESTARTED, a_report, a_survey, a_trial
+from report_records import BEHIND, LOST, RESTARTED, RIGHT, a_gang_trial, a_report, a_survey, a_trial
 
 from pytest_pipeline_ckpt.report.charts import CELL, state_map
 from pytest_pipeline_ckpt.report.timeline import Bar, Mark, Move, Row, Scale, Timeline, of_trial
@@ -77,7 +77,12 @@ def everything() -> Report:
     asked["passed"] = True
     left = [{"id": "test_c", "kind": "error", "why": "TensorFlow is not installed"}]
     records: list[Judgement] = [a_trial(), a_trial(RESTARTED, number=1), a_trial(LOST, number=2), asked]
-    records += [a_survey([4, 5]), {**a_survey(), "id": "test_d[every]", "test": "test_d"}]
+    records += [
+        a_gang_trial(RIGHT, BEHIND),
+        a_gang_trial(RIGHT, RIGHT, number=1),
+        a_survey([4, 5]),
+        {**a_survey(), "id": "test_d[every]", "test": "test_d"},
+    ]
     return a_report(records, left)  # type: ignore[arg-type]
 
 
@@ -125,6 +130,30 @@ def test_a_picture() -> None:
             ),
         ),
     )
+
+
+def test_a_picture_of_several_workers() -> None:
+    """Each worker has its own lives below its own reference run; only the one that went wrong is marked."""
+    picture = of_trial(a_gang_trial(RIGHT, BEHIND))
+    assert picture is not None
+    assert [(row.name, row.words.partition("; ")[2].partition(";")[0], row.bad) for row in picture.rows] == [
+        ("Reference run, worker 0", "", False),
+        ("Life 1", "killed with a worker that was gone", False),
+        ("Life 2", "ran to its end", False),
+        ("Reference run, worker 1", "", False),
+        ("Life 1", "killed at element 13 of worker 1", False),
+        ("Life 2", "ran to its end", True),
+    ]
+    assert [row.name for row in picture.lives] == ["Life 1", "Life 2"] * 2
+    apart = of_trial(a_gang_trial(RIGHT, RIGHT, apart=True))
+    assert apart is not None
+    assert [row.name for row in apart.rows] == [
+        "Reference run, worker 0",
+        "Life 1",
+        "Reference run, worker 1",
+        "Life 1",
+        "Life 2",
+    ]
 
 
 def test_no_picture_where_nothing_is_known() -> None:
@@ -201,7 +230,7 @@ def test_what_a_reader_reads() -> None:
     """Verdict, lives, elements, how to see it again, costs, what was not judged: all of it is text."""
     text = Checked(page(everything())).text
     for words in (
-        "✗ 3 of 6 trials did not resume exactly.",
+        "✗ 4 of 8 trials did not resume exactly.",
         "1 more failed, as the tests expect.",
         "Killed: random , --preempt-seed=7 . Elements count from 0;",
         "restarted test_a.py::test_a[random-1] elements 0..9 were trained twice",

@@ -59,8 +59,16 @@ def test_none_after_trials(tmp_path: Path, options: tuple[str, ...]) -> None:
     assert survivors() == []
 
 
-@pytest.mark.parametrize("options", [("--preempt-trials=50",), ("--preempt-at=every", "--preempt-times=2")])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [
+        (signal.SIGINT, ("--preempt-trials=50",)),
+        (signal.SIGKILL, ("--preempt-trials=50",)),
+        (signal.SIGINT, ("--preempt-at=every", "--preempt-times=2")),
+        (signal.SIGKILL, ("--preempt-at=every", "--preempt-times=2")),
+        (signal.SIGINT, ("--preempt-trials=50", "--preempt-workers=2")),
+    ],
+)
 def test_none_after_pytest_is_ended(tmp_path: Path, number: signal.Signals, options: tuple[str, ...]) -> None:
     """They are gone too after Ctrl-C and after `kill -9` of pytest in the middle of a trial."""
     process = pytest_run(tmp_path, *options)

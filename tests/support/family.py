@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -26,7 +27,8 @@ def train(model_dir: str) -> None:
     step = tf.Variable(0, dtype=tf.int64)
     iterator = iter(tf.data.Dataset.range(40))
     checkpoint = tf.train.Checkpoint(step=step, iterator=iterator)
-    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    worker = json.loads(os.environ.get("TF_CONFIG", '{"task": {"index": 0}}'))["task"]["index"]
+    manager = tf.train.CheckpointManager(checkpoint, f"{model_dir}/{worker}", max_to_keep=2)
     checkpoint.restore(manager.latest_checkpoint)
     for _ in iterator:
         if int(step.assign_add(1)) % 10 == 0:

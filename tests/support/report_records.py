@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from histories_builder import Book
 
+from pytest_pipeline_ckpt.engine import gang_verdict
 from pytest_pipeline_ckpt.engine.checker import judge
 from pytest_pipeline_ckpt.engine.crash_states import CrashState
 from pytest_pipeline_ckpt.engine.every import Judged, Mapped, Survey, said
+from pytest_pipeline_ckpt.engine.gang import incarnation
 from pytest_pipeline_ckpt.engine.instants import Instant
 from pytest_pipeline_ckpt.engine.model import Kill, KillSchedule, Life, Outcome, Scope, Verdict
 from pytest_pipeline_ckpt.engine.runner import Trial
@@ -62,6 +65,23 @@ def a_trial(values: Iterable[int] = RIGHT, *, test: str = "test_a.py::test_a", n
     name = f"random-{number}"
     who = Who(id=f"{test}[{name}]", test=test, trial=name, number=number, check=0)
     return trial_record(trial, who, f"{test} --preempt-at={schedule}")
+
+
+def a_gang_trial(*values: Iterable[int], apart: bool = False, number: int = 0) -> TrialRecord:
+    """The record of a trial of a gang, whose workers' resumed lives take these values; `apart`: worker 0 had none."""
+    reference = incarnation([unkilled() for _ in values])
+    kill = Kill(13, workers=(1,))
+    last = [None if apart and not worker else resumed(taken) for worker, taken in enumerate(values)]
+    if apart:
+        lives = (incarnation([unkilled(), killed()]), incarnation(last))
+    else:
+        survivors = [replace(killed(), kill=None) for _ in values[2:]]
+        lives = (incarnation([replace(killed(), kill=None), killed(), *survivors], kill), incarnation(last))
+    verdict = gang_verdict.judge([reference], lives, apart=apart)
+    trial = Trial(verdict, KillSchedule((kill,)), Path("/tmp/x/trial"), lives=lives, reference=reference)
+    test, name = "test_g.py::test_g", f"random-{number}"
+    who = Who(id=f"{test}[{name}]", test=test, trial=name, number=number, check=0)
+    return trial_record(trial, who, f"{test} --preempt-at=step:13#1 --preempt-workers=2")
 
 
 def a_survey(bad: Sequence[int] = (), *, states: int = 12, shard: int = 0, shards: int = 1) -> SurveyRecord:

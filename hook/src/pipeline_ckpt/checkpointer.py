@@ -311,7 +311,8 @@ class InputCheckpointer:
             before = self._progress.varies
             self._count(step)
             if self._progress.varies and not before:
-                self.observe(step)  # the checkpoint before must know it too, should this one fail
+                # The checkpoint before must know it too, should this one fail.
+                self.observe(step, extra=extra)
             self._saved = self._mark(step, extra=extra)
             if wait or self._agreement.count > 1:  # in this thread: what is saved with the iterators may belong to it
                 self._write(self._saved, begun, prune)
@@ -320,8 +321,8 @@ class InputCheckpointer:
         if wait:
             self.finish()
 
-    def observe(self, step: int) -> None:
-        """Looks how many elements the steps so far have taken, and lets the newest checkpoint know."""
+    def observe(self, step: int, *, extra: Mapping[str, Any] | None = None) -> None:
+        """Looks how many elements the steps so far have taken, and lets the newest checkpoint know; see `save`."""
         self._count(step)
         self.finish()
         saved, progress = self._saved, self._progress
@@ -335,7 +336,7 @@ class InputCheckpointer:
             per_step = None
         elif progress.per_step is not None and per_step != progress.per_step:
             # The steps behind it are of two kinds: this one begins with the new kind.
-            self.save(step, wait=True)
+            self.save(step, wait=True, extra=extra)
             return
         better = dataclasses.replace(saved, elements_per_step=per_step, varies=progress.varies)
         if better != saved:

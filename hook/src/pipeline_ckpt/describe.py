@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.framework import dataset_options_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 _UNSTABLE = frozenset(("_class", "_output_shapes", "experimental_debug_info", "metadata", "shared_name", "token"))
 """Attributes that differ between two processes that build the same pipeline, or say nothing of it."""
@@ -96,6 +96,11 @@ class PipelineGraph:
         for function in self._functions.values():
             found += _unreproducible({node.name: node for node in function.node_def})
         return tuple(dict.fromkeys(found))
+
+    def has_op(self, names: Collection[str]) -> str:
+        """The first of these ops in the datasets or in the functions that they call; empty for none."""
+        functions = [node for function in self._functions.values() for node in function.node_def]
+        return next((node.op for node in (*self._nodes.values(), *functions) if node.op in names), "")
 
     @property
     def reshuffles(self) -> bool:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _LARGEST_LOOKED_INTO = 256 * 2**20
 """Bytes: a dataset that holds more in memory is not serialised only to be looked at."""
 _ENDED = (StopIteration, tf.errors.OutOfRangeError)
+_PYTHON = ("GeneratorDataset", "PyFunc", "EagerPyFunc")
+"""What TensorFlow saves under no policy, and what it saves without its state where the policy allows that."""
 _UNSERIALIZABLE = (tf.errors.FailedPreconditionError, tf.errors.UnimplementedError)
 
 
@@ -58,8 +60,10 @@ class EagerPipelines:
         self.renewed = 0
         """How many passes `advance` has come to the end of."""
         self._held: list[Any] | None = None
-        self.use(iterators)
         self.graph = _graph_of(iterators)
+        # TensorFlow itself says so only when they have run, which may be long after the first save.
+        self._python = self.graph.has_op(_PYTHON if policy == "fail" else _PYTHON[:1])
+        self.use(iterators)
 
     def use(self, iterators: Sequence[Any]) -> None:
         """From now on they are these, at the beginning of the same datasets."""
@@ -85,6 +89,13 @@ class EagerPipelines:
                 f"The state of the iterators {', '.join(self.names)} cannot be saved: TensorFlow has no way to "
                 f'serialise a {distributed}. Use state="position".',
                 op=distributed,
+                python=True,
+            )
+        if self._python:
+            raise NotSerializableError(
+                f"The state of the iterators {', '.join(self.names)} cannot be saved: {self._python} runs Python. Use "
+                'state="position".',
+                op=self._python,
                 python=True,
             )
         try:

@@ -42,9 +42,10 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             train_step(batch)       # ends with step.assign_add(1)
             data.after_step()
 
-    Beside the model's own checkpoints, saved at the same or at other steps: leave `model=` and `optimizer=` out, and
-    restore the model before `data.restore()`. The newest checkpoint that is not beyond the model's step serves, and the
-    elements between the two are read and dropped, as `CheckpointInputPipelineHook` does.
+    Beside the model's own checkpoints, saved at the same or at other steps: leave `model=` and `optimizer=` out,
+    restore the model before `data.restore()`, and save it in an `except Preempted:` that raises on. The newest
+    checkpoint that is not beyond the model's step serves, and the elements between the two are read and dropped, as
+    `CheckpointInputPipelineHook` does.
 
     Inside of the loop's own `tf.train.Checkpoint`: leave the directory out, and hand the manager to `restore`:
 
@@ -138,7 +139,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             [self._iterator], policy=policy, given=given, companions=self._saved_with_it, renew=self._renew
         )
         self._agreement = agreement(getattr(dataset, "_strategy", None) or tf.distribute.get_strategy())
-        name = self._agreement.basename("ckpt" if trackables else "input.ckpt")
+        name = self._agreement.basename("ckpt" if trackables or self._inside else "input.ckpt")
         self._store = store_in("." if directory is None else directory, name, max_to_keep=max_to_keep, durable=durable)
         # Without the model each worker comes to the model's step by itself, from whatever it has.
         together = self._agreement if trackables else None
@@ -292,7 +293,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         self._need_restored()
         step = self._at()
         if not self._checkpointer.has_observed and not self._inside:
-            self._checkpointer.observe(step)
+            self._checkpointer.observe(step, extra=self._extra())
         notice, due = self._decide(step)
         if notice or due:
             self.save()
