@@ -34,8 +34,11 @@ class Classifier(tf.Module):  # type: ignore[misc]  # untyped base
         """One step of SGD with momentum; the loss before it."""
         with tf.GradientTape() as tape:
             loss = self.loss(image, label)
-        gradients = tape.gradient(loss, self.weights)
+        self.update(tape.gradient(loss, self.weights))
+        return loss
+
+    def update(self, gradients: Any) -> None:
+        """Moves the weights."""
         for weight, velocity, gradient in zip(self.weights, self.velocities, gradients, strict=True):
             velocity.assign(MOMENTUM * velocity + gradient)
             weight.assign_sub(LEARNING_RATE * velocity)
-        return loss

@@ -52,6 +52,12 @@ def test_loop(preemption: Preemption, data_dir: str) -> None:
     preemption.check_training(train, compare_weights=True)
 
 
+@pytest.mark.preempt(workers=2)
+def test_multiworker(preemption: Preemption, data_dir: str) -> None:
+    """Two workers that train one model together resume exactly, each in its own half of the data."""
+    preemption.check_script([str(HERE / "train_multiworker.py"), "--model_dir={model_dir}", f"--data_dir={data_dir}"])
+
+
 def test_input(preemption: Preemption, data_dir: str) -> None:
     """The input pipeline alone, over more than two epochs, resumes exactly from a checkpoint of its iterator."""
     here = str(HERE)
