@@ -58,8 +58,8 @@ class Log:
         if self._kill is not None and number == self._kill[0]:
             kill_after(self._kill[1])
         if options().get("no_room", {}).get(str(task())) == number:
-            # Where this worker's next save wants to make a directory, there is a file.
-            open(f"{self._directory}/checkpoints/ckpt_worker_{task()}-{number}.tmp", "w").close()
+            # Where this worker's next save wants to put a file, there is a directory.
+            os.makedirs(f"{self._directory}/checkpoints/ckpt_worker_{task()}-{number}.index/full")
         if options().get("term", {}).get(str(task())) == number:
             os.kill(os.getpid(), signal.SIGTERM)
 
