@@ -6,6 +6,7 @@ how the child ended.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -158,7 +159,6 @@ def _train(job: Job) -> None:
                     training.after([training.train(element)])
     except RuntimeError:
         del training
-        os.kill(os.getpid(), signal.SIGTERM)
     except pipeline_ckpt.Preempted as preempted:
         with open(f"{job.result}.end", "w") as file:
             json.dump({"notice": preempted.notice, "handled": handled}, file)
@@ -175,6 +175,9 @@ def _live(job: Job) -> None:
     """The child: never returns."""
     try:
         _train(job)
+        if job.fail:
+            gc.collect()  # the training that has failed is gone
+            os.kill(os.getpid(), signal.SIGTERM)
     except SystemExit as left:
         sys.stderr.flush()
         os._exit(int(str(left.code)))

@@ -82,7 +82,7 @@ def test_forward_without_a_number(loop: Training) -> None:
 def test_input_lost(loop: Training) -> None:
     """A model without its input is never started again at the first element."""
     loop.live(mode="beside", kill=20)
-    for path in loop.model_dir.glob("input*"):
+    for path in loop.model_dir.glob("input*.commit"):
         path.unlink()
     life = loop.live(mode="beside")
     assert life.elements == {}

@@ -186,7 +186,10 @@ class InputCheckpointer:
     def _go_to(self, mark: Mark | None) -> None:
         """Brings the iterators to where a checkpoint has them."""
         self._began = 0 if mark is None else mark.step if self._begins_anew(mark) else mark.began
-        if mark is not None and mark.holds == "position" and self._began < mark.step:
+        if mark is None or mark.holds == "iterator" or self._begins_anew(mark):
+            return
+        self._pipelines.pass_over(mark.extra.get("passes", 0) - mark.extra.get("ended", False))
+        if self._began < mark.step:
             self._check_reproducible(mark.began, mark.step, fresh=True)
             self._pipelines.skip(self._position_of(mark))
 

@@ -168,6 +168,12 @@ class EagerPipelines:
                 return name
         return ""
 
+    def pass_over(self, passes: int) -> None:
+        """Brings the iterators to a later pass: each new iterator of a dataset draws the next one's order."""
+        for _ in range(passes):
+            assert self._renew is not None, "a training with one pass has passed none"
+            self.use(self._renew())
+
     def skip(self, counts: Sequence[int]) -> None:
         """Takes, and drops, so many elements of each iterator; see `Pipelines`."""
         for name, iterator, count in zip(self.names, self._iterators, counts, strict=True):

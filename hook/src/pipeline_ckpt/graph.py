@@ -202,6 +202,9 @@ class SessionPipelines:
         executed = _closure(self._resources[0].graph, fetches)
         return any(op.name in executed for op in self._restart)
 
+    def pass_over(self, passes: int) -> None:
+        """A session's data begins anew by initialisers, which draw the same order again; see `Pipelines`."""
+
     def skip(self, counts: Sequence[int]) -> None:
         """Takes, and drops, so many elements of each iterator.
 

@@ -233,6 +233,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         if manager is not None or not self._inside:  # else a notice would find nobody who can save
             reference = weakref.ref(self)
             self._watcher.watch(lambda: reference() is not None)
+            weakref.finalize(self, self._watcher.restore)  # whatever has ended the training
         return self._at()
 
     def _check_common_step(self) -> None:
@@ -269,10 +270,6 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         self._go_on_from(mark)
 
     def _go_on_from(self, mark: Mark | None) -> None:
-        if mark is not None and mark.holds == "position":
-            # A new process begins with the order of the first pass: each iterator draws the next one's.
-            for _ in range(mark.extra["passes"]):
-                self._pipelines.use(self._renew())
         self._checkpointer.resume_from(mark)
         self._passes_from(mark)
 

@@ -79,6 +79,9 @@ class Pipelines(Protocol):
             FastForwardError: The data ended, and does not begin anew, or not with a whole step.
         """
 
+    def pass_over(self, passes: int) -> None:
+        """Brings iterators at their beginning to the beginning of a later pass, where each pass has its own order."""
+
     def skip(self, counts: Sequence[int]) -> None:
         """Takes, and drops, so many elements of each iterator.
 
