@@ -29,7 +29,7 @@ def train(model_dir: str, *, data_dir: str = DEFAULT, steps: int = 150, save_ste
             checkpoint_dir=model_dir, hooks=[hook], save_checkpoint_steps=save_steps, save_summaries_steps=0
         ) as session:
             step, loss = session.run(v1.train.get_global_step()), None
-            while step < steps:
+            while step < steps and not session.should_stop():
                 step, loss = session.run([step_op, loss_op])
     print(f"step {step}, loss {loss}")
 

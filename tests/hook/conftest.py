@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -26,6 +27,8 @@ class Life:
     """`NameOfError: message`, or nothing."""
     log: str
     """What the package logged, and all else of stderr."""
+    end: dict[str, Any]
+    """What it says of itself when it ends; only of loops."""
 
 
 class Training:
@@ -51,7 +54,9 @@ class Training:
         assert answer, "the fork server has died"
         lines = [line.split() for line in log.read_text().splitlines()]
         error = json.loads(result.read_text()) if result.exists() else None
+        end = Path(f"{result}.end")
         return Life(
+            end=json.loads(end.read_text()) if end.exists() else {},
             status=int(answer),
             elements={int(step): int(value) for step, value in lines},
             error=f"{error['error']}: {error['message']}" if error else "",
@@ -67,12 +72,11 @@ class Training:
         return sorted(int(name.split("-")[1].split(".")[0]) for name in self.files("*.commit"))
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[subprocess.Popen[str]]:
-    """The fork server of this pytest process."""
-    script = str(Path(__file__).with_name("lives.py"))
+@contextlib.contextmanager
+def _serving(script: str) -> Iterator[subprocess.Popen[str]]:
+    path = str(Path(__file__).with_name(script))
     with subprocess.Popen(
-        [sys.executable, script],
+        [sys.executable, path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -81,6 +85,32 @@ def server() -> Iterator[subprocess.Popen[str]]:
         yield process
         assert process.stdin is not None
         process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[subprocess.Popen[str]]:
+    """The fork server of this pytest process."""
+    with _serving("lives.py") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def loop_server() -> Iterator[subprocess.Popen[str]]:
+    """The fork server of this pytest process for custom loops."""
+    with _serving("loop_lives.py") as process:
+        yield process
+
+
+@pytest.fixture
+def loop(loop_server: subprocess.Popen[str], tmp_path: Path) -> Training:
+    """A custom loop that has not begun."""
+    return Training(loop_server, tmp_path)
+
+
+@pytest.fixture
+def loop_reference(loop_server: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """The same loop in a directory of its own, which nobody kills."""
+    return Training(loop_server, tmp_path_factory.mktemp("reference"))
 
 
 @pytest.fixture

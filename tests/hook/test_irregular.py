@@ -43,8 +43,8 @@ def test_a_position_that_cannot_be_counted(training: Training) -> None:
     life = training.live(**job)
     assert (life.elements, life.error) == (
         {},
-        "FastForwardError: The position of the iterators IteratorV2:0 is not known, because the graph does not say how "
-        "many elements a step takes of them. Pass elements_per_step= with one number for each of them (0: not used in "
+        "FastForwardError: The position of the iterators IteratorV2:0 is not known, because nothing says how many "
+        "elements a step takes of them. Pass elements_per_step= with one number for each of them (0: not used in "
         "training).",
     )
     job["hook"]["elements_per_step"] = 1

@@ -22,20 +22,27 @@ from .errors import (
     NotSerializableError,
     NoUsableCheckpointError,
     PipelineCheckpointError,
+    Preempted,
     StorageError,
 )
 from .hook import CheckpointInputPipelineHook, InputPipelineSaverListener, make_saveable_from_iterator
+from .loop import InputPipelineCheckpoint
+from .notices import FileNotice, UrlNotice
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CheckpointInputPipelineHook",
     "FastForwardError",
+    "FileNotice",
     "HookUsageError",
+    "InputPipelineCheckpoint",
     "InputPipelineSaverListener",
     "NoUsableCheckpointError",
     "NotSerializableError",
     "PipelineCheckpointError",
+    "Preempted",
     "StorageError",
+    "UrlNotice",
     "make_saveable_from_iterator",
 ]

@@ -199,7 +199,7 @@ class InputCheckpointer:
                 raise self._uncounted(start, step)
             self._check_reproducible(start, step, fresh=anew or (mark is not None and mark.holds == "position"))
             can_wrap = not self._pipelines.graph.unreproducible or self._policy.on_nondeterminism == "warn"
-            wraps = self._policy.at_end == "restart" and can_wrap
+            wraps = (self._policy.at_end == "restart" or self._pipelines.goes_on) and can_wrap
             began = self._pipelines.advance(start=start, stop=step, per_step=per_step, wraps=wraps)
             if began > start:
                 self._began, start, taken = began, began, (0,) * len(per_step)
@@ -330,10 +330,24 @@ class InputCheckpointer:
     def _count(self, step: int) -> None:
         self._progress.observe(step, self._pipelines.counts() if self._pipelines.countable else None)
 
-    def check(self) -> None:
-        """Says at the first step, not at the first save, what cannot be saved; see `save`."""
-        self._hold()
+    def check(self, *, count: bool = True) -> None:
+        """Says at the first step, not at the first save, what cannot be saved; see `save`.
+
+        Args:
+            count: also whether what is taken can be counted, where only a position can be saved.
+        """
+        self._hold(count=count)
         self._drop()
+
+    def mark(self, step: int, *, extra: Mapping[str, Any]) -> Mark:
+        """What a checkpoint at step `step` says of the input."""
+        self._count(step)
+        return self._mark(step, extra=extra)
+
+    @property
+    def saved(self) -> Mark | None:
+        """The newest checkpoint."""
+        return self._saved
 
     def remember(self, extra: Mapping[str, Any]) -> None:
         """Puts something else into the newest checkpoint's `extra`."""
@@ -375,7 +389,7 @@ class InputCheckpointer:
             extra=dict(extra or {}),
         )
 
-    def _hold(self) -> None:
+    def _hold(self, *, count: bool = True) -> None:
         if self._holds == "iterator":
             try:
                 self._pipelines.hold()
@@ -389,10 +403,10 @@ class InputCheckpointer:
                     "each run",
                     error.op,
                 )
-        if self._holds == "position" and not self._pipelines.countable and self._progress.given is None:
+        if count and self._holds == "position" and not self._pipelines.countable and self._progress.given is None:
             raise FastForwardError(
-                f"The position of the iterators {_join(self._pipelines.names)} is not known, because the graph does "
-                "not say how many elements a step takes of them. Pass elements_per_step= with one number for each of "
+                f"The position of the iterators {_join(self._pipelines.names)} is not known, because nothing says how "
+                "many elements a step takes of them. Pass elements_per_step= with one number for each of "
                 "them (0: not used in training)."
             )
         found = ", ".join(self._pipelines.graph.unreproducible)

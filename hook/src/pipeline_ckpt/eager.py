@@ -34,6 +34,7 @@ class EagerPipelines:
         policy: "fail", "warn" or "ignore": what to do about state outside the pipeline.
         given: how many elements a step takes of each, as the user says.
         companions: asked at each save for what else belongs into the checkpoint: names and trackables.
+        renew: makes the iterators of another pass over the data; None: a training ends with its data.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class EagerPipelines:
         policy: str,
         given: tuple[int, ...] | None,
         companions: Callable[[], Mapping[str, Any]],
+        renew: Callable[[], Sequence[Any]] | None = None,
     ) -> None:
         self.names = tuple("iterator" if number == 0 else f"iterator_{number}" for number in range(len(iterators)))
         self.given = given
@@ -52,6 +54,10 @@ class EagerPipelines:
         """By how many elements the count of what was taken may be too high, at the end of the data only."""
         self._policy = POLICIES[policy]
         self._companions = companions
+        self._renew = renew
+        self.goes_on = renew is not None
+        self.renewed = 0
+        """How many passes `advance` has come to the end of."""
         self._held: list[Any] | None = None
         self.use(iterators)
         self.graph = _graph_of(iterators)
@@ -133,14 +139,24 @@ class EagerPipelines:
 
     def advance(self, *, start: int, stop: int, per_step: Sequence[int], wraps: bool) -> int:
         """Takes, and drops, the elements of the steps from `start` to `stop`; see `Pipelines`."""
-        assert not wraps, "eager code begins its data anew by a new iterator"
+        began = start
         for step in range(start, stop):
-            for name, iterator, count in zip(self.names, self._iterators, per_step, strict=True):
-                if self._take_away(iterator, count) < count:
-                    raise FastForwardError(
-                        end_while_advancing(name, step=step, start=start, stop=stop, per_step=per_step)
-                    )
-        return start
+            taken = self._take_step(per_step)
+            if taken and wraps and self._renew is not None and step > began:
+                self.use(self._renew())
+                self.renewed += 1
+                began = step
+                taken = self._take_step(per_step)
+            if taken:
+                raise FastForwardError(end_while_advancing(taken, step=step, start=start, stop=stop, per_step=per_step))
+        return began
+
+    def _take_step(self, per_step: Sequence[int]) -> str:
+        """Takes and drops the elements of one step; the name of an iterator that ended before, else nothing."""
+        for name, iterator, count in zip(self.names, self._iterators, per_step, strict=True):
+            if self._take_away(iterator, count) < count:
+                return name
+        return ""
 
     def skip(self, counts: Sequence[int]) -> None:
         """Takes, and drops, so many elements of each iterator; see `Pipelines`."""

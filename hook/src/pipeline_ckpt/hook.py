@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 import tensorflow as tf
@@ -11,6 +13,7 @@ import tensorflow as tf
 from .checkpointer import Policy
 from .errors import HookUsageError
 from .graph import SessionPipelines
+from .notices import NoticeWatcher
 from .pipelines import POLICIES
 from .session import SessionCheckpointer
 from .settings import check_choice, check_least, check_triggers, store_in, task
@@ -18,6 +21,8 @@ from .settings import check_choice, check_least, check_triggers, store_in, task
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+
+    from .notices import Notice
 
 v1 = tf.compat.v1
 logger = logging.getLogger("pipeline_ckpt")
@@ -67,8 +72,14 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             restart of a training that was complete).
         durable: Whether files and directories are fsynced before a checkpoint counts, so that it is whole after a power
             loss too. Default: where the directory is local.
+        notices: What tells that the job is about to be preempted: signals, or callables that are asked after each step
+            (`FileNotice`, `UrlNotice`). The session is asked to stop after the current step (a loop of your own must
+            ask `session.should_stop()`, as an Estimator's does), all hooks save as at its end (the model's
+            `CheckpointSaverHook` too), and the process leaves. Pass () where something else handles them.
+        exit_code: With which it leaves. Default: 128 + the signal's number, and 42 for other notices.
 
     Raises:
+        Preempted: (a SystemExit) at the end of the training, which a notice has brought about.
         HookUsageError: (a ValueError) a value is out of range (here); a graph without `global_step` or without
             iterators, or that of an evaluation (in `begin`).
         NoUsableCheckpointError: See `on_missing`; from the first `run` of a session, as the next two.
@@ -93,6 +104,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         on_nondeterminism: Literal["error", "warn"] = "error",
         at_end: Literal["restart", "stop"] | None = None,
         durable: bool | None = None,
+        notices: Sequence[Notice] = (signal.SIGTERM,),
+        exit_code: int | None = None,
     ) -> None:
         config = _config(estimator, checkpoint_dir)
         if save_steps is None and save_secs is None and config is not None:
@@ -116,6 +129,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         self._store = store_in(directory, basename, max_to_keep=max_to_keep, durable=durable)
         self._save_steps, self._save_secs = save_steps, save_secs
         self._iterators, self._elements_per_step = iterators, elements_per_step
+        self._watcher = NoticeWatcher(notices, exit_code=exit_code)
+        self._notice = ""
         self._graph: Any = None
         self._pipelines: Any = None
         self._checkpointer: Any = None
@@ -152,7 +167,9 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
 
     def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002  (TensorFlow's)
         """A new session, also one that replaces a broken one, resumes at its first `run`."""
-        self._resumed, self._running = None, False
+        self._resumed, self._running, self._notice = None, False, ""
+        owner = weakref.ref(session)
+        self._watcher.watch(lambda: _is_open(owner()))
         self._restored_step = self._read_step(session)
         self._pipelines.session = session
         self._pipelines.count_from_zero()
@@ -180,6 +197,10 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         self._running = False
         if self._resumed is None:
             return
+        if not self._notice and (notice := self._watcher.received):
+            self._notice = notice
+            logger.warning("%s: stopping after this step; the training's loop must ask session.should_stop()", notice)
+            run_context.request_stop()  # all hooks save then, as at the end of a training
         # Read in the same run as the increment, the value is from before or after it: a hint that spares a
         # second run in most steps, never the step of a checkpoint.
         seen = int(run_values.results)
@@ -200,6 +221,9 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             self._checkpointer.save_last(self._read_step(session), cut_short=self._running)
         self._checkpointer.close()
         self._graph = None  # the next `train` builds anew, whatever graph it has
+        if self._notice:
+            self._watcher.leave(self._notice)
+        self._watcher.restore()
 
     def save_now(self, session: Any, step: int, *, wait: bool = False) -> None:
         """Saves the iterators at step `step`; the next save is counted from here.
@@ -270,6 +294,11 @@ def _config(estimator: Any, checkpoint_dir: Any) -> Any:
             "checkpoint_dir=."
         )
     return None if estimator is None else estimator.config
+
+
+def _is_open(session: Any) -> bool:
+    """Whether a session may still come to its next step; one that an error has ended has been closed."""
+    return session is not None and not getattr(session, "_closed", False)
 
 
 def _basename(config: Any) -> str:

@@ -34,6 +34,8 @@ class Pipelines(Protocol):
     """How many elements a step takes of each, as the user says."""
     countable: bool
     """Whether `counts` knows what was taken."""
+    goes_on: bool
+    """Whether the training goes on with the data from its beginning, where it has ended."""
     dropped: int
     """How many elements `skip` and `advance` have taken."""
 

@@ -189,7 +189,7 @@ class CheckpointStore:
                 found = tf.io.gfile.stat(self._path(name)).length
                 if found != size:
                     raise ValueError(f"{name} has {found} bytes instead of {size}")
-            return _mark(step, content)
+            return mark_of({**content, "step": step})
         except (ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
             return f"{self.basename}-{step}: {error}"
 
@@ -215,10 +215,11 @@ class CheckpointStore:
                 tf.io.gfile.remove(path)
 
 
-def _mark(step: int, content: dict[str, Any]) -> Mark:
+def mark_of(content: dict[str, Any]) -> Mark:
+    """The mark that was written as JSON."""
     signature, per_step, taken = content["signature"], content["elements_per_step"], content["taken"]
     return Mark(
-        step,
+        content["step"],
         tuple(content["iterators"]),
         holds=content["holds"],
         began=content["began"],

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from .errors import NoUsableCheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .store import CheckpointStore, Mark
 
 logger = logging.getLogger("pipeline_ckpt")
@@ -47,4 +50,32 @@ def _read(prefix: str) -> None:
         tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=[name], shape_and_slices=[""], dtypes=[dtype])
 
 
-__all__ = ["newest_whole"]
+def restore_all(store: CheckpointStore, mark: Mark, trackables: Mapping[str, Any]) -> None:
+    """Reads trackables from a checkpoint; what they have not made yet is read when they make it.
+
+    Raises:
+        NoUsableCheckpointError: the checkpoint is of another model.
+    """
+    checkpoint = tf.train.Checkpoint(**trackables)
+    try:
+        checkpoint.read(store.prefix(mark.step)).expect_partial().assert_existing_objects_matched()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        raise NoUsableCheckpointError(
+            f"{store.basename}-{mark.step} in {store.directory} cannot be restored into this model: it is of another "
+            f"one ({str(error).splitlines()[0]}). Go back to that model, or train in another directory."
+        ) from error
+
+
+def with_variables(trackables: Mapping[str, Any]) -> dict[str, Any]:
+    """Trackables, and beside each model all of its variables: a Keras 3 model does not track its seeds."""
+    found = dict(trackables)
+    for name, one in trackables.items():
+        variables: Any = ()
+        with contextlib.suppress(ValueError):  # Keras 2 says so of a model that is not built
+            variables = getattr(one, "variables", ())
+        if isinstance(variables, (list, tuple)) and variables:
+            found[f"{name}_variables"] = list(variables)
+    return found
+
+
+__all__ = ["newest_whole", "restore_all", "with_variables"]

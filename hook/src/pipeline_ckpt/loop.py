@@ -1,0 +1,368 @@
+"""Custom loops that resume in their data: `InputPipelineCheckpoint`, alone or inside a `tf.train.Checkpoint`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import signal
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Literal
+
+import tensorflow as tf
+
+from .checkpointer import InputCheckpointer, Policy
+from .eager import EagerPipelines
+from .errors import HookUsageError, NoUsableCheckpointError
+from .notices import NoticeWatcher
+from .pipelines import POLICIES
+from .settings import check_choice, check_least, check_triggers, store_in
+from .store import Mark, mark_of
+from .whole import newest_whole, restore_all, with_variables
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .notices import Notice
+
+logger = logging.getLogger("pipeline_ckpt")
+
+
+class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignore[misc]  # untyped base
+    """The data of a custom loop, which after any preemption goes on with the element that the model has not seen.
+
+    With everything in one checkpoint, which is the safest:
+
+        data = InputPipelineCheckpoint(dataset, step, model_dir, save_steps=500, model=model, optimizer=optimizer)
+        data.restore()
+        for batch in data:
+            train_step(batch)       # ends with step.assign_add(1)
+            data.after_step()
+
+    Beside the model's own checkpoints, saved at the same or at other steps: leave `model=` and `optimizer=` out, and
+    restore the model before `data.restore()`. The newest checkpoint that is not beyond the model's step serves, and the
+    elements between the two are read and dropped, as `CheckpointInputPipelineHook` does.
+
+    Inside of the loop's own `tf.train.Checkpoint`: leave the directory out, and hand the manager to `restore`:
+
+        data = InputPipelineCheckpoint(dataset, step, save_steps=500)
+        checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step, data=data)
+        data.restore(tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=3))
+
+    A `tf.function` takes elements of `data.iterator`. For several passes over the data:
+    `for epoch in range(data.passes, epochs): for batch in data: ...`.
+
+    Args:
+        dataset: A `tf.data.Dataset`, or one that a strategy distributes.
+        step: The variable that counts the model's steps: an integer scalar.
+        directory: Where the checkpoints are: `ckpt-N` with the model, `input.ckpt-N` without it.
+        save_steps: Save every so many steps. With a directory, exactly one of `save_steps` and `save_secs` is needed;
+            without one, none is needed, if the loop itself calls the manager's `save`.
+        save_secs: Save every so many seconds.
+        max_to_keep: The number of newest checkpoints that are kept in any case; None keeps all. A manager has its own.
+        elements_per_step: How many elements a step takes. Only needed when elements must be read and dropped, and not
+            where all are taken by `for batch in data`, which are counted.
+        state: "iterator" (default) saves the iterator's state, buffers included. "position" saves a number, and a
+            resume reads and drops all elements of the pass; chosen by itself, with a warning, for what TensorFlow
+            cannot save: pipelines that run Python, and a strategy's iterators.
+        external_state_policy: "fail" (default), "warn" or "ignore": what to do when the pipeline has state outside of
+            itself (a stateful random op), which no checkpoint holds.
+        on_missing: "error" (default) or "replay": what to do when the model is at step s > 0 and no checkpoint of its
+            input is usable; "replay" reads and drops the elements of all s steps.
+        on_nondeterminism: "error" (default) or "warn", when elements must be read and dropped and the pipeline does not
+            yield the same elements each time.
+        notices: What tells that the job is about to be preempted: signals, or callables that `after_step` asks. The
+            training is saved, and leaves.
+        exit_code: With which it leaves. Default: 128 + the signal's number, and 42 for other notices.
+        durable: Whether files and directories are fsynced before a checkpoint counts. Default: where the directory is
+            local. A manager's checkpoints are TensorFlow's, which are not.
+        **trackables: What else belongs into the checkpoint: model, optimizer, ...
+
+    Raises:
+        HookUsageError: (a ValueError) a value is out of range, or arguments contradict each other.
+        NoUsableCheckpointError: see `on_missing`; from `restore`, as the next one.
+        FastForwardError: the pipeline ended before the model's step; or see `elements_per_step`, `on_nondeterminism`.
+        NotSerializableError: TensorFlow cannot save this pipeline, see `external_state_policy`.
+        StorageError: the directory cannot be written.
+        Preempted: (a SystemExit) from `after_step`: a notice has come, and the training was saved.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        step: tf.Variable,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        save_steps: int | None = None,
+        save_secs: float | None = None,
+        max_to_keep: int | None = 5,
+        elements_per_step: int | None = None,
+        state: Literal["iterator", "position"] = "iterator",
+        external_state_policy: Literal["fail", "warn", "ignore"] = "fail",
+        on_missing: Literal["error", "replay"] = "error",
+        on_nondeterminism: Literal["error", "warn"] = "error",
+        notices: Sequence[Notice] = (signal.SIGTERM,),
+        exit_code: int | None = None,
+        durable: bool | None = None,
+        **trackables: Any,
+    ) -> None:
+        super().__init__()
+        _check(dataset, step, directory, trackables)
+        if directory is not None or save_steps is not None or save_secs is not None:
+            check_triggers(save_steps, save_secs)
+        check_least("max_to_keep", max_to_keep, least=1, remedy="pass one, or None to keep all")
+        check_least("elements_per_step", elements_per_step, least=1)
+        self._policy = Policy(
+            external_state=check_choice("external_state_policy", external_state_policy, POLICIES),
+            state=check_choice("state", state, ("iterator", "position")),
+            on_missing=check_choice("on_missing", on_missing, ("error", "replay")),
+            on_nondeterminism=check_choice("on_nondeterminism", on_nondeterminism, ("error", "warn")),
+        )
+        self._dataset, self._step, self._companions = dataset, step, trackables
+        self._save_steps, self._save_secs = save_steps, save_secs
+        self._watcher = NoticeWatcher(notices, exit_code=exit_code)
+        self._inside = directory is None
+        self._manager: Any = None
+        self._saved_inside: str | None = None
+        """What the loop's own checkpoint, which was restored, had saved of this object."""
+        self._resumed = self._ended = False
+        self.passes = 0
+        """How many passes over the data have come to their end."""
+        self._iterator = iter(dataset)
+        given = None if elements_per_step is None else (elements_per_step,)
+        policy = self._policy.external_state
+        self._pipelines = (_InsidePipelines if self._inside else EagerPipelines)(
+            [self._iterator], policy=policy, given=given, companions=self._saved_with_it, renew=self._renew
+        )
+        name = "ckpt" if trackables else "input.ckpt"
+        self._store = store_in("." if directory is None else directory, name, max_to_keep=max_to_keep, durable=durable)
+        self._checkpointer = InputCheckpointer(self._pipelines, self._store, self._policy)
+        self._checkpointer.check(count=False)
+        self._track_iterator()
+
+    # Taking elements.
+
+    @property
+    def iterator(self) -> Any:
+        """The iterator, for a `tf.function` that takes its elements; after the end of a pass that of the next one.
+
+        What is taken of it is not counted: see `elements_per_step`.
+        """
+        self._need_restored()
+        self._pipelines.countable = False
+        self._begin_pass_if_ended()
+        return self._iterator
+
+    def end_pass(self) -> None:
+        """A `tf.function` has raised `tf.errors.OutOfRangeError`: the pass over the data has come to its end."""
+        if not self._ended:
+            self._ended = True
+            self.passes += 1
+
+    def __iter__(self) -> Iterator[Any]:
+        """The elements up to the end of the pass; a new pass if the last one has come to its end."""
+        self._need_restored()
+        self._begin_pass_if_ended()
+        return self
+
+    def __next__(self) -> Any:
+        """The next element of the pass."""
+        try:
+            element = next(self._iterator)
+        except StopIteration:
+            self.end_pass()
+            raise
+        self._pipelines.took(1)
+        return element
+
+    def _begin_pass_if_ended(self) -> None:
+        if self._ended:
+            self._ended = False
+            self._pipelines.use(self._renew())
+            self._checkpointer.begin_pass(int(self._step))
+
+    def _renew(self) -> list[Any]:
+        """The iterator of another pass over the data."""
+        self._iterator = iter(self._dataset)
+        self._track_iterator()
+        return [self._iterator]
+
+    # Resuming.
+
+    def restore(self, manager: Any = None) -> int:
+        """Brings everything to where the newest usable checkpoint has it; called once, before the first element.
+
+        Args:
+            manager: The `tf.train.CheckpointManager` of the checkpoint that this object is inside of. It restores, and
+                it saves when `after_step` finds that it is time, or that a notice has come. Without it the loop has
+                restored, and it saves.
+
+        Returns:
+            The model's step.
+
+        Raises:
+            HookUsageError: A manager and a directory; it was called before.
+            NoUsableCheckpointError: The model is at step s > 0, and no checkpoint of its input is usable.
+            FastForwardError: The pipeline cannot be brought to the model's step.
+        """
+        if self._resumed:
+            raise HookUsageError("restore was called before: it brings a training to its place once, before it trains.")
+        if manager is not None and not self._inside:
+            raise HookUsageError(
+                "restore was given a manager, and this object saves in a directory of its own: leave out one of the "
+                "two."
+            )
+        self._manager = manager
+        if self._inside:
+            self._restore_inside(manager)
+        elif self._companions:
+            self._restore_whole()
+        else:
+            self._checkpointer.resume(int(self._step))
+            self._passes_from(self._checkpointer.saved)
+        self._resumed = True
+        self._schedule(int(self._step))
+        if manager is not None or not self._inside:  # else a notice would find nobody who can save
+            reference = weakref.ref(self)
+            self._watcher.watch(lambda: reference() is not None)
+        return int(self._step)
+
+    def _restore_whole(self) -> None:
+        self._checkpointer.open()
+        mark = newest_whole(self._store)
+        if mark is not None:
+            restore_all(self._store, mark, self._saved_with_it())
+        self._go_on_from(mark)
+
+    def _restore_inside(self, manager: Any) -> None:
+        """The loop's own checkpoint has restored the iterator already, if its state was saved at all."""
+        if manager is not None:
+            manager.checkpoint.restore(manager.latest_checkpoint)
+        step = int(self._step)
+        mark = None if self._saved_inside is None else mark_of(json.loads(self._saved_inside))
+        if mark is None and step > 0:
+            raise NoUsableCheckpointError(
+                f"The model is at step {step}, and what was restored holds nothing of the input: it was saved without "
+                "this InputPipelineCheckpoint. Restore a checkpoint that holds it, or train anew."
+            )
+        if mark is not None and mark.step != step:
+            raise NoUsableCheckpointError(
+                f"The model is at step {step}, and the input was saved at step {mark.step}: restore both from the same "
+                "checkpoint."
+            )
+        self._go_on_from(mark)
+
+    def _go_on_from(self, mark: Mark | None) -> None:
+        if mark is not None and mark.holds == "position":
+            # A new process begins with the order of the first pass: each iterator draws the next one's.
+            for _ in range(mark.extra["passes"]):
+                self._pipelines.use(self._renew())
+        self._checkpointer.resume_from(mark)
+        self._passes_from(mark)
+
+    def _passes_from(self, mark: Mark | None) -> None:
+        self.passes = self._pipelines.renewed
+        if mark is not None:
+            self.passes = self._pipelines.renewed + mark.extra.get("passes", 0)
+            self._ended = mark.extra.get("ended", False) and not self._pipelines.renewed
+
+    # Saving.
+
+    def after_step(self) -> None:
+        """To be called after each step, or each call that makes several: saves when it is time.
+
+        Raises:
+            Preempted: a notice has come, and the training was saved.
+        """
+        self._need_restored()
+        step = int(self._step)
+        if not self._checkpointer.has_observed and not self._inside:
+            self._checkpointer.observe(step)
+        notice = self._watcher.received
+        if notice or self._due(step):
+            self.save()
+        if notice:
+            self._checkpointer.finish()
+            self._watcher.leave(notice)
+
+    def save(self) -> None:
+        """Saves now, at the model's step."""
+        self._need_restored()
+        step = int(self._step)
+        if self._inside:
+            if self._manager is None:
+                raise HookUsageError("Without a manager the loop saves its checkpoint itself: pass one to restore.")
+            self._manager.save(checkpoint_number=step)
+        else:
+            self._checkpointer.save(step, wait=bool(self._companions), extra=self._extra())
+        self._schedule(step)
+
+    def close(self) -> None:
+        """Waits for what is being written, and brings the signals' handlers back; at the end of the training."""
+        self._checkpointer.close()
+        self._watcher.restore()
+
+    def serialize(self) -> str:
+        """What a `tf.train.Checkpoint` saves of this object, besides the iterator."""
+        return json.dumps(dataclasses.asdict(self._checkpointer.mark(int(self._step), extra=self._extra())))
+
+    def deserialize(self, string_value: str) -> None:
+        """A `tf.train.Checkpoint` has restored what `serialize` gave."""
+        self._saved_inside = tf.compat.as_text(string_value)
+
+    def _extra(self) -> Mapping[str, Any]:
+        return {"passes": self.passes, "ended": self._ended}
+
+    def _due(self, step: int) -> bool:
+        if self._save_steps is not None:
+            return step >= self._due_step
+        return self._save_secs is not None and time.monotonic() >= self._due_time
+
+    def _schedule(self, step: int) -> None:
+        self._due_step = step + (self._save_steps or 0)
+        self._due_time = time.monotonic() + (self._save_secs or 0)
+
+    def _saved_with_it(self) -> dict[str, Any]:
+        return {**with_variables(self._companions), "step": self._step} if self._companions else {}
+
+    def _track_iterator(self) -> None:
+        if self._inside and self._checkpointer.holds == "iterator":
+            self._track_trackable(self._iterator, "iterator", overwrite=True)
+
+    def _need_restored(self) -> None:
+        if not self._resumed:
+            raise HookUsageError(
+                "The InputPipelineCheckpoint was not restored: call its restore() before the first step, in a new "
+                "training too."
+            )
+
+
+class _InsidePipelines(EagerPipelines):
+    """Iterators that the loop's own checkpoint saves and restores."""
+
+    def restore(self, prefix: str) -> None:
+        """It has restored them already."""
+
+
+def _check(dataset: Any, step: Any, directory: Any, trackables: Mapping[str, Any]) -> None:
+    if not isinstance(dataset, (tf.data.Dataset, tf.distribute.DistributedDataset)):
+        raise HookUsageError(
+            f"dataset={dataset!r} is a {type(dataset).__name__}: pass a tf.data.Dataset, not its iterator, or what a "
+            "strategy makes of one."
+        )
+    if not isinstance(step, tf.Variable) or not step.dtype.is_integer or step.shape.rank != 0:
+        raise HookUsageError(
+            f"step={step!r} is not a tf.Variable of an integer scalar: pass the one that counts the model's steps."
+        )
+    if trackables and directory is None:
+        raise HookUsageError(
+            f"{', '.join(trackables)} can only be saved with a directory: pass one, or put this object into the "
+            "tf.train.Checkpoint that holds them."
+        )
+    if "step" in trackables or "iterator" in trackables:
+        raise HookUsageError("step= and iterator= are saved anyway: leave them out.")
+
+
+__all__ = ["InputPipelineCheckpoint"]

@@ -1,0 +1,205 @@
+"""Runs custom loops for the tests of `InputPipelineCheckpoint`: a fork server like `lives.py`, with other trainings.
+
+Reads one job (a JSON object, see `Job`) from each line of stdin, forks a child that trains, and answers with one line:
+how the child ended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pipeline_ckpt
+import tensorflow as tf
+
+PER_PASS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One life."""
+
+    model_dir: str
+    log: str
+    """Gets a line `step element` for each step."""
+    result: str
+    """Gets the error as JSON if one ends the life; its name with `.end` what the model is at the end."""
+    mode: str = "whole"
+    """Where the data is saved: `whole` (with the model), `beside` (alone), `inside` (the loop's own checkpoint)."""
+    function: bool = False
+    """Elements are taken in a `tf.function`."""
+    inner: int = 1
+    """Steps of a call of that function."""
+    pipeline: str = "seeded"
+    passes: int = 3
+    data: dict[str, Any] = field(default_factory=dict)
+    """Keywords of `InputPipelineCheckpoint`."""
+    save_model: int = 7
+    """`beside`: how often the model is saved."""
+    kill: int = 0
+    """After this step, before anything is saved."""
+    signal: int = 9
+    handler: str = ""
+    """`own`: the training has its own handler of SIGTERM; `ignore`: it ignores it."""
+    fail: int = 0
+    """After this step the training fails, and is sent SIGTERM when it has."""
+    unrestored: bool = False
+    """`restore` is not called."""
+    strategy: bool = False
+    """A `MirroredStrategy` over one CPU distributes the dataset."""
+
+
+def _generated() -> Any:
+    return tf.data.Dataset.from_generator(
+        lambda: iter(range(PER_PASS)), output_signature=tf.TensorSpec([], tf.int64)
+    ).shuffle(8, seed=3)
+
+
+PIPELINES: dict[str, Any] = {
+    "seeded": lambda: tf.data.Dataset.range(PER_PASS).shuffle(PER_PASS, seed=3).map(lambda x: x * 3).prefetch(2),
+    "plain": lambda: tf.data.Dataset.range(PER_PASS),
+    "other": lambda: tf.data.Dataset.range(PER_PASS).map(lambda x: tf.cast(x, tf.float32)),
+    "unseeded": lambda: tf.data.Dataset.range(PER_PASS).shuffle(PER_PASS).prefetch(2),
+    "repeated": lambda: tf.data.Dataset.range(PER_PASS).shuffle(PER_PASS, seed=3).repeat(3),
+    "generator": _generated,
+    "stateful": lambda: tf.data.Dataset.range(PER_PASS).map(lambda x: x + tf.random.uniform([], 0, 9, tf.int64)),
+}
+
+
+class _Training:
+    """Model, step, and the data with its checkpoint."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.step = tf.Variable(0, dtype=tf.int64)
+        self.model = tf.Module()
+        self.model.weight = tf.Variable(tf.zeros([], tf.float64))
+        dataset: Any = PIPELINES[job.pipeline]()
+        if job.strategy:
+            dataset = tf.distribute.MirroredStrategy(["/cpu:0"]).experimental_distribute_dataset(dataset)
+        self._log = os.open(job.log, os.O_WRONLY | os.O_APPEND)
+        keywords: dict[str, Any] = {"save_steps": 5, **job.data}
+        if job.mode == "inside":
+            self.data = pipeline_ckpt.InputPipelineCheckpoint(dataset, self.step, **keywords)
+        else:
+            with_it = {"model": self.model} if job.mode == "whole" else {}
+            self.data = pipeline_ckpt.InputPipelineCheckpoint(dataset, self.step, job.model_dir, **keywords, **with_it)
+        also = {"data": self.data} if job.mode == "inside" else {}
+        checkpoint = tf.train.Checkpoint(model=self.model, step=self.step, **also)
+        self.manager = tf.train.CheckpointManager(checkpoint, f"{job.model_dir}/model", max_to_keep=3)
+
+    def restore(self) -> None:
+        if self.job.mode == "beside":
+            self.manager.checkpoint.restore(self.manager.latest_checkpoint)
+        self.data.restore(*([self.manager] if self.job.mode == "inside" else []))
+
+    def train(self, element: Any) -> Any:
+        self.model.weight.assign(self.model.weight * 1.01 + tf.cast(element, tf.float64))
+        self.step.assign_add(1)
+        return element
+
+    def after(self, elements: Any) -> None:
+        """What a loop does after each step, or after each call of a function that makes several."""
+        step = int(self.step)
+        for number, element in enumerate(elements, step - len(elements) + 1):
+            os.write(self._log, f"{number} {int(element)}\n".encode())
+        if step == self.job.kill:
+            os.kill(os.getpid(), self.job.signal)
+        if step == self.job.fail:
+            raise RuntimeError("the training has failed")
+        self.data.after_step()
+        if self.job.mode == "beside" and step % self.job.save_model == 0:
+            self.manager.save(checkpoint_number=step)
+
+
+def _by_function(training: _Training) -> None:
+    """One pass, whose elements a function takes."""
+    inner = training.job.inner
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def steps(iterator: Any) -> Any:
+        taken = tf.TensorArray(tf.int64, inner)
+        for number in tf.range(inner):
+            taken = taken.write(number, training.train(next(iterator)))
+        return taken.stack()
+
+    iterator = training.data.iterator
+    while True:
+        try:
+            taken = steps(iterator)
+        except tf.errors.OutOfRangeError:
+            training.data.end_pass()
+            return
+        training.after(taken.numpy())
+
+
+def _train(job: Job) -> None:
+    handled: list[int] = []
+    if job.handler:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if job.handler == "ignore" else lambda n, _: handled.append(n))
+    training = _Training(job)
+    if not job.unrestored:
+        training.restore()
+    try:
+        while training.data.passes < job.passes:
+            if job.function:
+                _by_function(training)
+            else:
+                for element in training.data:
+                    training.after([training.train(element)])
+    except RuntimeError:
+        del training
+        os.kill(os.getpid(), signal.SIGTERM)
+    except pipeline_ckpt.Preempted as preempted:
+        with open(f"{job.result}.end", "w") as file:
+            json.dump({"notice": preempted.notice, "handled": handled}, file)
+        raise
+    else:
+        training.data.close()
+        restored = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        with open(f"{job.result}.end", "w") as file:
+            end = {"weight": float(training.model.weight), "passes": training.data.passes, "restored": restored}
+            json.dump(end, file)
+
+
+def _live(job: Job) -> None:
+    """The child: never returns."""
+    try:
+        _train(job)
+    except SystemExit as left:
+        sys.stderr.flush()
+        os._exit(int(str(left.code)))
+    except Exception as error:
+        with open(job.result, "w") as file:
+            json.dump({"error": type(error).__name__, "message": str(error)}, file)
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def main() -> None:
+    """Serves until stdin ends."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    for line in sys.stdin:
+        job = Job(**json.loads(line))
+        child = os.fork()
+        if child == 0:
+            os.dup2(os.open(job.result + ".err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+            _live(job)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    main()
