@@ -114,7 +114,12 @@ def _endless() -> Any:
 def _ids(shuffle: Any) -> Any:
     """Elements that say which they are: the target of element N is 2**N, so a sum tells which ones were seen."""
     rows = shuffle(tf.data.Dataset.range(16))
-    return rows.map(lambda n: (_features(n), tf.reshape(tf.cast(tf.bitwise.left_shift(tf.constant(1, tf.int64), n), tf.float32), [1]))).batch(2)
+    return rows.map(
+        lambda n: (
+            _features(n),
+            tf.reshape(tf.cast(tf.bitwise.left_shift(tf.constant(1, tf.int64), n), tf.float32), [1]),
+        )
+    ).batch(2)
 
 
 DATA: dict[str, Any] = {
@@ -127,7 +132,9 @@ DATA: dict[str, Any] = {
     "fixed order": lambda: _of_range(lambda rows: rows.shuffle(ROWS, seed=7, reshuffle_each_iteration=False)),
     "other elements": lambda: tf.data.Dataset.range(ROWS).map(lambda n: (tf.zeros([3]), _target(n))).batch(BATCH),
     "other code": lambda: _of_range(lambda rows: rows.skip(0).shuffle(ROWS, seed=7)),
-    "labels": lambda: tf.data.Dataset.range(ROWS).shuffle(ROWS, seed=7).map(lambda n: (_features(n), n % 2)).batch(BATCH),
+    "labels": lambda: (
+        tf.data.Dataset.range(ROWS).shuffle(ROWS, seed=7).map(lambda n: (_features(n), n % 2)).batch(BATCH)
+    ),
     "stateful": lambda: _of_range(lambda rows: rows).map(lambda x, y: (x + tf.random.uniform([4]), y)),
     "generator dataset": lambda: tf.data.Dataset.from_generator(_batches, output_signature=_SPEC),
     "unseeded ids": lambda: _ids(lambda rows: rows.shuffle(16)),
@@ -208,9 +215,9 @@ OPTIMIZERS: dict[str, Any] = {
     "legacy": lambda: LEGACY.Adam(0.01),
     "accumulating": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=3),
     "averaging": lambda: keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9),
-    "scaling": lambda: (getattr(keras.optimizers, "LossScaleOptimizer", None) or keras.mixed_precision.LossScaleOptimizer)(
-        keras.optimizers.Adam(0.01)
-    ),
+    "scaling": lambda: (
+        getattr(keras.optimizers, "LossScaleOptimizer", None) or keras.mixed_precision.LossScaleOptimizer
+    )(keras.optimizers.Adam(0.01)),
     "momentum": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
 }
 
@@ -233,13 +240,13 @@ def _model(job: Job) -> Any:
     keras.utils.set_random_seed(1)
     model = MODELS[job.model]()
     loss: Any = "mse"
-    metrics: list[Any] = ["mae"]
+    metrics: Any = ["mae"]
     if job.data == "labels":
         loss, metrics = keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
     if job.data.endswith("ids"):
         metrics = [Seen()]
     if job.model == "two optimizers":
-        loss, metrics = None, []
+        loss, metrics = None, None
     model.compile(OPTIMIZERS[job.optimizer](), loss, metrics=metrics, **job.compile)
     return model
 

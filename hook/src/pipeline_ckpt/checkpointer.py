@@ -387,6 +387,7 @@ class InputCheckpointer:
             taken=self._progress.taken,
             signature=self._signature,
             extra=dict(extra or {}),
+            model=self._pipelines.with_model,
         )
 
     def _hold(self, *, count: bool = True) -> None:
@@ -423,7 +424,7 @@ class InputCheckpointer:
         self._failure = None
         try:
             prefix = self._store.begin_save(mark.step)
-            if mark.holds == "iterator":
+            if mark.parts:
                 self._pipelines.write(prefix)
             size = self._store.commit(mark)
         except _UNWRITABLE as error:

@@ -62,6 +62,11 @@ class EagerPipelines:
         self.use(iterators)
         self.graph = _graph_of(iterators)
 
+    @property
+    def with_model(self) -> bool:
+        """Whether there are companions."""
+        return bool(self._companions())
+
     def use(self, iterators: Sequence[Any]) -> None:
         """From now on they are these, at the beginning of the same datasets."""
         self._iterators = list(iterators)

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 if TYPE_CHECKING:
@@ -126,10 +127,6 @@ class KerasModel:
         for variable, value in zip(self._metric_variables(), values, strict=True):
             variable.assign(value)
 
-    def logs(self) -> Any:
-        """The logs of an epoch so far."""
-        return self._model.get_metrics_result()
-
     def _metric_variables(self) -> list[Any]:
         return [variable for metric in self._model.metrics for variable in metric.variables]
 
@@ -143,12 +140,13 @@ class KerasModel:
         logs = {} if history is None else history.history
         return epochs[:count], {name: [float(value) for value in values[:count]] for name, values in logs.items()}
 
-    def bring_history_back(self, epochs: Sequence[int], logs: Mapping[str, Sequence[float]]) -> None:
-        """Puts the epochs of earlier lives before those of this one."""
+    def bring_history_back(self, epochs: Sequence[int], logs: Mapping[str, Sequence[float]], *, before: int) -> None:
+        """Puts the epochs of earlier lives before those of this one; the one that is trained on is not among them."""
         history = self._model.history
-        history.epoch[:0] = epochs
+        count = sum(epoch < before for epoch in epochs)
+        history.epoch[:0] = epochs[:count]
         for name, values in logs.items():
-            history.history.setdefault(name, [])[:0] = values
+            history.history.setdefault(name, [])[:0] = values[:count]
 
 
 class Muted:
@@ -178,6 +176,11 @@ class Muted:
         self._all = None
 
 
+def scalars(logs: Any) -> dict[str, float]:
+    """The numbers in the logs of a batch; JSON."""
+    return {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
+
+
 def _traceable(function: Any) -> Any:
     """The part of Keras 3's train function that a graph can be made of; None if there is none."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
@@ -190,4 +193,4 @@ def _weights(model: Any) -> Sequence[Any]:
     return []
 
 
-__all__ = ["KerasModel", "Muted"]
+__all__ = ["KerasModel", "Muted", "scalars"]

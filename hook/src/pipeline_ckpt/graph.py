@@ -45,7 +45,7 @@ class SessionPipelines:
         self.names = tuple(resource.name for resource in resources)
         self.graph = PipelineGraph.of_resources(resources)
         self.given = _given(elements_per_step, self.names)
-        self.goes_on = False
+        self.goes_on = self.with_model = False
         self.dropped = 0
         """How many elements `skip` and `advance` have taken."""
         self.session: Any = None

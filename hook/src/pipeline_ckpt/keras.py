@@ -14,7 +14,7 @@ import tensorflow as tf
 from .checkpointer import InputCheckpointer, Policy
 from .eager import EagerPipelines
 from .errors import FastForwardError, HookUsageError, NoUsableCheckpointError, Preempted
-from .fit import KerasModel, Muted
+from .fit import KerasModel, Muted, scalars
 from .notices import NoticeWatcher
 from .running import RunningFit
 from .settings import check_choice, check_least, check_triggers, store_in
@@ -119,8 +119,9 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._pipelines: Any = None
         self._checkpointer: Any = None
         self._iterator: Any = None
-        self._epoch = self._done = self._batches = self._skip = 0
+        self._epoch = self._done = self._batches = self._skip = self._begins = 0
         self._is_announced = False
+        self._logs: Any = None
         self._metrics_of_epoch: list[Any] | None = None
         self._mark = newest_whole(self._store)
         self._history_is_back = self._mark is None
@@ -148,7 +149,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         """The next call of the train function is one of this `fit`."""
         self._is_announced = True
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Saves when it is time, and leaves when a notice has come."""
         done = self._running.done(batch)
         taken, self._done = done - self._done, done
@@ -156,6 +157,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             if self._skip:
                 self._skipped(taken)
             else:
+                self._logs = logs
                 self._trained(taken)
         except BaseException as error:
             if not isinstance(error, Preempted):
@@ -187,7 +189,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         if self._checkpointer is not None:
             self._save_end_of_epoch()
             self._checkpointer.remember(
-                self._extra(complete=True, finished=True, stopped=bool(self.model.stop_training))
+                self._extra(complete=True, finished=self.params["epochs"], stopped=bool(self.model.stop_training))
             )
         self._let_go()
 
@@ -209,8 +211,8 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         if not running.shuffles:
             return self._policy
         sentence = (
-            f"fit(shuffle={running.shuffle!r}) draws the order of {running.shuffles} anew in each process, and a resume "
-            "would go on in another one"
+            f"fit(shuffle={running.shuffle!r}) draws the order of {running.shuffles} anew in each process, and a "
+            "resume would go on in another one"
         )
         if self._policy.on_nondeterminism == "error":
             raise HookUsageError(
@@ -229,7 +231,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         built = self._fit.build_what_is_known()
         if built:
             self._restore_model(mark)
-        complete = saved["stopped"] or saved["epoch"] + saved["finished"] >= epochs
+        complete = saved["stopped"] or epochs <= max(saved["finished"], saved["epoch"])
         if complete:
             remedy = "pass more epochs" if not saved["stopped"] else "remove the directory to train anew"
             logger.warning(
@@ -238,12 +240,16 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             )
         if complete and built:
             self._fit.begin_with(epochs)
+            self._begins = epochs
             return
         # A model that is not built yet passes by the batches of its last epoch, to have its weights back.
         self._fit.begin_with(saved["epoch"])
+        self._begins = saved["epoch"]
+        self._running.infer(saved["length"])
         self._batches = mark.step
         self._schedule()
         self._skip, self._batches = saved["batch"], mark.step - saved["batch"]
+        self._logs = saved["logs"]
 
     def _train_function(self, iterator: Any) -> Any:
         """What `fit` calls instead of the model's own function: here is the iterator that it trains on."""
@@ -255,7 +261,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             if iterator is not self._iterator:
                 self._take_up(iterator)
             if self._skip:
-                return self._fit.logs()
+                return dict(self._mark.extra["logs"]) if self._mark is not None else {}
             if self._has_ended():
                 raise StopIteration
             return self._original(iterator)
@@ -352,8 +358,8 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         batch, left = self._mark.extra["batch"], self._skip
         self._let_go()
         raise FastForwardError(
-            f"ckpt-{self._mark.step} was saved after batch {batch} of an epoch, which now ends after {batch - left}: the "
-            "data has become shorter, or steps_per_epoch is another number."
+            f"ckpt-{self._mark.step} was saved after batch {batch} of an epoch, which now ends after {batch - left}: "
+            "the data has become shorter, or steps_per_epoch is another number."
         )
 
     def _trained(self, taken: int) -> None:
@@ -375,7 +381,8 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         if not self._history_is_back:
             assert self._mark is not None, "only a resumed fit has a history"
             self._history_is_back = True
-            self._fit.bring_history_back(self._mark.extra["epochs"], self._mark.extra["history"])
+            saved = self._mark.extra
+            self._fit.bring_history_back(saved["epochs"], saved["history"], before=self._begins)
 
     # Saving.
 
@@ -398,8 +405,8 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             self._fit.set_metrics(self._metrics_of_epoch)
         self._save(complete=True)
 
-    def _extra(self, *, complete: bool, finished: bool = False, stopped: bool = False) -> Mapping[str, Any]:
-        epochs, history = self._fit.history(before=self._epoch)
+    def _extra(self, *, complete: bool, finished: int = 0, stopped: bool = False) -> Mapping[str, Any]:
+        epochs, history = self._fit.history(before=self._epoch + bool(finished))
         return {
             "epoch": self._epoch,
             "batch": self._done,
@@ -408,6 +415,8 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             "stopped": stopped,
             "at_once": self._at_once,
             "weights": self._fit.size(),
+            "length": self._running.inferred,
+            "logs": scalars(self._logs),
             "epochs": epochs,
             "history": history,
         }

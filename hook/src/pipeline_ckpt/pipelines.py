@@ -39,6 +39,10 @@ class Pipelines(Protocol):
     dropped: int
     """How many elements `skip` and `advance` have taken."""
 
+    @property
+    def with_model(self) -> bool:
+        """Whether `write` writes the model too."""
+
     def hold(self) -> None:
         """Takes the iterators' state, to be written by `write`; the training waits for no more than this.
 

@@ -29,6 +29,7 @@ class RunningFit:
         handler = found.get("epoch_iterator", found.get("data_handler"))
         adapter = getattr(handler, "data_adapter", getattr(handler, "_adapter", None))
         self._id, self._code = id(frame), None if frame is None else frame.f_code
+        self._inferred = "_num_batches" if hasattr(handler, "_num_batches") else "_inferred_steps"
         self._callbacks = _weak(found.get("callbacks"))
         self._handler = _weak(handler)
         self._kind = type(adapter).__name__.replace("DataAdapter", "").replace("Adapter", "")
@@ -70,6 +71,17 @@ class RunningFit:
     def shuffle(self) -> Any:
         """The argument."""
         return self._shuffle
+
+    @property
+    def inferred(self) -> int | None:
+        """How many batches an epoch has, by the epochs before."""
+        return getattr(self._handler(), self._inferred, None)
+
+    def infer(self, batches: int | None) -> None:
+        """Lets `fit` know what it has inferred in an earlier life."""
+        handler = self._handler()
+        if handler is not None and self.inferred is None:
+            setattr(handler, self._inferred, batches)
 
     def done(self, batch: int) -> int:
         """How many batches of the epoch are done after one; Keras 3 counts an execution that is cut short as whole."""

@@ -52,6 +52,13 @@ class Mark:
     """None for a checkpoint of TensorFlow's own hook."""
     extra: dict[str, Any] = field(default_factory=dict)
     """What else a resume wants to know: JSON."""
+    model: bool = False
+    """Whether it holds the model too."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The suffixes of its files besides the mark."""
+        return _PARTS if self.holds == "iterator" or self.model else ()
 
 
 class CheckpointStore:
@@ -113,12 +120,11 @@ class CheckpointStore:
     def commit(self, mark: Mark) -> int:
         """Puts what was written to `begin_save`'s prefix in place and marks it; its size in bytes."""
         prefix = self.prefix(mark.step)
-        parts = _PARTS if mark.holds == "iterator" else ()
-        for part in parts:
+        for part in mark.parts:
             self._sync(f"{prefix}.tmp/part{part}")
         # What is there under this step was retired or is not whole, or it would not be saved again.
         self._remove(prefix + ".commit", prefix + ".retired")
-        for part in parts:
+        for part in mark.parts:
             tf.io.gfile.rename(f"{prefix}.tmp/part{part}", prefix + part, overwrite=True)
         size = self._write_mark(mark, f"{prefix}.tmp/commit")
         tf.io.gfile.rmtree(prefix + ".tmp")
@@ -131,8 +137,7 @@ class CheckpointStore:
 
     def _write_mark(self, mark: Mark, temporary: str) -> int:
         prefix = self.prefix(mark.step)
-        parts = _PARTS if mark.holds == "iterator" else ()
-        sizes = {f"{self.basename}-{mark.step}{part}": tf.io.gfile.stat(prefix + part).length for part in parts}
+        sizes = {f"{self.basename}-{mark.step}{part}": tf.io.gfile.stat(prefix + part).length for part in mark.parts}
         content = json.dumps({"format": _FORMAT, **dataclasses.asdict(mark), "bytes": sizes})
         with tf.io.gfile.GFile(temporary, "w") as file:
             file.write(content)
@@ -229,4 +234,5 @@ def mark_of(content: dict[str, Any]) -> Mark:
         taken=None if taken is None else tuple(taken),
         signature=None if signature is None else Signature(tuple(signature["elements"]), signature["fingerprint"]),
         extra=content.get("extra", {}),
+        model=content.get("model", False),
     )
