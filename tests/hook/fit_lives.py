@@ -206,7 +206,7 @@ MODELS: dict[str, Any] = {
     "two optimizers": TwoOptimizers,
     "labels": lambda: _sequential(last=2),
     "wider": lambda: _sequential(layers.BatchNormalization(), width=9),
-    "fewer": lambda: _sequential(),
+    "fewer": _sequential,
     "more": lambda: _sequential(layers.BatchNormalization(), layers.Dense(8)),
 }
 
