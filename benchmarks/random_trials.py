@@ -1,6 +1,6 @@
 """Random trials of what must be exact: the good pipelines and examples (false alarms), or the production hook.
 
-    python benchmarks/random_trials.py --trials=300 [--of=pipelines|hook] [--seed=N]
+    python benchmarks/random_trials.py --trials=300 [--of=pipelines|hook|loops] [--seed=N]
 
 Prints a row for each pipeline, the seed, and the trials that were not exact.
 """
@@ -22,11 +22,13 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 from good_pipelines import GOOD  # noqa: E402  (the path must be known first)
 from hooked import ESTIMATORS, SESSIONS  # noqa: E402
+from looped import LOOPS  # noqa: E402
 
 HAS_ESTIMATOR = importlib.util.find_spec("tensorflow_estimator") is not None
 TESTS = {
     "pipelines": (["tests/acceptance/test_good_pipelines.py::test_resumes_exactly", "examples/digits"], len(GOOD) + 4),
     "hook": (["tests/acceptance/test_hook.py"], len(SESSIONS) + HAS_ESTIMATOR * len(ESTIMATORS)),
+    "loops": (["tests/acceptance/test_loop.py::test_loops_resume_exactly"], len(LOOPS)),
 }
 """What pytest is to run, and how many tests that is."""
 

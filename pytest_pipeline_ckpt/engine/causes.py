@@ -129,8 +129,15 @@ class Cause(enum.Enum):
     KERAS_FIT = Advice(
         "Keras' fit makes its own iterator and begins with the first element whenever it is called; "
         "BackupAndRestore brings back the weights and the epoch only",
-        "save whole epochs only (BackupAndRestore with save_freq='epoch'), or train in a loop of your own with the "
-        "iterator in its tf.train.Checkpoint",
+        "replace it by pipeline_ckpt.keras.CheckpointInputPipeline, which saves the iterator with the model, or save "
+        "whole epochs only (BackupAndRestore with save_freq='epoch')",
+    )
+    NOT_SAVEABLE = Advice(
+        "no checkpoint can hold the iterator that it trains on: a distributed one, or a loop over a dataset within one "
+        "operation",
+        "pass over what the model has been trained on, in an order that is the same in each process: "
+        "pipeline_ckpt.InputPipelineCheckpoint does so, or dataset.skip(steps); a loop in a tf.function can also go "
+        "over iter(dataset)",
     )
     SAVED_APART = Advice(
         "model and input are saved at different moments, so that a kill in between leaves a pair that does not match",
@@ -202,6 +209,8 @@ def of_code(
         return Cause.SAVED_APART if outcome is Outcome.MISALIGNED else None
     if _FIT.search(line):
         return Cause.KERAS_FIT
+    if not trained.saveable:
+        return Cause.NOT_SAVEABLE
     if any(each.restored for each in last.iterators):
         return Cause.FOR_LOOP if _LOOP.search(line) else Cause.NEW_ITERATOR
     if any(life.tracks_dataset for life in (whole, *lives)):

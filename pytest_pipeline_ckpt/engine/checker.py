@@ -14,6 +14,7 @@ import numpy as np
 
 from .findings import judge_lane
 from .histories import Study, Track, homes_of, study, trace
+from .idle_steps import idle_steps, without_idle_steps
 from .indexed import Indexed, index
 from .lifespans import lifespans
 from .model import Ending, KillSchedule, Kind, Life, Outcome, Scope, Verdict
@@ -87,7 +88,7 @@ def judge(
         The verdict; `UNKNOWN` when this function itself fails, whatever the reason.
     """
     try:
-        return _judge(references, lives, order, elements_per_step)
+        return _judge(_alone(references), without_idle_steps(lives), order, elements_per_step)
     except Exception as error:  # whatever it is, the answer is "unknown"
         return Verdict(Outcome.UNKNOWN, f"the checker itself failed: {type(error).__name__}: {error}")
 
@@ -99,6 +100,7 @@ def needs_more_references(verdict: Verdict) -> bool:
 
 def references_differ(references: Sequence[Life], *, elements_per_step: int | None = None) -> bool:
     """Whether a pipeline differs from run to run, as far as these reference runs tell."""
+    references = _alone(references)
     first = index(references[0])
     known = study(first, elements_per_step)
     return known.reason is None and _differ(_trace(first, references, [references[0]], known))
@@ -116,12 +118,12 @@ def rows_differ(references: Sequence[Life]) -> bool:
 
 def training_streams(reference: Life, *, elements_per_step: int | None = None) -> frozenset[str]:
     """Keys of the streams with which the model advances; empty where that cannot be told."""
-    return frozenset(classify(index(reference), elements_per_step).rates)
+    return frozenset(classify(index(_alone([reference])[0]), elements_per_step).rates)
 
 
 def reference_facts(reference: Life, *, elements_per_step: int | None = None) -> ReferenceFacts:
     """Where in a reference run a kill can land."""
-    run = index(reference)
+    run = index(_alone([reference])[0])
     classes = classify(run, elements_per_step)
     names = np.array([name in classes.rates for name in run.keys], np.bool_)
     rows = np.flatnonzero(names[run.iterators.key]) if len(names) else np.empty(0, np.int64)
@@ -137,6 +139,11 @@ def reference_facts(reference: Life, *, elements_per_step: int | None = None) ->
         saves=tuple(np.unique(saves[saves > 0]).tolist()),
         ignored=classes.others if classes.rates else frozenset(),
     )
+
+
+def _alone(references: Sequence[Life]) -> list[Life]:
+    """Reference runs, each by itself, without steps that stand for no element."""
+    return [without_idle_steps([life])[0] for life in references]
 
 
 def _judge(references: Sequence[Life], lives: Sequence[Life], order: str, elements_per_step: int | None) -> Verdict:
@@ -350,6 +357,8 @@ def _notes(case: _Case, lives: Sequence[Life], scope: Scope) -> tuple[str, ...]:
         if life.ending is Ending.KILLED and not saved:
             notes.append(f"life {number} was killed before the first save, which proves little")
         notes.append(_notice(number, run, life))
+    if uncounted := idle_steps(first.life):
+        notes.append(f"{count(uncounted, 'step')} counted where the data had ended, without an element, left out")
     if scope.elements_replayed:
         notes.append(f"{count(scope.elements_replayed, 'element')} trained again after rollbacks (legal replay)")
     return tuple(note for note in notes if note is not None)

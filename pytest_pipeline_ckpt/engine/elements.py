@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute.values import PerReplica, PerReplicaSpec
 from tensorflow.python.framework import ops
 from tensorflow.python.framework.composite_tensor import CompositeTensor
 from tensorflow.python.util import nest
@@ -31,7 +32,7 @@ _EMPTY = ("none", "opaque", "resource", "variant")  # dtypes in `describe` that 
 
 Layout = list[Any]
 """How `regrouping` makes components of a graph's flat arrays: for each leaf `dense`, `opaque`, `none`, `sparse`,
-`(ragged, number of splits)` or `(optional, layout of the value)`."""
+`(ragged, number of splits)`, `(optional, layout of the value)` or `(replicas, a layout for each)`."""
 
 
 def has_opaque(components: Sequence[Component]) -> bool:
@@ -60,12 +61,23 @@ def _describe(name: str, spec: Any, rows: list[dict[str, Any]], opaque: list[str
             opaque.append(f"{name or 'element'} ({spec})")
     elif spec is None or type(spec).__name__ == "NoneTensorSpec":
         rows.append({"name": name, "dtype": "none", "shape": []})
+    elif isinstance(spec, PerReplicaSpec):
+        parts: list[dict[str, Any]] = []
+        for part in spec._value_specs:
+            _describe(name, part, parts, opaque)
+        rows.extend([{**parts[0], "shape": [None, *parts[0]["shape"][1:]]}] if _rows_of_one_batch(spec) else parts)
     elif _is_opaque_spec(spec):
         rows.append({"name": name, "dtype": "opaque", "shape": None})
         opaque.append(f"{name or 'element'} ({spec})")
     else:
         for part in nest.flatten(spec, expand_composites=True):
             _describe(name, part, rows, opaque)
+
+
+def _rows_of_one_batch(spec: Any) -> bool:
+    """Whether what the replicas get are tensors that make one."""
+    parts = spec._value_specs
+    return all(isinstance(part, tf.TensorSpec) and part.shape.rank for part in parts)
 
 
 def _is_opaque_spec(spec: Any) -> bool:
@@ -104,6 +116,8 @@ def components(element: Any, leaves: Callable[[Any], Iterable[Any]] | None = Non
 def _add_leaf(leaf: Any, out: list[Component]) -> None:
     if isinstance(leaf, _EagerTensor):
         out.append(OPAQUE if leaf._datatype_enum() in _UNREADABLE_ENUMS else _array(leaf._numpy()))
+    elif isinstance(leaf, PerReplica):
+        out.extend(_together([components(value) for value in leaf.values]))
     elif isinstance(leaf, tf.RaggedTensor):
         splits = tuple(split._numpy() for split in leaf.nested_row_splits)
         out.append(Ragged(_array(leaf.flat_values._numpy()), splits))
@@ -122,7 +136,17 @@ def _add_leaf(leaf: Any, out: list[Component]) -> None:
         for part in nest.flatten(leaf, expand_composites=True):
             _add_leaf(part, out)
     else:
+        _mark(leaf)
         out.append(OPAQUE)
+
+
+def _together(replicas: Sequence[Sequence[Component]]) -> Sequence[Component]:
+    """The components of what each replica gets of one leaf: as rows of one batch, where they can be."""
+    parts = [part for one in replicas for part in one]
+    shapes = {part.shape[1:] if isinstance(part, np.ndarray) and part.ndim else None for part in parts}
+    if len(parts) == len(replicas) and len(shapes) == 1 and None not in shapes:
+        return [np.concatenate(parts)]
+    return parts
 
 
 def _arrays(values: Sequence[Any]) -> list[Component]:
@@ -143,7 +167,7 @@ def flatten_in_graph(element: Any, tensors: list[Any]) -> Layout:
 
 def _leaves(element: Any) -> Iterator[Any]:
     for leaf in nest.flatten(element):
-        plain = isinstance(leaf, (tf.Tensor, tf.RaggedTensor, tf.SparseTensor, tf.experimental.Optional))
+        plain = isinstance(leaf, (tf.Tensor, tf.RaggedTensor, tf.SparseTensor, tf.experimental.Optional, PerReplica))
         closed = isinstance(leaf, (tf.data.Dataset, tf.data.Iterator))
         if isinstance(leaf, CompositeTensor) and not plain and not closed:
             yield from nest.flatten(leaf, expand_composites=True)
@@ -157,6 +181,8 @@ def _flatten_leaf(leaf: Any, tensors: list[Any]) -> Any:
     if isinstance(leaf, tf.Tensor) and leaf.dtype not in _UNREADABLE:
         tensors.append(leaf)
         return "dense"
+    if isinstance(leaf, PerReplica):
+        return ("replicas", [flatten_in_graph(value, tensors) for value in leaf.values])
     if isinstance(leaf, tf.RaggedTensor):
         splits = leaf.nested_row_splits
         tensors.extend((leaf.flat_values, *splits))
@@ -215,6 +241,12 @@ def _regroup(layout: Layout, arrays: Iterator[Any], out: list[Component], *, pre
             made = OPAQUE
         elif entry == "none":
             made = NONE
+        elif entry[0] == "replicas":
+            replicas: list[list[Component]] = [[] for _ in entry[1]]
+            for inside, theirs in zip(entry[1], replicas, strict=True):
+                _regroup(inside, arrays, theirs, present=present)
+            out.extend(_together(replicas) if present else replicas[0])
+            continue
         elif entry[0] == "ragged":
             values = _array(next(arrays))
             made = Ragged(values, tuple(_array(next(arrays)) for _ in range(entry[1])))
@@ -239,7 +271,30 @@ def _identity(leaf: Any) -> Any:
         return leaf.identity()
     if isinstance(leaf, tf.Tensor):
         return tf.identity(leaf)
-    return nest.map_structure(tf.identity, leaf, expand_composites=True)
+    same = nest.map_structure(tf.identity, leaf, expand_composites=True)
+    _mark(same)
+    return same
 
 
-__all__ = ["OPAQUE", "Layout", "after", "components", "dense_leaves", "describe", "flatten_in_graph", "regrouping"]
+def _mark(leaf: Any) -> None:
+    """Notes that a dataset is part of an element."""
+    if isinstance(leaf, tf.data.Dataset):
+        leaf._preempt_part = True
+
+
+def of_an_element(dataset: Any) -> bool:
+    """Whether a dataset is part of an element that was seen, as a window is, or is made of one."""
+    return getattr(dataset, "_preempt_part", False) or any(map(of_an_element, dataset._inputs()))
+
+
+__all__ = [
+    "OPAQUE",
+    "Layout",
+    "after",
+    "components",
+    "dense_leaves",
+    "describe",
+    "flatten_in_graph",
+    "of_an_element",
+    "regrouping",
+]

@@ -27,6 +27,8 @@ class IteratorUse:
     """Whether a checkpoint was asked for that would hold it, also where there is none yet."""
     read: bool = False
     """Whether an element was taken of it."""
+    saveable: bool = True
+    """Whether a checkpoint can hold it: not if it is distributed, or only a loop within one operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def handling(events: Iterable[dict[str, object]]) -> Handling:
     for event in events:
         name, number = event["event"], event["iterator"]
         if name == "made":
-            iterators.append(IteratorUse(str(event["key"]), str(event["label"])))
+            saveable = bool(event.get("saveable", True))
+            iterators.append(IteratorUse(str(event["key"]), str(event["label"]), saveable=saveable))
             in_graph = in_graph or bool(event["graph"])
         elif name == "tracked":
             tracks = True

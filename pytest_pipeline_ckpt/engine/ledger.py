@@ -39,7 +39,7 @@ RECORD = np.dtype(
         ("iterator", "<u4"),  # ordinal of the iterator within its stream, from 0
         ("value", "<u8"),
         ("rows_digest", "<u8"),  # sum of the row digests modulo 2**64: equal for equal multisets of rows
-        ("rows", "<u4"),
+        ("rows", "<u4"),  # of an END: `idle`
         ("ms", "<u4"),  # milliseconds since the life began
     ]
 )
@@ -93,11 +93,19 @@ class LedgerWriter:
                 self.flush()
         self._append(Kind.ELEMENT, flags, stream, iterator, value, rows_digest, rows)
 
-    def event(self, kind: Kind, value: int = 0, *, stream: int = 0, iterator: int = 0) -> None:
-        """Appends any other record; `value` may be negative (`UNKNOWN_STEP`)."""
+    def event(self, kind: Kind, value: int = 0, *, stream: int = 0, iterator: int = 0, idle: int = 0) -> None:
+        """Appends any other record.
+
+        Args:
+            kind: not ELEMENT.
+            value: a step; may be negative (`UNKNOWN_STEP`).
+            stream: of a STEP or END.
+            iterator: of a STEP or END.
+            idle: of an END: steps that the model counted while it found no element; `value` is its step after them.
+        """
         if kind is not Kind.STEP:
             self.flush()
-        self._append(kind, 0, stream, iterator, value & _UINT64, 0, 0)
+        self._append(kind, 0, stream, iterator, value & _UINT64, 0, idle)
 
     def save(self, *, began: float, seconds: float, size: int) -> None:
         """Appends what a save cost; `began` is of `time.monotonic()`."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import tensorflow as tf
+from tensorflow.python.util import tf_stack
 
 from . import elements
 from .fingerprint import fingerprint
@@ -29,7 +30,9 @@ STEPS_EVERY = 32
 """...and of those after them every 32nd of each iterator."""
 _FRAMES = 8
 _NO_USER_FRAME = "the dataset"
-_ROLES = ("evaluate", "predict")
+_ROLES = {"evaluate": "evaluate", "predict": "predict", "_maybe_symbolic_build": "build"}
+"""Functions of frameworks, and what the iterators are for that they make. Keras 3 looks at an element to build a model
+that is made for a distribution strategy."""
 _NO_PIPELINE = "single_batch_iterator"
 """Keras 2 puts the arrays given to `train_on_batch` through a dataset of one element: no pipeline of the user's."""
 _FRAMEWORK = tuple(
@@ -100,14 +103,16 @@ def where(frame: FrameType | None = None) -> tuple[str, str]:
     frame = frame or sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != _BELOW_THE_USER:
         code = frame.f_code
-        if is_users(code.co_filename):
-            found = installed if _is_installed(code.co_filename) else frames
-            found.append((code.co_filename, frame.f_lineno, code.co_name))
+        place = (code.co_filename, frame.f_lineno, code.co_name)
+        if _is_generated(code.co_filename):
+            place = _origin(place)
+        if is_users(place[0]):
+            (installed if _is_installed(place[0]) else frames).append(place)
         elif code.co_name == _NO_PIPELINE:
             return _NO_PIPELINE, _NO_PIPELINE
         elif code.co_name in _ROLES and not role:
             # Keras and Estimator make training and validation iterators for one and the same user's line.
-            role = code.co_name
+            role = _ROLES[code.co_name]
         frame = frame.f_back
     frames = (frames or installed)[:_FRAMES]  # a training that is installed has no frame outside site-packages
     if not frames:
@@ -123,7 +128,18 @@ def is_users(path: str) -> bool:
     """Whether a code's file is the user's, or of a package that is neither a framework nor the standard library."""
     if path.startswith("<frozen ") or path.startswith(_FRAMEWORK) or any(map(path.__contains__, _FRAMEWORK_PACKAGES)):
         return False
-    return not os.path.basename(path).startswith("__autograph_generated_file")
+    return not _is_generated(path)
+
+
+def _is_generated(path: str) -> bool:
+    return os.path.basename(path).startswith("__autograph_generated_file")
+
+
+def _origin(place: tuple[str, int, str]) -> tuple[str, int, str]:
+    """File, line and name in the user's code of a place in the code that AutoGraph has made of it; else as it is."""
+    mapper = tf_stack._source_mapper_stacks[threading.get_ident()][-1]
+    found: tuple[str, int, str] = mapper.get_effective_source_map().get(place[:2], place)
+    return found
 
 
 def _is_installed(path: str) -> bool:
@@ -202,14 +218,20 @@ class Recorder:
             self.in_life += 1
             self._gate.taken(stream)
 
-    def end(self, iterator: TappedIterator) -> None:
-        """Records that an iterator is exhausted, once."""
+    def end(self, iterator: TappedIterator, *, step: int = 0, idle: int = 0) -> None:
+        """Records that an iterator is exhausted, once, or whenever the model counts a step all the same.
+
+        Args:
+            iterator: that has no further element.
+            step: the model's step now, where `idle` is not 0.
+            idle: steps that the model counted although there was no element for them.
+        """
         with self._lock:
-            if iterator.ended or self._skips(iterator):
+            if self._skips(iterator) or (iterator.ended and not idle):
                 return
             stream = self._begun(iterator)
             iterator.ended = True
-            self._writer.event(Kind.END, stream=stream.index, iterator=iterator.ordinal)
+            self._writer.event(Kind.END, step, stream=stream.index, iterator=iterator.ordinal, idle=idle)
 
     def _skips(self, iterator: TappedIterator) -> bool:
         # A process that the user's code forked takes elements that are not this life's.

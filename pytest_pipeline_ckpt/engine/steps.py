@@ -56,6 +56,7 @@ class Patches:
     def __init__(self) -> None:
         self.active = True
         self._undo: list[tuple[Any, str, Any]] = []
+        self._items: list[tuple[dict[Any, Any], Any, Any]] = []
 
     def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replaces `owner.name` by `make(original)`."""
@@ -63,6 +64,12 @@ class Patches:
         self._undo.append((owner, name, owner.__dict__.get(name)))
         # `wraps` also copies `__module__`, by which AutoGraph knows TensorFlow's code and does not convert it.
         setattr(owner, name, functools.wraps(original)(make(original)))
+
+    def wrap_item(self, owner: dict[Any, Any], key: Any, make: Callable[[Any], Any]) -> None:
+        """Replaces `owner[key]` by `make(original)`."""
+        original = owner[key]
+        self._items.append((owner, key, original))
+        owner[key] = functools.wraps(original)(make(original))
 
     def undo(self) -> None:
         """Puts everything back, in reverse order."""
@@ -73,12 +80,16 @@ class Patches:
             else:
                 setattr(owner, name, own)
         self._undo.clear()
+        for items, key, original in reversed(self._items):
+            items[key] = original
+        self._items.clear()
 
 
 def _read_eagerly(variable: Any) -> int:
     """The value of a variable of TensorFlow or Keras, or of an eager tensor."""
     if not isinstance(variable, BaseResourceVariable):
         variable = getattr(variable, "value", variable)  # Keras 3 has variables of its own
+        variable = variable() if callable(variable) else variable  # those of a distribution strategy: on this replica
     if isinstance(variable, BaseResourceVariable):
         # `numpy()` runs two operations through the Python dispatcher; this is one, and half of the time.
         return int(read_variable_op(variable.handle, variable.dtype)._numpy())
@@ -176,6 +187,10 @@ class Steps:
         patches.wrap(session_lib.BaseSession, "close", self._session_closes)
         for name in KERAS_MODELS:
             wrapt.when_imported(name)(functools.partial(self._keras_imported, patches))
+
+    def note_restored(self) -> None:
+        """An iterator was restored, by itself or with a checkpoint: its next element gets a STEP."""
+        self.restores += 1
 
     # Reading.
 

@@ -43,6 +43,8 @@ class Witness:
         self._tracking: weakref.WeakSet[Any] = weakref.WeakSet()
         self.elements: Callable[[], int] = lambda: 0
         """How many elements the life has taken."""
+        self.on_restored: Callable[[], None] = lambda: None
+        """Told that an iterator is restored, by whatever means."""
         self.on_made: Callable[[str, Any], None] = lambda _key, _dataset: None
         """Told the stream's key and the dataset of each iterator that is made."""
 
@@ -55,10 +57,10 @@ class Witness:
         for name in ("restore", "read"):
             patches.wrap(checkpoint_lib.Checkpoint, name, self._restores)
 
-    def made(self, known: TappedIterator, source: Source, dataset: Any) -> None:
+    def made(self, known: TappedIterator, source: Source, dataset: Any, *, saveable: bool = True) -> None:
         """An iterator was made; `dataset` is None where it is not known."""
         known.number, self._made = self._made, self._made + 1
-        self._write("made", known.number, key=source.key, label=source.label)
+        self._write("made", known.number, key=source.key, label=source.label, saveable=saveable)
         if dataset is not None:
             self.on_made(source.key, dataset)
 
@@ -71,6 +73,8 @@ class Witness:
             def call(resource: Any, *args: Any, **kwargs: Any) -> Any:
                 result = original(resource, *args, **kwargs)
                 self._write(event, self._number(resource))
+                if event == "restored":
+                    self.on_restored()
                 return result
 
             return call
@@ -104,7 +108,7 @@ class Witness:
 
         return restore
 
-    def _write(self, event: str, number: int | None, **more: str) -> None:
+    def _write(self, event: str, number: int | None, **more: str | bool) -> None:
         graph = not context.executing_eagerly()
         row = {"event": event, "iterator": number, "elements": self.elements(), "graph": graph, **more}
         os.write(self._file, json.dumps(row).encode() + b"\n")

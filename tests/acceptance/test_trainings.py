@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 import trainings
 
 from pytest_pipeline_ckpt import Outcome, PreemptionSafetyError
+from pytest_pipeline_ckpt.engine.causes import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,10 @@ GOOD: dict[str, tuple[Callable[[str], Any], str]] = {
     "validation and a look at the data": (trainings.validated_every_save, "step:20,13"),
     "fast-forward by calling next": (trainings.skips_what_it_has_seen, "step:25,15,33"),
     "Keras fit, whole epochs": (trainings.keras_fit, "step:15,5"),
+    "epochs in a tf.function": (trainings.epoch_in_a_function, "step:25,7"),
+    "two replicas": (trainings.mirrored, "step:25,17"),
+    "Keras fit, unknown length": (trainings.fit_of_unknown_length, "step:15,5,15"),
+    "Keras fit, several steps in a call": (trainings.fit_of_several_steps, "step:15,8"),
 }
 
 
@@ -33,6 +39,27 @@ def test_good_training_is_exact(preemption: Preemption, name: str) -> None:
     train, at = GOOD[name]
     verdict = preemption.check_training(train, at=at)
     assert verdict.scope.kills_landed == at.count(",") + 1
+
+
+def test_data_of_unknown_length_restarted(preemption: Preemption) -> None:
+    """A `fit` that goes on within an epoch, over data of unknown length that begins again, is not exact."""
+    train = functools.partial(trainings.fit_of_unknown_length, save_freq=4)
+    with pytest.raises(PreemptionSafetyError) as caught:
+        preemption.check_training(train, at="step:17")
+    # Keras 2 cannot resume within an epoch whose length it does not know.
+    keras_2 = importlib.metadata.version("keras").startswith("2.")
+    assert caught.value.verdict.outcome is (Outcome.CRASHED if keras_2 else Outcome.RESTARTED)
+
+
+def test_replicas_restarted(preemption: Preemption) -> None:
+    """Two replicas whose data begins again are found, with elements as the pipeline makes them."""
+    with pytest.raises(PreemptionSafetyError) as caught:
+        preemption.check_training(functools.partial(trainings.mirrored, skips=False), at="step:25")
+    verdict = caught.value.verdict
+    assert (verdict.outcome, verdict.life) == (Outcome.RESTARTED, 2)
+    assert verdict.reason.startswith("elements 0..19 were trained twice")
+    assert caught.value.diagnosis is not None
+    assert caught.value.diagnosis.cause is Cause.NOT_SAVEABLE
 
 
 needs_estimator = pytest.mark.skipif(

@@ -6,59 +6,20 @@ TensorFlow must never be imported in the pytest process.
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
-
-from pytest_pipeline_ckpt.engine import tap
-from pytest_pipeline_ckpt.engine.ledger import LedgerWriter
+from tapping import GIVEN, batches, main, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from pytest_pipeline_ckpt.engine.model import Stream
+    from tapping import Gate
 
 v1 = tf.compat.v1
-
-
-class Gate:
-    """Holds the training at the `hold`-th element, tells how much the trainer has seen by then, and lets it go on."""
-
-    def __init__(self) -> None:
-        self.hold = 0
-        self.count = 0
-        self.asks = False
-        self.asked_before: list[str] = []
-        self.held, self.release = threading.Event(), threading.Event()
-
-    def asked(self, key: str) -> None:
-        """Takes the key down, and how many elements there had been."""
-        self.asks = False
-        self.asked_before.append(f"{key.rsplit(':', 1)[-1]} {self.count}")
-
-    def taken(self, stream: Stream) -> None:
-        """Counts; the stream does not matter here."""
-        del stream
-        self.count += 1
-        if self.count == self.hold:
-            self.held.set()
-            self.release.wait(60)
-
-
-def numbers(count: int, *, start: int = 0) -> Any:
-    """Elements that tell their number, through a prefetch."""
-    dataset = tf.data.Dataset.range(start, start + count)
-    named = dataset.map(lambda i: {"i": i, "name": tf.strings.join(["n", tf.as_string(i)])})
-    return named.prefetch(4)
-
-
-def batches(count: int) -> Any:
-    """Batches of 4 for a Keras model with one input."""
-    return tf.data.Dataset.range(count * 4).map(lambda i: (tf.cast([i], tf.float32), [0.0])).batch(4)
 
 
 def eager_loop(_: Gate, __: Path) -> Any:
@@ -175,7 +136,7 @@ def function_given(_: Gate, __: Path) -> Any:
     """A step that only the given callable knows, assigned where nothing orders it after the element."""
     iterator = iter(numbers(4))
     counter = tf.Variable(1000)
-    _known.append(counter)
+    GIVEN.append(counter)
 
     @tf.function  # type: ignore[untyped-decorator]
     def train(iterator: Any) -> Any:
@@ -184,10 +145,6 @@ def function_given(_: Gate, __: Path) -> Any:
         return number
 
     return [int(train(iterator)) for _ in range(4)]
-
-
-_known: list[Any] = []
-"""Where `function_given` puts its counter for the `step` callable."""
 
 
 def function_inside(_: Gate, __: Path) -> Any:
@@ -201,16 +158,18 @@ def function_inside(_: Gate, __: Path) -> Any:
     return [int(first_two()), int(first_two())]
 
 
-def mirrored(_: Gate, __: Path) -> Any:
-    """Two replicas, each with a device iterator of its own."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    iterator = iter(strategy.experimental_distribute_dataset(tf.data.Dataset.range(16).batch(4)))
-
-    @tf.function  # type: ignore[untyped-decorator]
-    def train(iterator: Any) -> Any:
-        return strategy.reduce("SUM", strategy.run(tf.reduce_sum, args=(next(iterator),)), axis=None)
-
-    return [int(train(iterator)) for _ in range(4)]
+def data_service(_: Gate, __: Path) -> Any:
+    """A pipeline that a local dispatcher and a worker process, read in a function."""
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer()
+    address = dispatcher.target.partition("://")[2]
+    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
+    share = service.distribute(processing_mode=service.ShardingPolicy.OFF, service=dispatcher.target)
+    iterator = iter(numbers(3).apply(share))
+    take = tf.function(lambda iterator: next(iterator)["i"])
+    seen = [int(take(iterator)) for _ in range(3)]
+    del worker
+    return seen
 
 
 def _zoo() -> dict[str, Any]:
@@ -641,23 +600,5 @@ def gate_keras(gate: Gate, _: Path) -> Any:
     return _held(gate, lambda seen: model.fit(batches(5), verbose=0, callbacks=[Count(seen)]))
 
 
-def main(directory: str, *names: str) -> None:
-    """Runs the named scenarios, each with a tap of its own."""
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    for name in names:
-        path = Path(directory, name)
-        path.mkdir(parents=True)
-        gate = Gate()
-        step = (lambda: int(_known[-1].numpy())) if name.endswith("given") else None
-        installed = tap.install(LedgerWriter(path), gate, step=step)
-        try:
-            seen = globals()[name](gate, path)
-            installed.finish()
-        finally:
-            installed.uninstall()
-        (path / "seen.json").write_text(json.dumps(seen))
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(globals(), *sys.argv[1:])

@@ -81,6 +81,7 @@ OTHER = life(use(restored=True), use(read=True))
         (Outcome.RESTARTED, FRESH, [life(use(read=True), tracks_dataset=True), FRESH], "", Cause.DATASET_TRACKED),
         (Outcome.RESTARTED, FRESH, [FRESH, FRESH], "model.fit(dataset)", Cause.KERAS_FIT),
         (Outcome.LOST, FRESH, [FRESH, FRESH], "", Cause.OWN_POSITION),
+        (Outcome.RESTARTED, FRESH, [FRESH, life(use(read=True, saveable=False))], "", Cause.NOT_SAVEABLE),
         (Outcome.LOST, FRESH, [FRESH, life(use("validation", read=True))], "", None),
         (Outcome.RESTARTED, life(in_graph=True), [life(), life(in_graph=True)], "", Cause.NOT_SAVED_IN_SESSION),
         (Outcome.LOST, life(in_graph=True), [life(), life(in_graph=True)], "", Cause.OWN_POSITION),

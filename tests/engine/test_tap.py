@@ -8,19 +8,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
+from tapped import Runs, batches, numbers, run_of, story, values
 
-from pytest_pipeline_ckpt.engine.fingerprint import fingerprint
-from pytest_pipeline_ckpt.engine.ledger import preview, read
-from pytest_pipeline_ckpt.engine.model import UNKNOWN_STEP, Flag, Kind
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pytest_pipeline_ckpt.engine.model import Ledger
+from pytest_pipeline_ckpt.engine.ledger import preview
+from pytest_pipeline_ckpt.engine.model import Flag, Kind
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,7 +27,7 @@ FUNCTION = (
     "function_restore",
     "function_given",
     "function_inside",
-    "mirrored",
+    "data_service",
     "gate_function",
     "window_function",
 )
@@ -54,81 +47,10 @@ GROUPS = (EAGER, FUNCTION, SESSION, KERAS, ZOO, SHOWN)
 SCENARIOS = Path(__file__).with_name("tap_scenarios.py")
 
 
-class Runs:
-    """Runs each group of scenarios once, in one process, when one of them is first asked for."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def ledger(self, name: str) -> Ledger:
-        """What the tap recorded."""
-        self._run(name)
-        return read(self._directory / name)
-
-    def seen(self, name: str) -> Any:
-        """What the training itself returned."""
-        self._run(name)
-        return json.loads((self._directory / name / "seen.json").read_text())
-
-    def _run(self, name: str) -> None:
-        if (self._directory / name).exists():
-            return
-        group = next(group for group in GROUPS if name in group)
-        environ = {
-            **os.environ,
-            "CUDA_VISIBLE_DEVICES": "",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        }
-        ran = subprocess.run(
-            [sys.executable, str(SCENARIOS), str(self._directory), *group], env=environ, capture_output=True, text=True
-        )
-        assert ran.returncode == 0, ran.stderr[-4000:]
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """The scenarios' results."""
-    return Runs(tmp_path_factory.mktemp("tap"))
-
-
-def story(ledger: Ledger) -> str:
-    """The records in short: `0.1=5* ` is an element of stream 0, iterator 1, taken at step 5."""
-    words = []
-    pending = ""
-    for record in ledger.records:
-        kind, at = Kind(record["kind"]), f"{record['stream']}.{record['iterator']}"
-        value = int(record["value"].astype(np.int64)) if kind is not Kind.ELEMENT else 0
-        if kind is Kind.STEP:
-            assert not pending
-            pending = f"{at}={'?' if value == UNKNOWN_STEP else value}"
-        elif kind is Kind.ELEMENT:
-            assert not pending or pending.startswith(at + "=")
-            words.append(pending or at)
-            pending = ""
-        elif kind is Kind.END:
-            words.append(f"end {at}")
-        else:
-            words.append(f"{kind.name.lower()} {'?' if value == UNKNOWN_STEP else value}")
-    assert not pending
-    return ", ".join(words)
-
-
-def run_of(at: str, steps: Sequence[int]) -> str:
-    """Elements of one iterator, with their steps, as `story` writes them."""
-    return ", ".join(f"{at}={step}" for step in steps)
-
-
-def values(ledger: Ledger, stream: int) -> list[int]:
-    """The fingerprints of a stream's elements."""
-    records = ledger.records
-    chosen = records[(records["kind"] == Kind.ELEMENT) & (records["stream"] == stream)]
-    return [int(value) for value in chosen["value"]]
-
-
-def numbers(expected: Sequence[int]) -> list[int]:
-    """The fingerprints of `tap_scenarios.numbers`' elements."""
-    return [fingerprint([np.array(number, np.int64), np.array(b"n%d" % number, object)]).value for number in expected]
+    return Runs(SCENARIOS, GROUPS, tmp_path_factory.mktemp("tap"))
 
 
 def test_eager_elements(runs: Runs) -> None:
@@ -159,7 +81,9 @@ def test_streams_are_named_by_the_users_code(runs: Runs) -> None:
         assert text in source[int(line) - 1]
         assert stream.label == f"tap_scenarios.py:{line}, in eager_loop"
         frames = [frame.rsplit(":", 2)[::2] for frame in stream.key.split(" > ")]
-        assert frames == [[str(SCENARIOS), name] for name in ("<module>", "main", "eager_loop")]
+        assert [(Path(path).name, name) for path, name in frames] == [
+            *((SCENARIOS.name, "<module>"), ("tapping.py", "main"), (SCENARIOS.name, "eager_loop")),
+        ]
     assert first.components == (
         {"name": "i", "dtype": "int64", "shape": []},
         {"name": "name", "dtype": "string", "shape": []},
@@ -224,15 +148,10 @@ def test_iterators_made_in_a_function(runs: Runs) -> None:
     assert story(runs.ledger("function_inside")) == "0.0=?, 0.0=?, 0.1=?, 0.1=?, done ?"
 
 
-def test_mirrored_strategy(runs: Runs) -> None:
-    """Each replica's device iterator is recorded: after the device's prefetch, each element once."""
-    ledger = runs.ledger("mirrored")
-    assert runs.seen("mirrored") == [6, 22, 38, 54]
-    batches = [fingerprint([np.arange(at, at + 2)]).value for at in range(0, 16, 2)]
-    assert sorted(values(ledger, 0)) == sorted(batches)
-    records = ledger.records[ledger.records["kind"] == Kind.ELEMENT]
-    for ordinal in (0, 1):
-        assert len(records[records["iterator"] == ordinal]) == 4
+def test_data_service(runs: Runs) -> None:
+    """What the tf.data service processes is seen where it leaves the trainer's iterator."""
+    assert runs.seen("data_service") == [0, 1, 2]
+    assert values(runs.ledger("data_service"), 0) == numbers(range(3))
 
 
 def test_session_loop(runs: Runs) -> None:
@@ -291,12 +210,6 @@ def test_estimator(runs: Runs) -> None:
         f"saved 0, {run_of('0.0', range(4))}, saved 4, restored 4, 1.0=4, 1.0=4, "
         "restored 4, saved 4, 2.0=4, 2.0=5, 2.0=6, saved 7, done 7"
     )
-
-
-def batches(count: int) -> list[int]:
-    """The fingerprints of `tap_scenarios.batches`' elements."""
-    rows = np.arange(count * 4, dtype=np.float32).reshape(count, 4, 1)
-    return [fingerprint([batch, np.zeros((4, 1), np.float32)]).value for batch in rows]
 
 
 def test_keras_fit(runs: Runs) -> None:
@@ -379,8 +292,8 @@ def test_elements_can_be_told_apart(runs: Runs, name: str) -> None:
 def test_elements_are_unchanged(runs: Runs, tmp_path: Path) -> None:
     """In a function, an element has the types, structure and static shapes that it has without the tap."""
     code = (
-        f"import sys, json, pathlib; sys.path.insert(0, {str(SCENARIOS.parent)!r}); import tap_scenarios as s; "
-        f"print(json.dumps(s.zoo_function(s.Gate(), pathlib.Path())))"
+        f"import sys, json, pathlib; sys.path.insert(0, {str(SCENARIOS.parent)!r}); import tap_scenarios, tapping; "
+        f"print(json.dumps(tap_scenarios.zoo_function(tapping.Gate(), pathlib.Path())))"
     )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     ran = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)

@@ -81,6 +81,8 @@ class Job:
     """Instead of the K-th change of a name in this life, which a resume makes."""
     interrupt: int = 0
     """The session breaks (AbortedError) once, after this step, and is recovered by TensorFlow."""
+    notice: int = 0
+    """SIGTERM comes during this step."""
     run_anyway: bool = False
     """Runs a step without asking whether the model is at its last one."""
 
@@ -166,6 +168,8 @@ def _hooks(job: Job, own: list[Any]) -> list[Any]:
         between = [_At(int(step), _when_written(own, _die_at_file_operation(int(count))))]
     elif kind == "after":
         after = [_At(int(step), lambda: _die_when_written(own))]
+    if job.notice:
+        before.append(_At(job.notice, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     if job.interrupt:
         after.append(_At(job.interrupt, _break_once()))
     own += [] if job.hook is None or own else [_own_hook(job)]
@@ -376,6 +380,8 @@ def _estimator_hooks(job: Job, estimator: Any) -> list[Any]:
         hook: Any = tf.data.experimental.CheckpointInputPipelineHook(estimator)
     else:
         hook = pipeline_ckpt.CheckpointInputPipelineHook(estimator, **(job.hook or {}))
+    if job.notice:
+        return [_At(job.notice, lambda: os.kill(os.getpid(), signal.SIGTERM)), hook, _At(-1, _die)]
     written = [] if job.theirs else [hook]
     between = [_At(int(rest), lambda: _die_when_written(written))] if kind == "between" else []
     after = _At(int(rest), lambda: _die_when_written(written)) if kind == "after" else _At(-1, _die)
@@ -405,6 +411,9 @@ def _live(job: Job) -> None:
         if job.construct:
             pipeline_ckpt.CheckpointInputPipelineHook(**job.construct)
         (train if job.train == "session" else train_estimator)(job)
+    except SystemExit as left:
+        sys.stderr.flush()
+        os._exit(int(str(left.code)))
     except Exception as error:
         with open(job.result, "w") as file:
             json.dump({"error": type(error).__name__, "message": str(error)}, file)

@@ -103,7 +103,8 @@ class _Training:
 
     def train(self, element: Any) -> Any:
         self.model.weight.assign(self.model.weight * 1.01 + tf.cast(element, tf.float64))
-        self.step.assign_add(1)
+        with tf.control_dependencies([element]):  # else a step is counted too when there is no element left
+            self.step.assign_add(1)
         return element
 
     def after(self, elements: Any) -> None:

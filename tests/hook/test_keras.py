@@ -381,7 +381,7 @@ def test_another_model(fit: Fit, model: str) -> None:
     )
 
 
-CHANGED = {
+CHANGED: dict[str, tuple[dict[str, Any], str]] = {
     "shorter": (
         {"data": "shorter"},
         "FastForwardError: ckpt-6 was saved after batch 6 of an epoch, which now ends after 2: the data has become "
@@ -408,7 +408,7 @@ def test_changed_code(fit: Fit, name: str) -> None:
     assert error == message if message.endswith(".") else error.startswith(message)
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "arrays": (
         {"data": "arrays"},
         "HookUsageError: fit(shuffle=True) draws the order of arrays anew in each process, and a resume would go on in "

@@ -280,6 +280,9 @@ def test_mark(training: Training) -> None:
         "taken": [10],
         "signature": {"elements": ["int64()"]},
         "extra": {},
+        "first": False,
+        "with_model": False,
+        "workers": 1,
         "bytes": sizes,
     }
 

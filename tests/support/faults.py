@@ -396,6 +396,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "monitored session without a hook": _code(Cause.NOT_SAVED_IN_SESSION, faulty_code.monitored_without_hook),
     "Keras BackupAndRestore": _code(Cause.KERAS_FIT, trainings.keras_backup, at="step:18"),
+    "loop in a tf.function": _code(Cause.NOT_SAVEABLE, functools.partial(trainings.epoch_in_a_function, skips=False)),
     "unseeded shuffle, saved on notice": Fault(
         "Dataset.shuffle", Cause.UNSEEDED, training=planted.saves_on_notice_unseeded, at="step:25@SIGTERM"
     ),

@@ -38,9 +38,9 @@ class Book:
         """The step that is seen before the next element of an iterator."""
         return self._append(Kind.STEP, value, key, iterator)
 
-    def end(self, *, key: str = TRAIN, iterator: int = 0) -> Book:
-        """An iterator is exhausted."""
-        return self._append(Kind.END, 0, key, iterator)
+    def end(self, *, key: str = TRAIN, iterator: int = 0, step: int = 0, idle: int = 0) -> Book:
+        """An iterator is exhausted; the model counted `idle` steps there, and is at `step` now."""
+        return self._append(Kind.END, step, key, iterator, rows=idle)
 
     def saved(self, step: int) -> Book:
         """A checkpoint was saved."""

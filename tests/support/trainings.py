@@ -109,6 +109,61 @@ def step_in_python(model_dir: str) -> None:
             manager.save(checkpoint_number=step)
 
 
+def epoch_in_a_function(model_dir: str, *, skips: bool = True) -> None:
+    """Each epoch is one call of a function that loops over the dataset; saved behind each epoch, shuffled anew or not.
+
+    The order of an epoch follows from its number, or is that of the process' first epoch again.
+    """
+    import tensorflow as tf
+
+    step, epoch = tf.Variable(0, dtype=tf.int64), tf.Variable(0, dtype=tf.int64)
+    weight = tf.Variable(0.0)
+    checkpoint = tf.train.Checkpoint(weight=weight, step=step, epoch=epoch)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def train(rows: Any) -> None:
+        for row in rows:
+            weight.assign_add(0.01 * (tf.cast(row, tf.float32) - weight))
+            step.assign_add(1)
+
+    first = int(epoch.numpy())
+    for number in range(first, 4):
+        seed = number if skips else number - first
+        train(tf.data.Dataset.range(SAVE_EVERY).shuffle(SAVE_EVERY, seed=seed))
+        epoch.assign_add(1)
+        manager.save(checkpoint_number=int(step.numpy()))
+
+
+def mirrored(model_dir: str, *, skips: bool = True) -> None:
+    """A custom loop over two replicas, whose iterator no checkpoint holds: a life skips what was trained, or not."""
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        weight = tf.Variable(0.0)
+        step = tf.Variable(0, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+    checkpoint = tf.train.Checkpoint(weight=weight, step=step)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+    checkpoint.restore(manager.latest_checkpoint)
+    dataset = tf.data.Dataset.range(1000).shuffle(20, seed=3).batch(4).skip(int(step.numpy()) if skips else 0)
+    iterator = iter(strategy.experimental_distribute_dataset(dataset))
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def train(batches: Any) -> None:
+        loss = strategy.run(lambda batch: tf.reduce_mean(tf.cast(batch, tf.float32)), args=(next(batches),))
+        weight.assign_sub(0.01 * strategy.reduce("MEAN", loss, axis=None))
+        step.assign_add(1)
+
+    while step < STEPS:
+        train(iterator)
+        if int(step.numpy()) % SAVE_EVERY == 0:
+            manager.save(checkpoint_number=int(step.numpy()))
+
+
 def keras_fit(model_dir: str) -> None:
     """Keras `fit` that resumes whole epochs: model and data go back to the epoch's beginning together."""
     _fit(model_dir, save_freq="epoch", delete_checkpoint=False)
@@ -132,6 +187,39 @@ def _fit(model_dir: str, **backup: Any) -> None:
     model.build((None, 1))
     callback = tf.keras.callbacks.BackupAndRestore(model_dir, **backup)
     model.fit(dataset, epochs=3, callbacks=[callback], verbose=0)
+
+
+def fit_of_unknown_length(model_dir: str, *, save_freq: str | int = "epoch") -> None:
+    """Keras `fit` that resumes whole epochs, over a pipeline that nobody can count, as files have it."""
+    import tensorflow as tf
+
+    rows = tf.data.Dataset.range(40).shuffle(40, seed=3, reshuffle_each_iteration=False).filter(lambda n: n >= 0)
+    dataset = rows.map(lambda n: (tf.reshape(tf.cast(n, tf.float32), [1]), tf.zeros([1]))).batch(4)
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.build((None, 1))
+    callback = tf.keras.callbacks.BackupAndRestore(model_dir, save_freq=save_freq, delete_checkpoint=False)
+    model.fit(dataset, epochs=3, callbacks=[callback], verbose=0)
+
+
+def fit_of_several_steps(model_dir: str) -> None:
+    """Keras `fit` that resumes whole epochs, with XLA, several steps in a call, class weights and validation data."""
+    import tensorflow as tf
+
+    rows = tf.data.Dataset.range(40).shuffle(40, seed=3, reshuffle_each_iteration=False)
+    dataset = rows.map(lambda n: (tf.reshape(tf.cast(n, tf.float32), [1]), tf.zeros([1]))).batch(4)
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse", steps_per_execution=3, jit_compile=True)
+    model.build((None, 1))
+    callback = tf.keras.callbacks.BackupAndRestore(model_dir, save_freq="epoch", delete_checkpoint=False)
+    model.fit(
+        dataset,
+        epochs=3,
+        callbacks=[callback],
+        class_weight={0: 1.0, 1: 2.0},
+        validation_data=dataset.take(4),
+        verbose=0,
+    )
 
 
 def estimator(model_dir: str, *, with_hook: bool = True) -> None:

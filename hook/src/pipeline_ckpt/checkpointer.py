@@ -18,11 +18,13 @@ from .pipelines import first_line
 from .progress import Progress
 from .restore import Restorer
 from .store import CheckpointStore, Mark
+from .workers import Alone, OtherWorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .pipelines import Pipelines
+    from .workers import Agreement
 
 logger = logging.getLogger("pipeline_ckpt")
 
@@ -48,9 +50,13 @@ class InputCheckpointer:
         pipelines: the iterators.
         store: where their checkpoints are.
         policy: what to do where there is a choice.
+        agreement: with the other workers, whose checkpoints count only together; None: there are none.
     """
 
-    def __init__(self, pipelines: Pipelines, store: CheckpointStore, policy: Policy) -> None:
+    def __init__(
+        self, pipelines: Pipelines, store: CheckpointStore, policy: Policy, *, agreement: Agreement | None = None
+    ) -> None:
+        self._agreement = agreement or Alone()
         self._pipelines = pipelines
         self._store = store
         self._directory = store.directory
@@ -62,6 +68,8 @@ class InputCheckpointer:
         self._progress = Progress(pipelines.given)
         self._began = 0
         self._saved: Mark | None = None
+        self._first = False
+        """Whether the next checkpoint is a training's first."""
         self._dirty = False
         """Whether the iterators may be anywhere: a resume has begun, and has not come to its end."""
         self._failure: Exception | None = None
@@ -107,6 +115,7 @@ class InputCheckpointer:
             FastForwardError: the pipeline cannot be brought there.
         """
         begun = self._begin()
+        self._first = mark is None
         if mark is not None:
             problem = self._restorer.restored(mark)
             if problem:
@@ -283,7 +292,7 @@ class InputCheckpointer:
         The training thread waits until their state is taken; another thread writes it, one save after the other.
 
         Args:
-            wait: for the writing too.
+            wait: for the writing too, as it always is where workers save together.
             prune: delete checkpoints that are not needed any more.
             extra: what else a resume wants to know; see `Mark`.
 
@@ -297,17 +306,18 @@ class InputCheckpointer:
             before = self._progress.varies
             self._count(step)
             if self._progress.varies and not before:
-                self.observe(step)  # the checkpoint before must know it too, should this one fail
+                # The checkpoint before must know it too, should this one fail.
+                self.observe(step, extra=extra)
             self._saved = self._mark(step, extra=extra)
-            if wait:  # in this thread: what is saved with the iterators may belong to it
+            if wait or self._agreement.count > 1:  # in this thread: what is saved with the iterators may belong to it
                 self._write(self._saved, begun, prune)
                 return
             self._writing = self._writer.submit(self._write, self._saved, begun, prune)
         if wait:
             self.finish()
 
-    def observe(self, step: int) -> None:
-        """Looks how many elements the steps so far have taken, and lets the newest checkpoint know."""
+    def observe(self, step: int, *, extra: Mapping[str, Any] | None = None) -> None:
+        """Looks how many elements the steps so far have taken, and lets the newest checkpoint know; see `save`."""
         self._count(step)
         self.finish()
         saved, progress = self._saved, self._progress
@@ -321,7 +331,7 @@ class InputCheckpointer:
             per_step = None
         elif progress.per_step is not None and per_step != progress.per_step:
             # The steps behind it are of two kinds: this one begins with the new kind.
-            self.save(step, wait=True)
+            self.save(step, wait=True, extra=extra)
             return
         better = dataclasses.replace(saved, elements_per_step=per_step, varies=progress.varies)
         if better != saved:
@@ -387,7 +397,9 @@ class InputCheckpointer:
             taken=self._progress.taken,
             signature=self._signature,
             extra=dict(extra or {}),
-            model=self._pipelines.with_model,
+            with_model=self._pipelines.with_model,
+            workers=self._agreement.count,
+            first=self._first,
         )
 
     def _hold(self, *, count: bool = True) -> None:
@@ -422,15 +434,18 @@ class InputCheckpointer:
     def _write(self, mark: Mark, begun: float, prune: bool) -> None:
         """Writes what is held. Not being able to is no reason to end a training: the checkpoint before is whole."""
         self._failure = None
+        together = self._agreement.together
         try:
-            prefix = self._store.begin_save(mark.step)
-            if mark.parts:
-                self._pipelines.write(prefix)
-            size = self._store.commit(mark)
+            # No worker writes, and none deletes an older one, before all could do what is before it. Writing reads
+            # variables, which may be a collective itself: who cannot even begin must not be waited for.
+            prefix = together(lambda: self._store.begin_save(mark.step), _UNWRITABLE)
+            size = together(lambda: self._fill(mark, prefix), _UNWRITABLE)
         except _UNWRITABLE as error:
             self._saved, self._failure = None, error
             with contextlib.suppress(OSError, tf.errors.OpError):
                 self._store.abandon(mark.step)
+                if isinstance(error, OtherWorkerError):
+                    self._store.retire_beyond(mark.step - 1)
             logger.warning(
                 "%s-%d was not saved: %s (%s); the one before it is whole, and the next save tries again",
                 *(self._basename, mark.step, _reason(error), self._directory),
@@ -438,6 +453,7 @@ class InputCheckpointer:
             return
         finally:
             self._drop()
+        self._first = False
         if prune:
             try:
                 self._store.prune()
@@ -445,6 +461,12 @@ class InputCheckpointer:
                 logger.warning("old input checkpoints were not deleted: %s (%s)", _reason(error), self._directory)
         seconds = time.monotonic() - begun
         logger.info("saved %s-%d, %d bytes in %.3f s", self._basename, mark.step, size, seconds)
+
+    def _fill(self, mark: Mark, prefix: str) -> int:
+        """Writes what is held to `prefix`, and makes it a checkpoint; its size in bytes."""
+        if mark.parts:
+            self._pipelines.write(prefix)
+        return self._store.commit(mark)
 
     def _renew(self, mark: Mark) -> None:
         """Replaces the mark of the newest checkpoint by one that knows more; its files stay as they are."""

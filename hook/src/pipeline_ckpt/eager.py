@@ -54,6 +54,7 @@ class EagerPipelines:
         """By how many elements the count of what was taken may be too high, at the end of the data only."""
         self._policy = POLICIES[policy]
         self._companions = companions
+        self.with_model = bool(companions())
         self._renew = renew
         self.goes_on = renew is not None
         self.renewed = 0
@@ -61,11 +62,6 @@ class EagerPipelines:
         self._held: list[Any] | None = None
         self.use(iterators)
         self.graph = _graph_of(iterators)
-
-    @property
-    def with_model(self) -> bool:
-        """Whether there are companions."""
-        return bool(self._companions())
 
     def use(self, iterators: Sequence[Any]) -> None:
         """From now on they are these, at the beginning of the same datasets."""

@@ -19,6 +19,7 @@ from .notices import NoticeWatcher
 from .running import RunningFit
 from .settings import check_choice, check_least, check_triggers, store_in
 from .whole import newest_whole
+from .workers import agreement
 
 if TYPE_CHECKING:
     import os
@@ -123,7 +124,9 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._is_announced = False
         self._logs: Any = None
         self._metrics_of_epoch: list[Any] | None = None
-        self._mark = newest_whole(self._store)
+        self._agreement = agreement(self.model.distribute_strategy)
+        self._store = self._store.named(self._agreement.basename("ckpt"))
+        self._mark = newest_whole(self._store, self._agreement)
         self._history_is_back = self._mark is None
         self._schedule()
         if self._mark is not None:
@@ -174,7 +177,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         """A notice is not kept waiting for the end of a validation."""
-        notice = self._watcher.received if self._active else ""
+        notice = self._decide()[0] if self._active else ""
         if notice:
             self._save_end_of_epoch()
             self._leave(notice)
@@ -291,7 +294,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._pipelines = EagerPipelines(
             [iterator], policy=self._state.external_state, given=None, companions=self._fit.trackables
         )
-        self._checkpointer = InputCheckpointer(self._pipelines, self._store, self._state)
+        self._checkpointer = InputCheckpointer(self._pipelines, self._store, self._state, agreement=self._agreement)
         self._checkpointer.open()
         if self._mark is not None:
             self._fit.build(self._original, iterator)
@@ -347,7 +350,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             self._muted.end()
             if self._mark.extra["stopped"]:
                 self.model.stop_training = True
-        notice = self._watcher.received
+        notice, _ = self._decide()
         if notice:  # all that there is has been saved
             self._leave(notice)
 
@@ -365,10 +368,10 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
     def _trained(self, taken: int) -> None:
         self._batches += taken
         self._pipelines.took(taken)
-        notice = self._watcher.received
+        notice, due = self._decide()
         steps = self.params["steps"]
         is_last = self._is_last_epoch and steps is not None and self._done >= steps
-        if notice or is_last or self._due():
+        if notice or is_last or due:
             self._save()
         if notice:
             self._leave(notice)
@@ -386,10 +389,13 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
 
     # Saving.
 
-    def _due(self) -> bool:
-        if self._save_steps is not None:
-            return self._batches >= self._due_batches
-        return time.monotonic() >= self._due_time
+    def _decide(self) -> tuple[str, bool]:
+        """What notice has come, and whether it is time to save; the same at all workers."""
+        notice = self._watcher.received
+        by_time = self._save_secs is not None and time.monotonic() >= self._due_time
+        noticed, timed = self._agreement.consult(notice=bool(notice), due=by_time)
+        due = timed if self._save_steps is None else self._batches >= self._due_batches
+        return (notice or "a notice at another worker") if noticed else "", due
 
     def _schedule(self) -> None:
         self._due_batches = self._batches + (self._save_steps or 0)

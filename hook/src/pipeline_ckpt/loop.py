@@ -20,6 +20,7 @@ from .pipelines import POLICIES
 from .settings import check_choice, check_least, check_triggers, store_in
 from .store import Mark, mark_of
 from .whole import newest_whole, restore_all, with_variables
+from .workers import agreement
 
 if TYPE_CHECKING:
     import os
@@ -41,9 +42,10 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             train_step(batch)       # ends with step.assign_add(1)
             data.after_step()
 
-    Beside the model's own checkpoints, saved at the same or at other steps: leave `model=` and `optimizer=` out, and
-    restore the model before `data.restore()`. The newest checkpoint that is not beyond the model's step serves, and the
-    elements between the two are read and dropped, as `CheckpointInputPipelineHook` does.
+    Beside the model's own checkpoints, saved at the same or at other steps: leave `model=` and `optimizer=` out,
+    restore the model before `data.restore()`, and save it in an `except Preempted:` that raises on. The newest
+    checkpoint that is not beyond the model's step serves, and the elements between the two are read and dropped, as
+    `CheckpointInputPipelineHook` does.
 
     Inside of the loop's own `tf.train.Checkpoint`: leave the directory out, and hand the manager to `restore`:
 
@@ -136,9 +138,12 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         self._pipelines = (_InsidePipelines if self._inside else EagerPipelines)(
             [self._iterator], policy=policy, given=given, companions=self._saved_with_it, renew=self._renew
         )
-        name = "ckpt" if trackables else "input.ckpt"
+        self._agreement = agreement(getattr(dataset, "_strategy", None) or tf.distribute.get_strategy())
+        name = self._agreement.basename("ckpt" if trackables else "input.ckpt")
         self._store = store_in("." if directory is None else directory, name, max_to_keep=max_to_keep, durable=durable)
-        self._checkpointer = InputCheckpointer(self._pipelines, self._store, self._policy)
+        # Without the model each worker comes to the model's step by itself, from whatever it has.
+        together = self._agreement if trackables else None
+        self._checkpointer = InputCheckpointer(self._pipelines, self._store, self._policy, agreement=together)
         self._checkpointer.check(count=False)
         self._track_iterator()
 
@@ -181,7 +186,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         if self._ended:
             self._ended = False
             self._pipelines.use(self._renew())
-            self._checkpointer.begin_pass(int(self._step))
+            self._checkpointer.begin_pass(self._at())
 
     def _renew(self) -> list[Any]:
         """The iterator of another pass over the data."""
@@ -220,18 +225,27 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         elif self._companions:
             self._restore_whole()
         else:
-            self._checkpointer.resume(int(self._step))
+            self._checkpointer.resume(self._at())
             self._passes_from(self._checkpointer.saved)
+        self._check_common_step()
         self._resumed = True
-        self._schedule(int(self._step))
+        self._schedule(self._at())
         if manager is not None or not self._inside:  # else a notice would find nobody who can save
             reference = weakref.ref(self)
             self._watcher.watch(lambda: reference() is not None)
-        return int(self._step)
+        return self._at()
+
+    def _check_common_step(self) -> None:
+        step = self._at()
+        if self._agreement.newest_common([step]) is None:
+            raise NoUsableCheckpointError(
+                f"The {self._agreement.count} workers were restored at different steps, this one at {step}: restore "
+                "the same checkpoint at all of them, or let this object save the model (model=...), which sees to that."
+            )
 
     def _restore_whole(self) -> None:
         self._checkpointer.open()
-        mark = newest_whole(self._store)
+        mark = newest_whole(self._store, self._agreement)
         if mark is not None:
             restore_all(self._store, mark, self._saved_with_it())
         self._go_on_from(mark)
@@ -240,7 +254,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         """The loop's own checkpoint has restored the iterator already, if its state was saved at all."""
         if manager is not None:
             manager.checkpoint.restore(manager.latest_checkpoint)
-        step = int(self._step)
+        step = self._at()
         mark = None if self._saved_inside is None else mark_of(json.loads(self._saved_inside))
         if mark is None and step > 0:
             raise NoUsableCheckpointError(
@@ -277,11 +291,11 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             Preempted: a notice has come, and the training was saved.
         """
         self._need_restored()
-        step = int(self._step)
+        step = self._at()
         if not self._checkpointer.has_observed and not self._inside:
-            self._checkpointer.observe(step)
-        notice = self._watcher.received
-        if notice or self._due(step):
+            self._checkpointer.observe(step, extra=self._extra())
+        notice, due = self._decide(step)
+        if notice or due:
             self.save()
         if notice:
             self._checkpointer.finish()
@@ -290,7 +304,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
     def save(self) -> None:
         """Saves now, at the model's step."""
         self._need_restored()
-        step = int(self._step)
+        step = self._at()
         if self._inside:
             if self._manager is None:
                 raise HookUsageError("Without a manager the loop saves its checkpoint itself: pass one to restore.")
@@ -306,19 +320,26 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
 
     def serialize(self) -> str:
         """What a `tf.train.Checkpoint` saves of this object, besides the iterator."""
-        return json.dumps(dataclasses.asdict(self._checkpointer.mark(int(self._step), extra=self._extra())))
+        return json.dumps(dataclasses.asdict(self._checkpointer.mark(self._at(), extra=self._extra())))
 
     def deserialize(self, string_value: str) -> None:
         """A `tf.train.Checkpoint` has restored what `serialize` gave."""
         self._saved_inside = tf.compat.as_text(string_value)
 
+    def _at(self) -> int:
+        """The model's step."""
+        return int(self._step.numpy())  # a strategy's variable is no number itself
+
     def _extra(self) -> Mapping[str, Any]:
         return {"passes": self.passes, "ended": self._ended}
 
-    def _due(self, step: int) -> bool:
-        if self._save_steps is not None:
-            return step >= self._due_step
-        return self._save_secs is not None and time.monotonic() >= self._due_time
+    def _decide(self, step: int) -> tuple[str, bool]:
+        """What notice has come, and whether it is time to save; the same at all workers."""
+        notice = self._watcher.received
+        by_time = self._save_secs is not None and time.monotonic() >= self._due_time
+        noticed, timed = self._agreement.consult(notice=bool(notice), due=by_time)
+        due = timed if self._save_steps is None else step >= self._due_step
+        return (notice or "a notice at another worker") if noticed else "", due
 
     def _schedule(self, step: int) -> None:
         self._due_step = step + (self._save_steps or 0)

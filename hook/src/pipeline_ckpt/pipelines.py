@@ -36,12 +36,10 @@ class Pipelines(Protocol):
     """Whether `counts` knows what was taken."""
     goes_on: bool
     """Whether the training goes on with the data from its beginning, where it has ended."""
+    with_model: bool
+    """Whether `write` writes a model too."""
     dropped: int
     """How many elements `skip` and `advance` have taken."""
-
-    @property
-    def with_model(self) -> bool:
-        """Whether `write` writes the model too."""
 
     def hold(self) -> None:
         """Takes the iterators' state, to be written by `write`; the training waits for no more than this.

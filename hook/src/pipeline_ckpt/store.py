@@ -1,11 +1,11 @@
 """Input checkpoints as files of one directory. Knows nothing of graphs and sessions.
 
-Checkpoint N of basename `input.ckpt` is TensorFlow's pair `input.ckpt-N.index`,
-`input.ckpt-N.data-00000-of-00001` and the mark `input.ckpt-N.commit`; one that holds a position only is the mark
-alone. A save writes the pair in the directory `input.ckpt-N.tmp`, renames it to its place, renames the mark to its
-place, and only then removes the temporary directory. So a pair without a mark is no checkpoint, and where a temporary
-directory is left, such a pair is ours to remove. A mark that is renewed is written to `input.ckpt-N.mark` first. All
-names in a mark are relative.
+Checkpoint N of basename `input.ckpt` is TensorFlow's pair `input.ckpt-N.index`, `input.ckpt-N.data-00000-of-00001`
+and the mark `input.ckpt-N.commit`; one that holds a position only is the mark alone, if no model is saved with it. A
+save writes the pair in the directory `input.ckpt-N.tmp`, renames it to its place, renames the mark to its place, and
+only then removes the temporary directory. So a pair without a mark is no checkpoint, and where a temporary directory
+is left, such a pair is ours to remove. A mark that is renewed is written to `input.ckpt-N.mark` first. All names in a
+mark are relative.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class Mark:
     """The names of the iterators' resources, in the graph that saved them."""
     holds: str = "iterator"
     """`iterator`: their state; `position`: nothing but this mark."""
+    with_model: bool = False
+    """Whether it holds the model too."""
     began: int = 0
     """The step at which the data began, or began anew after it had ended."""
     ended: bool = False
@@ -52,13 +54,15 @@ class Mark:
     """None for a checkpoint of TensorFlow's own hook."""
     extra: dict[str, Any] = field(default_factory=dict)
     """What else a resume wants to know: JSON."""
-    model: bool = False
-    """Whether it holds the model too."""
+    workers: int = 1
+    """How many workers have saved together, each a checkpoint of its own."""
+    first: bool = False
+    """Whether the training has never been saved before."""
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The suffixes of its files besides the mark."""
-        return _PARTS if self.holds == "iterator" or self.model else ()
+        """What the names of its files end with, besides the mark's."""
+        return _PARTS if self.holds == "iterator" or self.with_model else ()
 
 
 class CheckpointStore:
@@ -77,6 +81,10 @@ class CheckpointStore:
         self._max_to_keep = max_to_keep
         self._durable = durable
         self._own = re.compile(re.escape(basename) + r"-(\d+)\.(commit|retired|tmp|mark)")
+
+    def named(self, basename: str) -> CheckpointStore:
+        """The checkpoints with another basename."""
+        return CheckpointStore(self.directory, basename, max_to_keep=self._max_to_keep, durable=self._durable)
 
     def prefix(self, step: int) -> str:
         """TensorFlow's name of checkpoint `step`: the path without the parts' suffixes."""
@@ -233,6 +241,8 @@ def mark_of(content: dict[str, Any]) -> Mark:
         varies=content["varies"],
         taken=None if taken is None else tuple(taken),
         signature=None if signature is None else Signature(tuple(signature["elements"]), signature["fingerprint"]),
+        with_model=content.get("with_model", False),
         extra=content.get("extra", {}),
-        model=content.get("model", False),
+        workers=content.get("workers", 1),
+        first=content.get("first", False),
     )

@@ -8,40 +8,81 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from .errors import NoUsableCheckpointError
+from .errors import HookUsageError, NoUsableCheckpointError
+from .workers import Alone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .store import CheckpointStore, Mark
+    from .workers import Agreement
+
+_BEGINNING = -1
+"""For the step of no checkpoint: a training that has not been saved yet."""
 
 logger = logging.getLogger("pipeline_ckpt")
 
 
-def newest_whole(store: CheckpointStore) -> Mark | None:
-    """The newest checkpoint that can be read to its last byte; None where there is none at all.
+def newest_whole(store: CheckpointStore, agreement: Agreement | None = None) -> Mark | None:
+    """The newest checkpoint that can be read to its last byte, at each worker; None where there is none at all.
 
     Raises:
         NoUsableCheckpointError: there are some, and none is whole: to begin anew would throw a training away.
+        HookUsageError: it was saved by another number of workers.
     """
-    if not tf.io.gfile.isdir(store.directory):
-        return None
-    marks, problems = store.committed()
-    for mark in marks:
-        try:
-            _read(store.prefix(mark.step))
-        except tf.errors.OpError as error:
-            problems.append(f"{store.basename}-{mark.step}: {type(error).__name__}")
-            continue
-        for problem in problems:
-            logger.warning("skipped checkpoint %s", problem)
-        return mark
-    if problems:
-        raise NoUsableCheckpointError(
+    agreement = agreement or Alone()
+    marks, problems = store.committed() if tf.io.gfile.isdir(store.directory) else ([], [])
+    usable = {mark.step: mark for mark in marks}
+    # A kill in the very first save leaves a checkpoint at some workers only: nothing older can have been lost.
+    may_begin = not problems and (not marks or (agreement.count > 1 and len(marks) == 1 and marks[0].first))
+    while True:
+        step = agreement.newest_common([*usable, *([_BEGINNING] if may_begin else [])])
+        if step is None:
+            raise _nothing_whole(store, agreement, list(usable), problems)
+        if step == _BEGINNING:
+            return None
+        problem = _problem(store, step)
+        if problem:
+            problems.append(problem)
+        if agreement.all(not problem):
+            for one in problems:
+                logger.warning("skipped checkpoint %s", one)
+            return _of_as_many(usable[step], store, agreement)
+        del usable[step]
+
+
+def _problem(store: CheckpointStore, step: int) -> str:
+    """Why a checkpoint cannot be read; empty if it can."""
+    try:
+        _read(store.prefix(step))
+    except tf.errors.OpError as error:
+        return f"{store.basename}-{step}: {type(error).__name__}"
+    return ""
+
+
+def _nothing_whole(
+    store: CheckpointStore, agreement: Agreement, steps: list[int], problems: list[str]
+) -> NoUsableCheckpointError:
+    if agreement.count == 1:
+        return NoUsableCheckpointError(
             f"No checkpoint in {store.directory} is whole ({'; '.join(problems)}). Restore the files, or remove the "
             "directory to train anew."
         )
-    return None
+    found = "; ".join([*(f"{store.basename}-{step}" for step in steps), *problems]) or "no checkpoint"
+    return NoUsableCheckpointError(
+        f"The {agreement.count} workers have no whole checkpoint of the same step; in {store.directory} is {found}. "
+        "Restore the files, or remove the directories of all workers to train anew."
+    )
+
+
+def _of_as_many(mark: Mark, store: CheckpointStore, agreement: Agreement) -> Mark:
+    if mark.workers != agreement.count:
+        raise HookUsageError(
+            f"{store.basename}-{mark.step} in {store.directory} was saved by {mark.workers} workers, and "
+            f"{agreement.count} train now, whose shards of the data are others: train with {mark.workers}, or in "
+            "another directory."
+        )
+    return mark
 
 
 def _read(prefix: str) -> None:
