@@ -59,7 +59,7 @@ def main() -> None:
         test.write_text(TESTS.format(support=str(ROOT / "tests" / "support"), of=of))
         command = [
             *(sys.executable, "-m", "pytest", "-q", "-p", "log_trials", "-p", "no:randomly", "-p", "no:cacheprovider"),
-            *(f"-n{arguments.processes}", f"--rootdir={directory}", "--preempt-keep-going", *options, str(test)),
+            *(f"-n{arguments.processes}", f"--rootdir={directory}", *options, str(test)),
         ]
         environ = {**os.environ, "TRIALS_LOG": str(log), "PYTHONPATH": f"{directory}:{ROOT}:{ROOT}/hook/src"}
         start = time.monotonic()

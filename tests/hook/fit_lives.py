@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -127,18 +127,13 @@ DATA: dict[str, Any] = {
     "repeat": lambda: _of_range(lambda rows: rows.shuffle(ROWS, seed=7).repeat()),
     "repeated batches": lambda: _of_range().repeat(),
     "unknown": lambda: _of_range().filter(lambda x, y: True),
-    "shorter": lambda: _of_range(lambda rows: rows.take(8)),
-    "in order": lambda: _of_range(lambda rows: rows),
     "fixed order": lambda: _of_range(lambda rows: rows.shuffle(ROWS, seed=7, reshuffle_each_iteration=False)),
     "other elements": lambda: tf.data.Dataset.range(ROWS).map(lambda n: (tf.zeros([3]), _target(n))).batch(BATCH),
-    "other code": lambda: _of_range(lambda rows: rows.skip(0).shuffle(ROWS, seed=7)),
     "labels": lambda: (
         tf.data.Dataset.range(ROWS).shuffle(ROWS, seed=7).map(lambda n: (_features(n), n % 2)).batch(BATCH)
     ),
-    "stateful": lambda: _of_range(lambda rows: rows).map(lambda x, y: (x + tf.random.uniform([4]), y)),
     "generator dataset": lambda: tf.data.Dataset.from_generator(_batches, output_signature=_SPEC),
     "unseeded ids": lambda: _ids(lambda rows: rows.shuffle(16)),
-    "seeded ids": lambda: _ids(lambda rows: rows.shuffle(16, seed=3)),
     "rows": Rows,
     "generator": _endless,
     "arrays": _arrays,
@@ -218,7 +213,6 @@ OPTIMIZERS: dict[str, Any] = {
     "scaling": lambda: (
         getattr(keras.optimizers, "LossScaleOptimizer", None) or keras.mixed_precision.LossScaleOptimizer
     )(keras.optimizers.Adam(0.01)),
-    "momentum": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
 }
 
 
@@ -338,7 +332,6 @@ def _twice(_: Job) -> None:
 EVENTS: dict[str, Any] = {
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "term": lambda _: os.kill(os.getpid(), signal.SIGTERM),
-    "usr1": lambda _: os.kill(os.getpid(), signal.SIGUSR1),
     "twice": _twice,
     "touch": lambda job: open(f"{job.result}.notice", "w").close(),
     "fail": _fail,
@@ -355,10 +348,6 @@ def _own(job: Job, directory: str) -> list[Any]:
         notices = [pipeline_ckpt.FileNotice(f"{job.result}.notice")]
     elif job.notices.startswith("url:"):
         notices = [pipeline_ckpt.UrlNotice(job.notices[4:], every=0.05)]
-    elif job.notices == "usr1":
-        notices = [signal.SIGUSR1]
-    elif job.notices == "none":
-        notices = []
     return [pipeline_ckpt.keras.CheckpointInputPipeline(directory, notices=notices, **keywords)]
 
 
@@ -379,20 +368,8 @@ def _others(job: Job) -> list[Any]:
         "plateau": lambda: keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, min_delta=100, patience=0, min_lr=0),
         "checkpoint": lambda: keras.callbacks.ModelCheckpoint(checkpoint, save_weights_only=True, save_freq=2),
         "asking": Asking,
-        "evaluating": lambda: _Evaluating(job),
     }
     return [made[name]() for name in job.others]
-
-
-class _Evaluating(keras.callbacks.Callback):  # type: ignore[misc]  # untyped base
-    """Evaluates at the end of an epoch, as people do."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__()
-        self._job = job
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.model.evaluate(_validation(), verbose=0)
 
 
 def _validation() -> Any:
@@ -487,8 +464,6 @@ def fit_after_failure(job: Job) -> dict[str, Any]:
         _fit(job, model, job.model_dir)
     except RuntimeError as error:
         kept.append(error)
-    from dataclasses import replace
-
     job = replace(job, event="")
     if job.mutate == "without":
         _fit(replace(job, callback=None, epochs=1), model, job.model_dir)
@@ -512,13 +487,6 @@ def ignored(job: Job) -> dict[str, Any]:
     return fit_once(job)
 
 
-def single_callback(job: Job) -> dict[str, Any]:
-    """The callback is passed alone, not in a list."""
-    model = _model(job)
-    (own,) = _own(job, job.model_dir)
-    return _outcome(model, model.fit(*_data(job.data), epochs=job.epochs, verbose=0, callbacks=own, **job.fit))
-
-
 def construct(job: Job) -> dict[str, Any]:
     """Makes a callback only."""
     _own(job, job.model_dir)
@@ -534,7 +502,6 @@ SCENARIOS: dict[str, Any] = {
     "again after failure": fit_after_failure,
     "handler": handler_of_the_user,
     "ignored": ignored,
-    "single": single_callback,
     "construct": construct,
 }
 
