@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from random_trials import CONFTEST  # noqa: E402  (the path must be known first)
+from random_trials import CONFTEST  # type: ignore[import-not-found]  # noqa: E402  (the path must be known first)
 
 TESTS = """
 import sys

@@ -1,4 +1,4 @@
-"""What `CheckpointInputPipeline` costs: `python benchmarks/keras.py`.
+"""What `CheckpointInputPipeline` costs: `python benchmarks/keras_fit.py`.
 
 A step of about 5 ms with the callback and without it, no save; and a save, durable and not, beside one of Keras'
 `BackupAndRestore` of the same model. Each ratio is of alternating rounds in one process.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 keras: Any = tf.keras
-ROUNDS, STEPS, SAVES = 9, 200, 20
+ROUNDS, STEPS, SAVES = 7, 120, 15
 
 
 class Clock(keras.callbacks.Callback):  # type: ignore[misc]  # untyped base
@@ -79,7 +79,7 @@ def steps() -> None:
 
 def _call() -> float:
     """The seconds of our own code in a step, without any saving: the callbacks and the function in between."""
-    model, data = _model(8), _data(8, 2, 2000)
+    model, data = _model(8), _data(8, 2, 1000)
     model.fit(data, epochs=1, verbose=0)
     differences = []
     for _ in range(ROUNDS):
