@@ -26,6 +26,7 @@ _LANGUAGES = {".py": "python", ".yml": "yaml"}
 LINKS = {
     "../hook/README.md": "hook-guide.md",
     "../docs/hook.md": "hook.md",
+    "../docs/keras.md": "keras.md",
 }
 """Links that are right where the Markdown is read in the repository, and what they are on the site."""
 

@@ -52,6 +52,13 @@ def test_loop(preemption: Preemption, data_dir: str) -> None:
     preemption.check_training(train, compare_weights=True)
 
 
+def test_keras(preemption: Preemption, data_dir: str) -> None:
+    """Keras fit with CheckpointInputPipeline resumes exactly, in the middle of an epoch."""
+    preemption.check_script(
+        [str(HERE / "train_keras.py"), "--model_dir={model_dir}", f"--data_dir={data_dir}"], compare_weights=True
+    )
+
+
 @pytest.mark.preempt(workers=2)
 def test_multiworker(preemption: Preemption, data_dir: str) -> None:
     """Two workers that train one model together resume exactly, each in its own half of the data."""

@@ -52,6 +52,8 @@ class EagerPipelines:
         self.given = given
         self.countable = True
         self.dropped = 0
+        self.may_lack = 0
+        """By how many elements the count of what was taken may be too high, at the end of the data only."""
         self._policy = POLICIES[policy]
         self._companions = companions
         self.with_model = bool(companions())
@@ -178,7 +180,7 @@ class EagerPipelines:
         """Takes, and drops, so many elements of each iterator; see `Pipelines`."""
         for name, iterator, count in zip(self.names, self._iterators, counts, strict=True):
             taken = self._take_away(iterator, count)
-            if taken < count:
+            if taken < count - self.may_lack:
                 raise FastForwardError(end_while_skipping(name, taken, count))
 
     def _take_away(self, iterator: Any, count: int) -> int:

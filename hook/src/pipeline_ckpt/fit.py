@@ -6,10 +6,13 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from .running import RunningFit
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +70,30 @@ class KerasModel:
         return True
 
     def build(self, function: Any, iterator: Any) -> None:
-        """Builds model, optimizer and metrics for the elements of an iterator, without a step.
+        """Builds model, optimizers and metrics for the elements of an iterator, without a step.
 
         Args:
             function: the model's train function.
             iterator: what it will be called with.
         """
-        if self._is_keras_3:
+        inner = _traceable(function) if self._is_keras_3 else function
+        if inner is not None:
+            # As the first step would: a training step of the user's may have variables that Keras does not know.
+            traced = inner if hasattr(inner, "get_concrete_function") else tf.function(inner)
+            traced.get_concrete_function(iterator)
+        else:
             with self._model.distribute_strategy.scope():
                 self._model._symbolic_build(data_batch=iterator.element_spec)
-            self.build_what_is_known()
-        else:
-            traced = function if hasattr(function, "get_concrete_function") else tf.function(function)
-            traced.get_concrete_function(iterator)
+        self.build_what_is_known()
+
+    def batches_at_once(self) -> int:
+        """`steps_per_execution`."""
+        return int(self._model.steps_per_execution if self._is_keras_3 else self._model._steps_per_execution)
+
+    def size(self) -> tuple[int, int]:
+        """The number of the model's weights, and of the values in them."""
+        shapes = [tf.TensorShape(weight.shape) for weight in self._model.weights]
+        return len(shapes), sum(shape.num_elements() for shape in shapes)
 
     def model_only(self) -> dict[str, Any]:
         """The trackables of weights and optimizer: a model of Keras 3 has its seeds in no object-based checkpoint."""
@@ -113,10 +127,6 @@ class KerasModel:
         for variable, value in zip(self._metric_variables(), values, strict=True):
             variable.assign(value)
 
-    def logs(self) -> Any:
-        """The logs of an epoch so far."""
-        return self._model.get_metrics_result()
-
     def _metric_variables(self) -> list[Any]:
         return [variable for metric in self._model.metrics for variable in metric.variables]
 
@@ -130,36 +140,51 @@ class KerasModel:
         logs = {} if history is None else history.history
         return epochs[:count], {name: [float(value) for value in values[:count]] for name, values in logs.items()}
 
-    def bring_history_back(self, epochs: Sequence[int], logs: Mapping[str, Sequence[float]]) -> None:
-        """Puts the epochs of earlier lives before those of this one."""
+    def bring_history_back(self, epochs: Sequence[int], logs: Mapping[str, Sequence[float]], *, before: int) -> None:
+        """Puts the epochs of earlier lives before those of this one; the one that is trained on is not among them."""
         history = self._model.history
-        history.epoch[:0] = epochs
+        count = sum(epoch < before for epoch in epochs)
+        history.epoch[:0] = epochs[:count]
         for name, values in logs.items():
-            history.history.setdefault(name, [])[:0] = values
+            history.history.setdefault(name, [])[:0] = values[:count]
 
 
 class Muted:
     """Lets `fit` call no other callback, as long as the batches that pass by are not trained on.
 
     Args:
-        callbacks: the `CallbackList` of `fit`; anything else, and they are called.
+        running: the `fit`; without a list of callbacks they are all called.
         heard: the callback that is called nevertheless.
     """
 
-    def __init__(self, callbacks: Any, heard: Any) -> None:
-        self._list = callbacks if isinstance(getattr(callbacks, "callbacks", None), list) else None
+    def __init__(self, running: RunningFit, heard: Any) -> None:
+        self._running = running
         self._heard = heard
         self._all: list[Any] | None = None
 
     def begin(self) -> None:
         """From the next batch on."""
-        if self._list is not None:
-            self._all, self._list.callbacks = self._list.callbacks, [self._heard]
+        callbacks = self._running.callbacks
+        if self._all is None and callbacks is not None:
+            self._all, callbacks.callbacks = callbacks.callbacks, [self._heard]
 
     def end(self) -> None:
         """Until now."""
-        if self._list is not None and self._all is not None:
-            self._list.callbacks, self._all = self._all, None
+        callbacks = self._running.callbacks
+        if self._all is not None and callbacks is not None:
+            callbacks.callbacks = self._all
+        self._all = None
+
+
+def scalars(logs: Any) -> dict[str, float]:
+    """The numbers in the logs of a batch; JSON."""
+    return {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
+
+
+def _traceable(function: Any) -> Any:
+    """The part of Keras 3's train function that a graph can be made of; None if there is none."""
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
+    return cells["multi_step_on_iterator"].cell_contents if "multi_step_on_iterator" in cells else None
 
 
 def _weights(model: Any) -> Sequence[Any]:
@@ -168,4 +193,4 @@ def _weights(model: Any) -> Sequence[Any]:
     return []
 
 
-__all__ = ["KerasModel", "Muted"]
+__all__ = ["KerasModel", "Muted", "scalars"]

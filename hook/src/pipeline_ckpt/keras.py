@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
-import sys
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +13,10 @@ import tensorflow as tf
 
 from .checkpointer import InputCheckpointer, Policy
 from .eager import EagerPipelines
-from .errors import FastForwardError, HookUsageError, NoUsableCheckpointError
-from .fit import KerasModel, Muted
+from .errors import FastForwardError, HookUsageError, NoUsableCheckpointError, Preempted
+from .fit import KerasModel, Muted, scalars
 from .notices import NoticeWatcher
+from .running import RunningFit
 from .settings import check_choice, check_least, check_triggers, store_in
 from .whole import newest_whole
 from .workers import agreement
@@ -102,6 +103,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._store = store_in(directory, "ckpt", max_to_keep=max_to_keep, durable=durable)
         self._save_steps, self._save_secs = save_steps, save_secs
         self._watcher = NoticeWatcher(notices, exit_code=exit_code)
+        self._supports_tf_logs = True  # Keras 2 copies the logs of each batch for callbacks that do not say so
         self._active = False
         """Whether a `fit` is running."""
 
@@ -109,25 +111,33 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  (Keras')
         """Chooses the checkpoint, and lets `fit` begin with its epoch."""
-        called_by = sys._getframe(1).f_locals.get("self")
+        self._end_what_failed()
+        self._running = RunningFit()
+        self._state = self._supported()
         self._fit = KerasModel(self.model)
-        self._muted = Muted(called_by, self)
+        self._at_once = self._fit.batches_at_once()
+        self._muted = Muted(self._running, self)
         self._pipelines: Any = None
         self._checkpointer: Any = None
         self._iterator: Any = None
-        self._epoch = self._done = self._batches = self._skip = 0
+        self._epoch = self._done = self._batches = self._skip = self._begins = 0
+        self._is_announced = False
+        self._logs: Any = None
         self._metrics_of_epoch: list[Any] | None = None
         self._agreement = agreement(self.model.distribute_strategy)
         self._store = self._store.named(self._agreement.basename("ckpt"))
         self._mark = newest_whole(self._store, self._agreement)
-        self._restored = self._history_is_back = self._mark is None
-        self._original = self.model.train_function
-        self.model.train_function = self._train_function
-        self._active = True
+        self._history_is_back = self._mark is None
         self._schedule()
         if self._mark is not None:
             self._begin_at(self._mark)
-        self._watcher.watch(_alive(self, called_by))
+        self._original = self.model.train_function
+        self.model.train_function = self._train_function
+        self._active = True
+        self._watcher.watch(lambda: self._active and self._running.runs)
+        # A `fit` that ends in an error tells nobody, and its list of callbacks goes away.
+        self._end = weakref.finalize(self._running.callbacks or self, _let_go, weakref.ref(self))
+        self._end.atexit = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         """An epoch begins; the first one may be in the middle."""
@@ -138,25 +148,32 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         if self._skip:
             self._muted.begin()
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """The next call of the train function is one of this `fit`."""
+        self._is_announced = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Saves when it is time, and leaves when a notice has come."""
-        taken = batch + 1 - self._done
-        self._done = batch + 1
-        if self._skip:
-            self._skipped(taken)
-            return
-        self._batches += taken
-        self._pipelines.took(taken)
-        notice, due = self._decide()
-        if notice or due:
-            self._save()
-        if notice:
-            self._leave(notice)
+        done = self._running.done(batch)
+        taken, self._done = done - self._done, done
+        try:
+            if self._skip:
+                self._skipped(taken)
+            else:
+                self._logs = logs
+                self._trained(taken)
+        except BaseException as error:
+            if not isinstance(error, Preempted):
+                self._let_go()
+            raise
 
     def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
         """The epoch's validation begins, which resets the metrics."""
         if self._active and self._metrics_of_epoch is None:
+            self._refuse_shorter()
             self._metrics_of_epoch = self._fit.metrics()
+            if self._is_last_epoch:
+                self._save(complete=True)
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         """A notice is not kept waiting for the end of a validation."""
@@ -165,13 +182,48 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             self._save_end_of_epoch()
             self._leave(notice)
 
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """All batches of the epoch are done."""
+        self._refuse_shorter()
+
     def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
         """Saves for the last time."""
         self._bring_history_back()
         if self._checkpointer is not None:
             self._save_end_of_epoch()
-            self._checkpointer.remember(self._extra(finished=True, stopped=bool(self.model.stop_training)))
+            self._checkpointer.remember(
+                self._extra(complete=True, finished=self.params["epochs"], stopped=bool(self.model.stop_training))
+            )
         self._let_go()
+
+    def _end_what_failed(self) -> None:
+        """Takes back what a `fit` of this model has left that ended in an error."""
+        while isinstance(left := getattr(self.model.train_function, "__self__", None), CheckpointInputPipeline):
+            left._let_go()
+        if self._active:
+            self._let_go()
+
+    def _supported(self) -> Policy:
+        """What is saved of the input of this `fit`; refuses one that cannot be resumed."""
+        running = self._running
+        if running.unsupported:
+            raise HookUsageError(
+                f"fit trains on a {running.type_of_input}, whose position cannot be saved: pass a tf.data.Dataset, "
+                "arrays, or a PyDataset (Sequence)."
+            )
+        if not running.shuffles:
+            return self._policy
+        sentence = (
+            f"fit(shuffle={running.shuffle!r}) draws the order of {running.shuffles} anew in each process, and a "
+            "resume would go on in another one"
+        )
+        if self._policy.on_nondeterminism == "error":
+            raise HookUsageError(
+                f"{sentence}: pass shuffle=False, or a tf.data.Dataset with its own shuffle(), or "
+                'on_nondeterminism="warn" if repeated and lost elements do not matter.'
+            )
+        logger.warning("%s: elements may be repeated or lost", sentence)
+        return dataclasses.replace(self._policy, state="position")
 
     # Resuming.
 
@@ -182,35 +234,50 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         built = self._fit.build_what_is_known()
         if built:
             self._restore_model(mark)
-        complete = saved["stopped"] or (saved["finished"] and saved["epoch"] + 1 >= epochs)
-        if complete and built:
+        complete = saved["stopped"] or epochs <= max(saved["finished"], saved["epoch"])
+        if complete:
             remedy = "pass more epochs" if not saved["stopped"] else "remove the directory to train anew"
             logger.warning(
                 "the training in %s was complete after epoch %d of %d: nothing is left to train; %s",
                 *(self._store.directory, saved["epoch"] + 1, epochs, remedy),
             )
+        if complete and built:
             self._fit.begin_with(epochs)
+            self._begins = epochs
             return
+        # A model that is not built yet passes by the batches of its last epoch, to have its weights back.
         self._fit.begin_with(saved["epoch"])
+        self._begins = saved["epoch"]
+        self._running.infer(saved["length"])
         self._batches = mark.step
         self._schedule()
         self._skip, self._batches = saved["batch"], mark.step - saved["batch"]
+        self._logs = saved["logs"]
 
     def _train_function(self, iterator: Any) -> Any:
         """What `fit` calls instead of the model's own function: here is the iterator that it trains on."""
-        if not self._active:
+        if not self._is_announced:  # a `fit` without this callback, after one that has ended in an error
+            self._let_go()
             return self._original(iterator)
+        self._is_announced = False
         try:
             if iterator is not self._iterator:
                 self._take_up(iterator)
             if self._skip:
-                return self._fit.logs()
+                return dict(self._mark.extra["logs"]) if self._mark is not None else {}
+            if self._has_ended():
+                raise StopIteration
             return self._original(iterator)
         except _ENDED:
             raise
         except BaseException:
             self._let_go()
             raise
+
+    def _has_ended(self) -> bool:
+        """Whether `fit` asks for a batch of the resumed epoch, whose data had ended when it was saved."""
+        saved = {} if self._mark is None else self._mark.extra
+        return self._done > 0 and saved.get("complete", False) and saved["epoch"] == self._epoch
 
     def _take_up(self, iterator: Any) -> None:
         """Goes on with an iterator that `fit` has made: the first one is brought to where the checkpoint has it."""
@@ -225,17 +292,21 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
                 f"fit trains on a {type(iterator).__name__}, whose position cannot be saved: pass a tf.data.Dataset."
             )
         self._pipelines = EagerPipelines(
-            [iterator], policy=self._policy.external_state, given=None, companions=self._fit.trackables
+            [iterator], policy=self._state.external_state, given=None, companions=self._fit.trackables
         )
-        self._checkpointer = InputCheckpointer(self._pipelines, self._store, self._policy, agreement=self._agreement)
+        self._checkpointer = InputCheckpointer(self._pipelines, self._store, self._state, agreement=self._agreement)
         self._checkpointer.open()
         if self._mark is not None:
             self._fit.build(self._original, iterator)
-            if not self._restored:
-                self._restore_model(self._mark)
+            # Again, if it was built before: what other callbacks do when an epoch begins is in the checkpoint already.
+            self._restore_model(self._mark)
             self._fit.restore(self._store.prefix(self._mark.step), self._fit.metrics_only())
+            self._running.has_taken(self._mark.step - self._mark.began - self._mark.extra["batch"])
+            self._pipelines.may_lack = self._mark.extra["at_once"] - 1
         self._checkpointer.resume_from(self._mark)
         self._checkpointer.check()
+        if self._running.new_iterator_each_epoch and not self._is_last_epoch:
+            self._refuse_other_orders()
 
     def _refuse_other_orders(self) -> None:
         """A second iterator of a dataset that reshuffles: reading on in a first one would land elsewhere."""
@@ -254,31 +325,67 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
 
     def _restore_model(self, mark: Mark) -> None:
         try:
+            saved, size = tuple(mark.extra["weights"]), self._fit.size()
+            if size != saved:
+                raise ValueError(f"its {saved[0]} weights have {saved[1]} values, this one's {size[0]} have {size[1]}")
             self._fit.restore(self._store.prefix(mark.step), self._fit.model_only())
         except (AssertionError, ValueError, tf.errors.OpError) as error:
             raise NoUsableCheckpointError(
                 f"ckpt-{mark.step} in {self._store.directory} cannot be restored into this model: it is of another one "
                 f"({str(error).splitlines()[0]}). Go back to that model, or train in another directory."
             ) from error
-        self._restored = True
 
     def _skipped(self, taken: int) -> None:
         """A batch that the restored model has been trained on already has passed by."""
+        assert self._mark is not None, "only a resumed fit passes by"
         self._batches += taken
         self._skip -= taken
         if self._skip < 0:
             raise HookUsageError(
-                f"The checkpoint was saved after batch {self._skip + self._done} of an epoch, and with "
-                f"steps_per_execution={taken} no execution ends there: use the number that it was saved with."
+                f"ckpt-{self._mark.step} was saved after batch {self._mark.extra['batch']} of an epoch, and with "
+                f"steps_per_execution={taken} no execution ends there: compile with "
+                f"steps_per_execution={self._mark.extra['at_once']}, as it was saved."
             )
         if not self._skip:
             self._muted.end()
+            if self._mark.extra["stopped"]:
+                self.model.stop_training = True
+        notice, _ = self._decide()
+        if notice:  # all that there is has been saved
+            self._leave(notice)
+
+    def _refuse_shorter(self) -> None:
+        """The batches that were to pass by must all have come."""
+        if not self._skip or self._mark is None:
+            return
+        batch, left = self._mark.extra["batch"], self._skip
+        self._let_go()
+        raise FastForwardError(
+            f"ckpt-{self._mark.step} was saved after batch {batch} of an epoch, which now ends after {batch - left}: "
+            "the data has become shorter, or steps_per_epoch is another number."
+        )
+
+    def _trained(self, taken: int) -> None:
+        self._batches += taken
+        self._pipelines.took(taken)
+        notice, due = self._decide()
+        steps = self.params["steps"]
+        is_last = self._is_last_epoch and steps is not None and self._done >= steps
+        if notice or is_last or due:
+            self._save()
+        if notice:
+            self._leave(notice)
+
+    @property
+    def _is_last_epoch(self) -> bool:
+        return bool(self._epoch + 1 >= self.params["epochs"])
 
     def _bring_history_back(self) -> None:
         if not self._history_is_back:
             assert self._mark is not None, "only a resumed fit has a history"
             self._history_is_back = True
-            self._fit.bring_history_back(self._mark.extra["epochs"], self._mark.extra["history"])
+            saved = self._mark.extra
+            self._fit.bring_history_back(saved["epochs"], saved["history"], before=self._begins)
 
     # Saving.
 
@@ -294,23 +401,28 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._due_batches = self._batches + (self._save_steps or 0)
         self._due_time = time.monotonic() + (self._save_secs or 0)
 
-    def _save(self) -> None:
-        self._checkpointer.save(self._batches, wait=True, extra=self._extra())
+    def _save(self, *, complete: bool = False) -> None:
+        self._checkpointer.save(self._batches, wait=True, extra=self._extra(complete=complete))
         self._schedule()
 
     def _save_end_of_epoch(self) -> None:
         """Saves after the last batch of an epoch, when a validation may have used the metrics since."""
         if self._metrics_of_epoch is not None:
             self._fit.set_metrics(self._metrics_of_epoch)
-        self._save()
+        self._save(complete=True)
 
-    def _extra(self, *, finished: bool = False, stopped: bool = False) -> Mapping[str, Any]:
-        epochs, history = self._fit.history(before=self._epoch)
+    def _extra(self, *, complete: bool, finished: int = 0, stopped: bool = False) -> Mapping[str, Any]:
+        epochs, history = self._fit.history(before=self._epoch + bool(finished))
         return {
             "epoch": self._epoch,
             "batch": self._done,
+            "complete": complete,
             "finished": finished,
             "stopped": stopped,
+            "at_once": self._at_once,
+            "weights": self._fit.size(),
+            "length": self._running.inferred,
+            "logs": scalars(self._logs),
             "epochs": epochs,
             "history": history,
         }
@@ -324,6 +436,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
     def _let_go(self, *, keep_notice: bool = False) -> None:
         """Leaves the model and the process as they were before `fit`."""
         self._active = False
+        self._end.detach()
         self._muted.end()
         self._fit.has_begun()
         if self.model.train_function == self._train_function:
@@ -335,11 +448,11 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             self._watcher.restore()
 
 
-def _alive(callback: CheckpointInputPipeline, called_by: Any) -> Any:
-    """Tells whether a `fit` still runs: its list of callbacks goes away with it, whatever ends it."""
-    owner = weakref.ref(callback if called_by is None else called_by)
-    running = weakref.ref(callback)
-    return lambda: owner() is not None and (one := running()) is not None and one._active
+def _let_go(callback: Any) -> None:
+    """Ends what a callback, which is referred to weakly, still holds."""
+    held = callback()
+    if held is not None and held._active:
+        held._let_go()
 
 
 __all__ = ["CheckpointInputPipeline"]
