@@ -68,6 +68,7 @@ PIPELINES: dict[str, Any] = {
     "seeded": lambda: tf.data.Dataset.range(PER_PASS).shuffle(PER_PASS, seed=3).map(lambda x: x * 3).prefetch(2),
     "plain": lambda: tf.data.Dataset.range(PER_PASS),
     "other": lambda: tf.data.Dataset.range(PER_PASS).map(lambda x: tf.cast(x, tf.float32)),
+    "batched": lambda: tf.data.Dataset.range(PER_PASS * 2).shuffle(48, seed=3).batch(2).prefetch(2).map(lambda x: x[0]),
     "unseeded": lambda: tf.data.Dataset.range(PER_PASS).shuffle(PER_PASS).prefetch(2),
     "repeated": lambda: tf.data.Dataset.range(PER_PASS).shuffle(PER_PASS, seed=3).repeat(3),
     "generator": _generated,

@@ -21,7 +21,7 @@ from .store import CheckpointStore, Mark
 from .workers import Alone, OtherWorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .pipelines import Pipelines
     from .workers import Agreement
@@ -65,9 +65,20 @@ class InputCheckpointer:
         self._signature = pipelines.graph.signature
         self._restorer = Restorer(pipelines, store, at_end=policy.at_end)
         self._holds = policy.state
+        if self._holds == "iterator" and pipelines.graph.loses_draws:
+            self._holds = "position"
+            logger.warning(
+                "TensorFlow does not save how often a seeded shuffle has drawn when %s above it has come to its end, "
+                "and repeat() lets it draw again: the position is saved instead of the state, and a resume reads and "
+                "drops all elements from the beginning of the data. Put repeat() directly behind the shuffle, or pass "
+                "reshuffle_each_iteration=False, to have the state saved",
+                pipelines.graph.loses_draws,
+            )
         self._progress = Progress(pipelines.given)
         self._began = 0
         self._saved: Mark | None = None
+        self.resumed: Mark | None = None
+        """The checkpoint that `resume` has gone on from."""
         self._whose_step = "the model's global_step"
         self._first = False
         """Whether the next checkpoint is a training's first."""
@@ -80,8 +91,12 @@ class InputCheckpointer:
 
     # Resuming.
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: int, *, extra: Callable[[], Mapping[str, Any]] = dict) -> None:
         """Brings the iterators, which are at their beginning, to the element after step `step`, where the model is.
+
+        Args:
+            step: the model's.
+            extra: what else a later resume wants to know, asked when the iterators are there; see `Mark`.
 
         Raises:
             StorageError: the first checkpoint of a training cannot be written.
@@ -96,15 +111,16 @@ class InputCheckpointer:
         self._follow(mark, step)
         if mark is not None:
             self._say_resumed(mark, step, time.monotonic() - begun)
-        self._save_first(mark, step)
+        self.resumed = mark
+        self._save_first(mark, step, extra())
 
-    def _save_first(self, mark: Mark | None, step: int) -> None:
+    def _save_first(self, mark: Mark | None, step: int, extra: Mapping[str, Any] | None = None) -> None:
         """Ends a resume: saves before the first step what no checkpoint holds yet."""
         if mark is None or self._draws_anew(mark, step):
             # The first checkpoint holds the seeds that the pipeline drew: later fast-forwards need no luck. It is
             # complete before the first step, or a model checkpoint could come to stand without it.
             self._saved = None
-            self.save(step, wait=True, prune=False)
+            self.save(step, wait=True, prune=False, extra=extra)
             if self._failure is not None:
                 raise self._unwritable(self._failure) from self._failure
         self._dirty = False
@@ -141,7 +157,7 @@ class InputCheckpointer:
         """The training has gone on with new iterators, at the beginning of the data, after step `step`."""
         self._began = step
         self._pipelines.count_from_zero()
-        self._progress.begin(step, (0,) * len(self._pipelines.names), varies=False)
+        self._progress.begin(step, (0,) * len(self._pipelines.names), varies=self._progress.varies)
 
     def open(self) -> None:
         """Makes the directory, and removes what a save that was killed left behind.
@@ -258,7 +274,7 @@ class InputCheckpointer:
         """Within an epoch the state of an unseeded shuffle is in the checkpoint; from the beginning nothing is."""
         found = self._pipelines.graph.unreproducible
         if not fresh:
-            found = tuple(name for name in found if "deterministic" in name)
+            found = tuple(name for name in found if "deterministic" in name or name == self._pipelines.graph.unknown)
         why, remedy = "", "Make it reproducible"
         if self._restorer.changed:
             why, remedy = f"is not the one that wrote {self._restorer.changed}", "Go back to that one"
@@ -361,6 +377,11 @@ class InputCheckpointer:
         """What a checkpoint at step `step` says of the input."""
         self._count(step)
         return self._mark(step, extra=extra)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last save could not be written."""
+        return self._failure is not None
 
     @property
     def saved(self) -> Mark | None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _UNSTABLE = frozenset(("_class", "_output_shapes", "experimental_debug_info", "metadata", "shared_name", "token"))
 """Attributes that differ between two processes that build the same pipeline, or say nothing of it."""
 _INTEGERS = (tf.int32.as_datatype_enum, tf.int64.as_datatype_enum)
+_REPEATS = ("RepeatDataset", "ShuffleAndRepeatDataset")
+_SAVES_WHAT_HAS_ENDED = ("MapDataset", "ParallelMapDataset", "PrefetchDataset", "OptionsDataset")
 _SEEDED_DATASETS = ("ShuffleDataset", "ShuffleAndRepeatDataset", "RandomDataset", "SamplingDataset")
 
 
@@ -105,7 +107,7 @@ class PipelineGraph:
     @property
     def reshuffles(self) -> bool:
         """Whether there is an unseeded shuffle whose next epoch TensorFlow draws anew after a restore."""
-        repeats = any(node.op.startswith(("RepeatDataset", "ShuffleAndRepeatDataset")) for node in self._nodes.values())
+        repeats = any(node.op.startswith(_REPEATS) for node in self._nodes.values())
         return repeats and any("Shuffle" in name for name in self.unreproducible)
 
     @property
@@ -113,6 +115,41 @@ class PipelineGraph:
         """Whether a second iterator over the same dataset begins with another order than the first."""
         shuffles = [node for node in self._nodes.values() if node.op.startswith("Shuffle")]
         return any(node.attr["reshuffle_each_iteration"].b for node in shuffles)
+
+    @property
+    def unknown(self) -> str:
+        """Why the datasets cannot be looked into; empty if they can."""
+        return self._unknown
+
+    @property
+    def draws_once(self) -> bool:
+        """Whether each iterator draws one order, and the next one over the same dataset another."""
+        return self.differs_by_pass and not any(node.op.startswith(_REPEATS) for node in self._nodes.values())
+
+    @cached_property
+    def loses_draws(self) -> str:
+        """The op by which TensorFlow loses how often a seeded shuffle has drawn; empty for none.
+
+        Most ops do not save what is below them when it has come to its end. If a repeat is above, it then begins again
+        with an order that depends on how often the shuffle has drawn in this process.
+        """
+        repeats = [node for node in self._nodes.values() if node.op.startswith(_REPEATS)]
+        return next(filter(None, (self._between(node, "") for node in repeats)), "")
+
+    def _between(self, node: Any, lost: str) -> str:
+        """An op that does not save what has ended, from here down to a seeded shuffle that draws again."""
+        for name in _inputs(node):
+            below = self._nodes.get(name)
+            if below is None:
+                continue
+            draws = below.op.startswith("Shuffle") and below.attr["reshuffle_each_iteration"].b
+            if lost and draws and not _has_no_seed(below, self._nodes):
+                return lost
+            saves = below.op.startswith((*_SAVES_WHAT_HAS_ENDED, *_REPEATS, "Shuffle")) or not _is_dataset(below)
+            found = self._between(below, lost if saves else below.op)
+            if found:
+                return found
+        return ""
 
     @cached_property
     def _functions(self) -> dict[str, Any]:
@@ -154,6 +191,10 @@ class PipelineGraph:
             nodes = [[node.op, list(node.input), self._attributes(node, functions)] for node in body]
             functions[name] = _digest(nodes)
         return functions[name]
+
+
+def _is_dataset(node: Any) -> bool:
+    return "Dataset" in node.op
 
 
 def _serialised(dataset: Any) -> Any:

@@ -25,6 +25,7 @@ _LARGEST_LOOKED_INTO = 256 * 2**20
 _ENDED = (StopIteration, tf.errors.OutOfRangeError)
 _PYTHON = ("GeneratorDataset", "PyFunc", "EagerPyFunc")
 """What TensorFlow saves under no policy, and what it saves without its state where the policy allows that."""
+_BEGINNING = "_beginning"
 _UNSERIALIZABLE = (tf.errors.FailedPreconditionError, tf.errors.UnimplementedError)
 
 
@@ -71,6 +72,8 @@ class EagerPipelines:
         """From now on they are these, at the beginning of the same datasets."""
         self._iterators = list(iterators)
         self._counts = [0] * len(iterators)
+        self._is_fresh = True
+        """Whether nothing was taken of them, in this life or in the one that is resumed."""
         self._first: list[Any] | None = None
         with contextlib.suppress(NotSerializableError):
             self._first = self._states()
@@ -111,12 +114,11 @@ class EagerPipelines:
     def write(self, prefix: str) -> None:
         """Writes what is held, and the companions as they are, as one object-based checkpoint."""
         states = {} if self._held is None else dict(zip(self.names, map(_State, self._held), strict=True))
+        if states and self._first is not None and self.graph.draws_once:
+            states |= {
+                f"{name}{_BEGINNING}": _State(first) for name, first in zip(self.names, self._first, strict=True)
+            }
         tf.train.Checkpoint(**self._companions(), **states).write(prefix)
-
-    def rewind(self) -> None:
-        """Brings the iterators back to what is held."""
-        assert self._held is not None, "nothing is held"
-        self._deserialise(self._held)
 
     def drop(self) -> None:
         """Frees what is held."""
@@ -135,6 +137,34 @@ class EagerPipelines:
         except tf.errors.OpError as error:
             raise OtherPipelineError(type(error).__name__) from error
         del states
+        self._restore_draws(prefix)
+        self._is_fresh = False
+
+    def _restore_draws(self, prefix: str) -> None:
+        """Brings a seeded shuffle back to how often it had drawn when the pass began.
+
+        TensorFlow does not save what is below an op (`batch`) that has met its end: the next pass would be in another
+        one's order. All iterators over a dataset share its shuffle's count of draws, so a further one is restored to
+        the beginning of the pass, and thrown away.
+        """
+        keys = [f"{name}{_BEGINNING}/.ATTRIBUTES/{_State.KEY}" for name in self.names]
+        if not all(map(tf.train.load_checkpoint(prefix).has_tensor, keys)):
+            return
+        first = tf.raw_ops.RestoreV2(
+            prefix=prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), dtypes=[tf.variant] * len(keys)
+        )
+        self.restore_beginning(first)
+
+    def beginning(self) -> list[Any] | None:
+        """The iterators' state at the beginning of the pass, where the next pass depends on it."""
+        return self._first if self.graph.draws_once else None
+
+    def restore_beginning(self, states: Sequence[Any]) -> None:
+        """See `_restore_draws`."""
+        self._first = list(states)
+        for iterator, state in zip(self._iterators, states, strict=True):
+            thrown_away = iter(iterator._dataset)
+            tf.raw_ops.DeserializeIterator(resource_handle=thrown_away._iterator_resource, serialized=state)
 
     def restart(self) -> None:
         """Brings the iterators to the beginning of their data, where they were when they were given."""
@@ -154,7 +184,7 @@ class EagerPipelines:
         began = start
         for step in range(start, stop):
             taken = self._take_step(per_step)
-            if taken and wraps and self._renew is not None and step > began:
+            if taken and wraps and self._renew is not None and not (step == began and self._is_fresh):
                 self.use(self._renew())
                 self.renewed += 1
                 began = step
@@ -191,6 +221,7 @@ class EagerPipelines:
             except _ENDED:
                 return taken
             self.dropped += 1
+            self._is_fresh = False
         return count
 
     def count_from_zero(self) -> None:
@@ -220,6 +251,25 @@ class _State(tf.__internal__.tracking.AutoTrackable):  # type: ignore[misc]  # u
 
     def _restore_from_tensors(self, restored: Any) -> None:
         raise NotImplementedError("it is restored into an iterator")
+
+
+class BeginningOfPass(tf.__internal__.tracking.AutoTrackable):  # type: ignore[misc]  # untyped base
+    """The beginning of an iterator's pass, beside the iterator in somebody else's `tf.train.Checkpoint`.
+
+    Args:
+        pipelines: of one iterator.
+    """
+
+    def __init__(self, pipelines: EagerPipelines) -> None:
+        self._pipelines = pipelines
+
+    def _serialize_to_tensors(self) -> dict[str, Any]:
+        first = self._pipelines.beginning()
+        assert first is not None, "it is only saved where there is one"
+        return {_State.KEY: first[0]}
+
+    def _restore_from_tensors(self, restored: Any) -> None:
+        self._pipelines.restore_beginning([restored[_State.KEY]])
 
 
 def _graph_of(iterators: Sequence[Any]) -> PipelineGraph:
@@ -256,4 +306,4 @@ def _bytes_in_memory(dataset: Any) -> int:
     return size
 
 
-__all__ = ["EagerPipelines"]
+__all__ = ["BeginningOfPass", "EagerPipelines"]

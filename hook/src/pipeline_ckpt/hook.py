@@ -74,8 +74,9 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             loss too. Default: where the directory is local.
         notices: What tells that the job is about to be preempted: signals, or callables that are asked after each step
             (`FileNotice`, `UrlNotice`). The session is asked to stop after the current step (a loop of your own must
-            ask `session.should_stop()`, as an Estimator's does), all hooks save as at its end (the model's
-            `CheckpointSaverHook` too), and the process leaves. Pass () where something else handles them.
+            ask `session.should_stop()`, as an Estimator's does), the hooks before this one save as at its end (the
+            model's `CheckpointSaverHook` too, which a `MonitoredTrainingSession` and an Estimator put first), and the
+            process leaves: put this hook last. Pass () where something else handles them.
         exit_code: With which it leaves. Default: 128 + the signal's number, and 42 for other notices.
 
     Raises:
@@ -213,7 +214,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         if not self._notice and (notice := self._watcher.received):
             self._notice = notice
             logger.warning("%s: stopping after this step; the training's loop must ask session.should_stop()", notice)
-            run_context.request_stop()  # all hooks save then, as at the end of a training
+            run_context.request_stop()  # the hooks save then, as at the end of a training
         if self._own_step is not None:
             self._own_step += 1
             if not self._checkpointer.has_observed:
@@ -243,7 +244,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         self._checkpointer.close()
         self._graph = None  # the next `train` builds anew, whatever graph it has
         if self._notice:
-            self._watcher.leave(self._notice)
+            self._watcher.leave(self._notice, saved=not self._checkpointer.failed)
         self._watcher.restore()
 
     def save_now(self, session: Any, step: int, *, wait: bool = False) -> None:

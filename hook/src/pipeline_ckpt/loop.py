@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tensorflow as tf
 
 from .checkpointer import InputCheckpointer, Policy
-from .eager import EagerPipelines
+from .eager import BeginningOfPass, EagerPipelines
 from .errors import HookUsageError, NoUsableCheckpointError
 from .notices import NoticeWatcher
 from .pipelines import POLICIES
@@ -130,6 +130,10 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         self._saved_inside: str | None = None
         """What the loop's own checkpoint, which was restored, had saved of this object."""
         self._resumed = self._ended = False
+        self._seen = 0
+        """The model's step when it was asked last."""
+        self._in_step = -1
+        """The step of which an element was taken by a loop over this object."""
         self.passes = 0
         """How many passes over the data have come to their end."""
         self._iterator = iter(dataset)
@@ -163,6 +167,8 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
     def end_pass(self) -> None:
         """A `tf.function` has raised `tf.errors.OutOfRangeError`: the pass over the data has come to its end."""
         if not self._ended:
+            if not self._inside:
+                self._checkpointer.observe(self._at(), extra=self._extra())
             self._ended = True
             self.passes += 1
 
@@ -174,12 +180,14 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
 
     def __next__(self) -> Any:
         """The next element of the pass."""
+        self._need_restored()
         try:
             element = next(self._iterator)
         except StopIteration:
             self.end_pass()
             raise
         self._pipelines.took(1)
+        self._in_step = self._at()
         return element
 
     def _begin_pass_if_ended(self) -> None:
@@ -225,11 +233,12 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         elif self._companions:
             self._restore_whole()
         else:
-            self._checkpointer.resume(self._at())
-            self._passes_from(self._checkpointer.saved)
+            self._checkpointer.resume(self._at(), extra=self._after_resuming)
+            self._passes_from(self._checkpointer.resumed)
         self._check_common_step()
         self._resumed = True
-        self._schedule(self._at())
+        self._seen = self._at()
+        self._schedule(self._seen)
         if manager is not None or not self._inside:  # else a notice would find nobody who can save
             reference = weakref.ref(self)
             self._watcher.watch(lambda: reference() is not None)
@@ -249,6 +258,11 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         mark = newest_whole(self._store, self._agreement)
         if mark is not None:
             restore_all(self._store, mark, self._saved_with_it())
+        elif self._at() > 0:
+            raise NoUsableCheckpointError(
+                f"The model is at step {self._at()}, and no checkpoint in {self._store.directory} holds its data. "
+                "Leave model= and the like out where the model's checkpoints are other ones, or train anew."
+            )
         self._go_on_from(mark)
 
     def _restore_inside(self, manager: Any) -> None:
@@ -267,6 +281,8 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
                 f"The model is at step {step}, and the input was saved at step {mark.step}: restore both from the same "
                 "checkpoint."
             )
+        if mark is not None and self._checkpointer.holds == "position":
+            mark = dataclasses.replace(mark, holds="position")  # its state is nothing that could be restored now
         self._go_on_from(mark)
 
     def _go_on_from(self, mark: Mark | None) -> None:
@@ -289,6 +305,14 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         """
         self._need_restored()
         step = self._at()
+        if step < self._seen:
+            raise HookUsageError(
+                f"The model's step went back from {self._seen} to {step}, and the data has not: start the process "
+                "again, and restore there."
+            )
+        self._seen = step
+        if step == self._in_step:
+            return  # a part of a step: its gradients are accumulated
         if not self._checkpointer.has_observed and not self._inside:
             self._checkpointer.observe(step, extra=self._extra())
         notice, due = self._decide(step)
@@ -296,16 +320,17 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             self.save()
         if notice:
             self._checkpointer.finish()
-            self._watcher.leave(notice)
+            self._watcher.leave(notice, saved=not self._checkpointer.failed)
 
     def save(self) -> None:
         """Saves now, at the model's step."""
         self._need_restored()
+        self._want_whole_step()
         step = self._at()
         if self._inside:
             if self._manager is None:
                 raise HookUsageError("Without a manager the loop saves its checkpoint itself: pass one to restore.")
-            self._manager.save(checkpoint_number=step)
+            self._manager.save(checkpoint_number=step, check_interval=False)
         else:
             self._checkpointer.save(step, wait=bool(self._companions), extra=self._extra())
         self._schedule(step)
@@ -317,6 +342,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
 
     def serialize(self) -> str:
         """What a `tf.train.Checkpoint` saves of this object, besides the iterator."""
+        self._want_whole_step()
         return json.dumps(dataclasses.asdict(self._checkpointer.mark(self._at(), extra=self._extra())))
 
     def deserialize(self, string_value: str) -> None:
@@ -348,6 +374,19 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
     def _track_iterator(self) -> None:
         if self._inside and self._checkpointer.holds == "iterator":
             self._track_trackable(self._iterator, "iterator", overwrite=True)
+            if self._pipelines.beginning() is not None:
+                self._track_trackable(BeginningOfPass(self._pipelines), "beginning", overwrite=True)
+
+    def _after_resuming(self) -> Mapping[str, Any]:
+        return {"passes": self._pipelines.renewed, "ended": False}
+
+    def _want_whole_step(self) -> None:
+        if self._in_step == self._at():
+            logger.warning(
+                "saving at step %d, of which an element was taken already: a resume goes on with the one after it; "
+                "save between two steps",
+                self._in_step,
+            )
 
     def _need_restored(self) -> None:
         if not self._resumed:

@@ -160,10 +160,15 @@ class NoticeWatcher:
                 self._originals[number] = original
                 signal.signal(number, self._handle)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  (a handler's arguments)
-        self._number = signal.Signals(number)
-        if not self._alive():
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        notice = signal.Signals(number)
+        if self._alive():
+            self._number = notice
+        elif signal.getsignal(notice) == self._handle:
+            self._number = notice
             self.restore()
+        elif callable(original := self._originals.get(notice)):
+            original(number, frame)  # who came after us has called us, and would again
 
     @property
     def received(self) -> str:
@@ -182,11 +187,12 @@ class NoticeWatcher:
         if number is not None:
             signal.raise_signal(number)
 
-    def leave(self, notice: str) -> NoReturn:
+    def leave(self, notice: str, *, saved: bool = True) -> NoReturn:
         """Leaves after the training was saved; a signal's own handler, if there was one, comes first.
 
         Args:
             notice: what has come.
+            saved: whether it really was.
 
         Raises:
             Preempted: always, unless that handler raises something else.
@@ -197,7 +203,8 @@ class NoticeWatcher:
         code = self._exit_code
         if code is None:
             code = _OTHER_CODE if number is None else 128 + number
-        logger.warning("%s: saved, and leaving with exit code %d", notice, code)
+        how = "saved" if saved else "NOT saved, see above"
+        logger.warning("%s: %s, and leaving with exit code %d", notice, how, code)
         if number is not None and callable(original):
             signal.raise_signal(number)
         raise Preempted(code, notice)

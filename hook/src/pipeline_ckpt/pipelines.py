@@ -53,9 +53,6 @@ class Pipelines(Protocol):
     def write(self, prefix: str) -> None:
         """Writes what is held as a TensorFlow checkpoint."""
 
-    def rewind(self) -> None:
-        """Brings the iterators back to what is held."""
-
     def drop(self) -> None:
         """Frees what is held."""
 

@@ -120,5 +120,5 @@ class SessionCheckpointer(InputCheckpointer):
             return False  # it may be a validation's
         ended = self._iterators.has_ended(trained or (True,) * len(self._pipelines.names))
         if holds and not ended:
-            self._pipelines.rewind()
+            self._iterators.rewind()
         return ended

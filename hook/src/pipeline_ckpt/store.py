@@ -119,6 +119,13 @@ class CheckpointStore:
         pattern = re.compile(rf"({re.escape(alone)}{task}-\d+)\.commit")
         return next((match[1] for match in map(pattern.fullmatch, sorted(self._names())) if match), "")
 
+    def strangers(self) -> list[str]:
+        """The names of checkpoints under this basename that are not ours."""
+        ours = {step for kind in ("commit", "retired", "tmp", "mark") for step in self._steps(kind)}
+        pattern = re.compile(re.escape(self.basename) + r"-(\d+)\.index")
+        steps = {int(match[1]) for match in map(pattern.fullmatch, self._names()) if match}
+        return [f"{self.basename}-{step}" for step in sorted(steps - ours)]
+
     def foreign(self) -> list[int]:
         """The steps, newest first, of checkpoints that TensorFlow's own hook left here: pairs with its `.meta`."""
         names = set(self._names())

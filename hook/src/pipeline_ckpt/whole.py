@@ -27,7 +27,8 @@ def newest_whole(store: CheckpointStore, agreement: Agreement | None = None) -> 
     """The newest checkpoint that can be read to its last byte, at each worker; None where there is none at all.
 
     Raises:
-        NoUsableCheckpointError: there are some, and none is whole: to begin anew would throw a training away.
+        NoUsableCheckpointError: there are some, and none is whole, or somebody else's have the same names: to begin
+            anew would throw a training away.
         HookUsageError: it was saved by another number of workers.
     """
     agreement = agreement or Alone()
@@ -41,6 +42,7 @@ def newest_whole(store: CheckpointStore, agreement: Agreement | None = None) -> 
             raise _nothing_whole(store, agreement, list(usable), problems)
         if step == _BEGINNING:
             _check_no_other_count(store, agreement)
+            _check_no_strangers(store)
             return None
         problem = _problem(store, step)
         if problem:
@@ -82,6 +84,15 @@ def _check_no_other_count(store: CheckpointStore, agreement: Agreement) -> None:
         raise HookUsageError(
             f"{store.directory} has checkpoints of another number of workers ({other}), and {agreement.count} train "
             "now, whose shards of the data are others: train with as many, or in another directory."
+        )
+
+
+def _check_no_strangers(store: CheckpointStore) -> None:
+    found = store.strangers() if tf.io.gfile.isdir(store.directory) else []
+    if found:
+        raise NoUsableCheckpointError(
+            f"{store.directory} has checkpoints of the same name that this package has not written "
+            f"({', '.join(found)}), and none of its own: beginning anew would overwrite them. Pass another directory."
         )
 
 
