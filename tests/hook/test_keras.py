@@ -108,13 +108,13 @@ def whole(fit_server: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFa
     return Fit(fit_server, tmp_path_factory.mktemp("whole"))
 
 
-def _check(fit: Fit, whole: Fit, events: Sequence[str], **job: Any) -> list[Life]:
+def _check(killed: Fit, whole: Fit, events: Sequence[str], /, **job: Any) -> list[Life]:
     """Runs one life for each event and a last one; all must be told what the run without the callback was told."""
     job = {"compile": {}, **job}
     reference = whole.live(**{**job, "callback": None})
     assert reference.status == 0, reference.log
     expected = {json.dumps(call[:-1]): call[-1] for call in reference.calls}
-    lives = [fit.live(event, **job) for event in (*events, "")]
+    lives = [killed.live(event, **job) for event in (*events, "")]
     assert [life.status for life in lives] == [KILLED] * len(events) + [0], lives[-1].log
     for life in lives:
         told = [json.dumps(call[:-1]) for call in life.calls]
