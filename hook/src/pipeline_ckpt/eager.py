@@ -262,6 +262,7 @@ class BeginningOfPass(tf.__internal__.tracking.AutoTrackable):  # type: ignore[m
 
     def __init__(self, pipelines: EagerPipelines) -> None:
         self._pipelines = pipelines
+        self._restored: Any = None
 
     def _serialize_to_tensors(self) -> dict[str, Any]:
         first = self._pipelines.beginning()
@@ -269,7 +270,12 @@ class BeginningOfPass(tf.__internal__.tracking.AutoTrackable):  # type: ignore[m
         return {_State.KEY: first[0]}
 
     def _restore_from_tensors(self, restored: Any) -> None:
-        self._pipelines.restore_beginning([restored[_State.KEY]])
+        self._restored = restored[_State.KEY]
+
+    def apply(self) -> None:
+        """Brings back what was restored, if anything was; the iterator itself must have been restored before."""
+        if self._restored is not None:
+            self._pipelines.restore_beginning([self._restored])
 
 
 def _graph_of(iterators: Sequence[Any]) -> PipelineGraph:

@@ -129,6 +129,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         self._manager: Any = None
         self._saved_inside: str | None = None
         """What the loop's own checkpoint, which was restored, had saved of this object."""
+        self._beginning: BeginningOfPass | None = None
         self._resumed = self._ended = False
         self._seen = 0
         """The model's step when it was asked last."""
@@ -281,6 +282,8 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
                 f"The model is at step {step}, and the input was saved at step {mark.step}: restore both from the same "
                 "checkpoint."
             )
+        if self._beginning is not None:
+            self._beginning.apply()
         if mark is not None and self._checkpointer.holds == "position":
             mark = dataclasses.replace(mark, holds="position")  # its state is nothing that could be restored now
         self._go_on_from(mark)
@@ -375,7 +378,8 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         if self._inside and self._checkpointer.holds == "iterator":
             self._track_trackable(self._iterator, "iterator", overwrite=True)
             if self._pipelines.beginning() is not None:
-                self._track_trackable(BeginningOfPass(self._pipelines), "beginning", overwrite=True)
+                self._beginning = BeginningOfPass(self._pipelines)
+                self._track_trackable(self._beginning, "beginning", overwrite=True)
 
     def _after_resuming(self) -> Mapping[str, Any]:
         return {"passes": self._pipelines.renewed, "ended": False}
