@@ -38,9 +38,8 @@ STEPS = {"fit": 36, "loop": 30, "servers": server_lives.ELEMENTS}
 def kills(training: str, cluster: dict[str, int], rng: random.Random) -> list[dict[str, Any]]:
     """The lives of a trial, but the last one: who is killed, after which step, and how long after it."""
     lives: list[dict[str, Any]] = []
-    at = 0
-    for _ in range(rng.choice((1, 2))):
-        at = rng.randrange(at + 1, STEPS[training.partition(":")[0]] - 2)
+    last = STEPS[training.partition(":")[0]] - 2
+    for at in sorted(rng.sample(range(1, last), rng.choice((1, 2)))):
         who = rng.sample(range(cluster["worker"]), rng.randint(1, cluster["worker"]))
         lives.append({"kill": {str(one): [at, rng.choice((0.0, rng.random() * 0.3))] for one in who}})
     return lives

@@ -37,11 +37,10 @@ def train(model_dir: str, *, data_dir: str = DEFAULT, steps: int = 150, save_ste
     dataset = strategy.experimental_distribute_dataset(make_dataset(data_dir).with_options(options))
     data = InputPipelineCheckpoint(dataset, step, model_dir, save_steps=save_steps, model=model)
     data.restore()
-    for batch in data:
-        loss = float(train_step(batch))
+    batches = iter(data)
+    while int(step.numpy()) < steps:
+        loss = float(train_step(next(batches)))
         data.after_step()
-        if int(step.numpy()) >= steps:
-            break
     data.close()
     print(f"step {int(step.numpy())}, loss {loss}")
 

@@ -117,12 +117,12 @@ def loop(kind: str, directory: str) -> None:
         step.assign_add(1)
         return taken
 
-    for features, labels in data:
+    batches = iter(data)
+    while int(step.numpy()) < options().get("steps", STEPS):
+        features, labels = next(batches)
         taken = train(features, labels)
         log.step(int(step.numpy()), rows_of(strategy, taken))
         data.after_step()
-        if int(step.numpy()) >= options().get("steps", STEPS):
-            break
     data.close()
     finished(directory, [float(value) for value in model.numpy()])
 

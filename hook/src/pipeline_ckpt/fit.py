@@ -88,7 +88,9 @@ class KerasModel:
 
     def batches_at_once(self) -> int:
         """`steps_per_execution`."""
-        return int(self._model.steps_per_execution if self._is_keras_3 else self._model._steps_per_execution)
+        if self._is_keras_3:
+            return int(self._model.steps_per_execution)
+        return int(self._model._steps_per_execution.numpy())  # a variable; a strategy's is no number itself
 
     def size(self) -> tuple[int, int]:
         """The number of the model's weights, and of the values in them."""
