@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ def test_damaged(loop: Training, loop_reference: Training) -> None:
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
     life = loop.live()
-    assert "skipped checkpoint ckpt-10: DataLossError" in life.log
+    assert re.search("skipped checkpoint ckpt-10: (DataLoss|Internal)Error", life.log)
     assert (min(life.elements), max(life.elements)) == (6, 72)
     assert life.elements == {step: whole.elements[step] for step in life.elements}
 
