@@ -362,7 +362,7 @@ def test_damaged(fit: Fit) -> None:
     fit.live("kill:saved:8")
     _flip(fit.model_dir / "ckpt-6.data-00000-of-00001")
     life = fit.live("kill:saved:1")
-    assert "skipped checkpoint ckpt-6: DataLossError\n" in life.log
+    assert re.search(r"skipped checkpoint ckpt-6: (DataLoss|Internal)Error\n", life.log)
     assert life.batches == [(0, 3)]
     for path in fit.model_dir.glob("*.index"):
         path.write_bytes(path.read_bytes()[:-9])
