@@ -52,6 +52,7 @@ def test_loop(preemption: Preemption, data_dir: str) -> None:
     preemption.check_training(train, compare_weights=True)
 
 
+@pytest.mark.preempt(trials=2)
 def test_keras(preemption: Preemption, data_dir: str) -> None:
     """Keras fit with CheckpointInputPipeline resumes exactly, in the middle of an epoch."""
     preemption.check_script(
@@ -59,7 +60,7 @@ def test_keras(preemption: Preemption, data_dir: str) -> None:
     )
 
 
-@pytest.mark.preempt(workers=2)
+@pytest.mark.preempt(workers=2, trials=2)
 def test_multiworker(preemption: Preemption, data_dir: str) -> None:
     """Two workers that train one model together resume exactly, each in its own half of the data."""
     preemption.check_script([str(HERE / "train_multiworker.py"), "--model_dir={model_dir}", f"--data_dir={data_dir}"])

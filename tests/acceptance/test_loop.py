@@ -14,7 +14,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 @pytest.mark.parametrize("training", LOOPS.values(), ids=LOOPS)
-@pytest.mark.preempt(trials=2)
+@pytest.mark.preempt(trials=1)
 def test_loops_resume_exactly(preemption: Preemption, training: Loop) -> None:
     """However the data is saved, each element is trained on exactly once, and the final weight is the same."""
     preemption.check_training(training, compare_weights=training.kind != "unseeded")
@@ -22,15 +22,15 @@ def test_loops_resume_exactly(preemption: Preemption, training: Loop) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["whole, in a function", "beside, in a function"])
-@pytest.mark.preempt(at="every", shrink=0)
+@pytest.mark.preempt(at="every:12")
 def test_loops_resume_at_every_instant(preemption: Preemption, name: str) -> None:
-    """The inside of saves included."""
+    """The inside of saves included; some of them here, `--preempt-at=every` looks at all."""
     preemption.check_training(LOOPS[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["whole, in a function", "inside"])
-@pytest.mark.preempt(trials=2, signal="SIGTERM", grace=30)
+@pytest.mark.preempt(trials=1, signal="SIGTERM", grace=30)
 def test_loops_leave_when_they_are_told(preemption: Preemption, name: str) -> None:
     """SIGTERM: saved at that step, so no step is made again."""
     verdict = preemption.check_training(LOOPS[name])

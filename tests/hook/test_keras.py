@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.server
 import importlib.metadata
 import json
+import re
 import signal
 import subprocess
 import sys
