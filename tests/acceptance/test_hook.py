@@ -17,7 +17,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 @pytest.mark.parametrize("training", SESSIONS.values(), ids=SESSIONS)
-@pytest.mark.preempt(trials=2)
+@pytest.mark.preempt(trials=1)
 def test_sessions_resume_exactly(preemption: Preemption, training: Callable[[str], None]) -> None:
     """However model and input are saved, each element is trained on exactly once."""
     preemption.check_training(training)
@@ -28,7 +28,7 @@ def test_sessions_resume_exactly(preemption: Preemption, training: Callable[[str
     reason="only TensorFlow 2.15 and older have tf.estimator",
 )
 @pytest.mark.parametrize("training", ESTIMATORS.values(), ids=ESTIMATORS)
-@pytest.mark.preempt(trials=2)
+@pytest.mark.preempt(trials=1)
 def test_estimators_resume_exactly(preemption: Preemption, training: Callable[[str], None]) -> None:
     """The documented loop of an Estimator is as exact."""
     preemption.check_training(training)

@@ -21,7 +21,7 @@ def test_loops_resume_exactly(preemption: Preemption, training: Loop) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["whole, in a function", "beside, in a function"])
+@pytest.mark.parametrize("name", ["whole, in a function"])
 @pytest.mark.preempt(at="every:12")
 def test_loops_resume_at_every_instant(preemption: Preemption, name: str) -> None:
     """The inside of saves included; some of them here, `--preempt-at=every` looks at all."""
