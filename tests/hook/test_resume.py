@@ -281,6 +281,7 @@ def test_mark(training: Training) -> None:
         "signature": {"elements": ["int64()"]},
         "extra": {},
         "first": False,
+        "global_step": None,
         "with_model": False,
         "workers": 1,
         "bytes": sizes,
