@@ -1,19 +1,15 @@
 """Runs lives of Keras trainings for the tests of the callback: a fork server that has imported Keras and run no op.
 
-Reads one job (a JSON object, see `Job`) from each line of stdin, forks a child that trains, and answers with one line:
-how the child ended. Imports nothing of the tests: the interpreter is a fresh one.
+Jobs come by stdin, see `Job` and `forking.serve`. Imports nothing else of the tests: the interpreter is a fresh one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import signal
-import sys
 import threading
-import traceback
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +19,7 @@ import numpy as np
 import pipeline_ckpt
 import pipeline_ckpt.keras
 import tensorflow as tf
+from forking import serve
 
 keras: Any = tf.keras
 layers: Any = keras.layers
@@ -506,38 +503,5 @@ SCENARIOS: dict[str, Any] = {
 }
 
 
-def _live(job: Job) -> None:
-    """The child: never returns."""
-    status = 0
-    try:
-        outcome = SCENARIOS[job.scenario](job)
-    except SystemExit as leaving:
-        outcome = {"left": type(leaving).__name__, "notice": getattr(leaving, "notice", "")}
-        status = leaving.code if isinstance(leaving.code, int) else 1
-    except Exception as error:
-        outcome = {"error": f"{type(error).__name__}: {error}"}
-        traceback.print_exc()
-        status = 1
-    with open(job.result, "w") as file:
-        json.dump(outcome, file)
-    sys.stderr.flush()
-    os._exit(status)
-
-
-def main() -> None:
-    """Serves until stdin ends."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
-    for name in ("tensorflow", "absl", "h5py"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for line in sys.stdin:
-        job = Job(**json.loads(line))
-        child = os.fork()
-        if child == 0:
-            os.dup2(os.open(job.result + ".err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-            _live(job)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Job, lambda job: SCENARIOS[job.scenario](job))

@@ -1,19 +1,13 @@
 """Runs training lives for the tests of the hook: a fork server that has imported TensorFlow and run no op.
 
-Reads one job (a JSON object, see `Job`) from each line of stdin, forks a child that trains, and answers with
-one line: how the child ended, and the error that it raised. Imports nothing of the tests: the interpreter is
-a fresh one.
+Jobs come by stdin, see `Job` and `forking.serve`. Imports nothing else of the tests: the interpreter is a fresh one.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import resource
 import signal
-import sys
-import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pipeline_ckpt
 import tensorflow as tf
+from forking import serve
 
 v1 = tf.compat.v1
 
@@ -33,7 +28,7 @@ class Job:
     log: str
     """Gets a line `step element` inside each step, so before any save of it."""
     result: str
-    """Gets the error as JSON, if one ends the life."""
+    """Gets the outcome."""
     steps: int = 40
     save_model: int = 10
     save_model_secs: float | None = None
@@ -398,45 +393,19 @@ def _logger(path: str) -> Any:
     return write
 
 
-def _live(job: Job) -> None:
-    """The child: never returns."""
-    try:
-        os.environ.update(job.environ)
-        if job.largest_file:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest_file, job.largest_file))
-        if job.kill_resume:
-            _die_at_file_operation(job.kill_resume)()
-        if job.trace:
-            _trace(job.trace)
-        if job.construct:
-            pipeline_ckpt.CheckpointInputPipelineHook(**job.construct)
-        (train if job.train == "session" else train_estimator)(job)
-    except SystemExit as left:
-        sys.stderr.flush()
-        os._exit(int(str(left.code)))
-    except Exception as error:
-        with open(job.result, "w") as file:
-            json.dump({"error": type(error).__name__, "message": str(error)}, file)
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def main() -> None:
-    """Serves until stdin ends."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    for line in sys.stdin:
-        job = Job(**json.loads(line))
-        child = os.fork()
-        if child == 0:
-            os.dup2(os.open(job.result + ".err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-            _live(job)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+def live(job: Job) -> None:
+    """Lives a job."""
+    os.environ.update(job.environ)
+    if job.largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest_file, job.largest_file))
+    if job.kill_resume:
+        _die_at_file_operation(job.kill_resume)()
+    if job.trace:
+        _trace(job.trace)
+    if job.construct:
+        pipeline_ckpt.CheckpointInputPipelineHook(**job.construct)
+    (train if job.train == "session" else train_estimator)(job)
 
 
 if __name__ == "__main__":
-    main()
+    serve(Job, live)

@@ -1,18 +1,15 @@
 """Runs custom loops for the tests of `InputPipelineCheckpoint`: a fork server like `lives.py`, with other trainings.
 
-Reads one job (a JSON object, see `Job`) from each line of stdin, forks a child that trains, and answers with one line:
-how the child ended.
+Jobs come by stdin, see `Job` and `forking.serve`.
 """
 
 from __future__ import annotations
 
 import gc
-import json
-import logging
 import os
+import resource
 import signal
 import sys
-import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pipeline_ckpt
 import tensorflow as tf
+from forking import serve
 
 PER_PASS = 24
 
@@ -32,7 +30,7 @@ class Job:
     log: str
     """Gets a line `step element` for each step."""
     result: str
-    """Gets the error as JSON if one ends the life; its name with `.end` what the model is at the end."""
+    """Gets the outcome: what the model is at the end."""
     mode: str = "whole"
     """Where the data is saved: `whole` (with the model), `beside` (alone), `inside` (the loop's own checkpoint)."""
     function: bool = False
@@ -50,10 +48,14 @@ class Job:
     signal: int = 9
     handler: str = ""
     """`own`: the training has its own handler of SIGTERM; `ignore`: it ignores it."""
+    back: int = 0
+    """After this step the model is brought back by half of it."""
     fail: int = 0
     """After this step the training fails, and is sent SIGTERM when it has."""
     unrestored: bool = False
     """`restore` is not called."""
+    largest_file: int = 0
+    """Bytes at which writing to a file fails (RLIMIT_FSIZE), as on a full disk."""
     strategy: bool = False
     """A `MirroredStrategy` over one CPU distributes the dataset."""
 
@@ -116,6 +118,9 @@ class _Training:
             os.write(self._log, f"{number} {int(element)}\n".encode())
         if step == self.job.kill:
             os.kill(os.getpid(), self.job.signal)
+        if step == self.job.back:
+            self.data.after_step()
+            self.step.assign(step // 2)
         if step == self.job.fail:
             raise RuntimeError("the training has failed")
         self.data.after_step()
@@ -144,10 +149,12 @@ def _by_function(training: _Training) -> None:
         training.after(taken.numpy())
 
 
-def _train(job: Job) -> None:
-    handled: list[int] = []
+def _train(job: Job) -> dict[str, Any]:
     if job.handler:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN if job.handler == "ignore" else lambda n, _: handled.append(n))
+        own = signal.SIG_IGN if job.handler == "ignore" else lambda *_: print("handled", file=sys.stderr)
+        signal.signal(signal.SIGTERM, own)
+    if job.largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest_file, job.largest_file))
     training = _Training(job)
     if not job.unrestored:
         training.restore()
@@ -159,52 +166,23 @@ def _train(job: Job) -> None:
                 for element in training.data:
                     training.after([training.train(element)])
     except RuntimeError:
+        if not job.fail:
+            raise
         del training
-    except pipeline_ckpt.Preempted as preempted:
-        with open(f"{job.result}.end", "w") as file:
-            json.dump({"notice": preempted.notice, "handled": handled}, file)
-        raise
-    else:
-        training.data.close()
-        restored = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-        with open(f"{job.result}.end", "w") as file:
-            end = {"weight": float(training.model.weight), "passes": training.data.passes, "restored": restored}
-            json.dump(end, file)
+        return {}
+    training.data.close()
+    restored = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    return {"weight": float(training.model.weight), "passes": training.data.passes, "restored": restored}
 
 
-def _live(job: Job) -> None:
-    """The child: never returns."""
-    try:
-        _train(job)
-        if job.fail:
-            gc.collect()  # the training that has failed is gone
-            os.kill(os.getpid(), signal.SIGTERM)
-    except SystemExit as left:
-        sys.stderr.flush()
-        os._exit(int(str(left.code)))
-    except Exception as error:
-        with open(job.result, "w") as file:
-            json.dump({"error": type(error).__name__, "message": str(error)}, file)
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def main() -> None:
-    """Serves until stdin ends."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    for line in sys.stdin:
-        job = Job(**json.loads(line))
-        child = os.fork()
-        if child == 0:
-            os.dup2(os.open(job.result + ".err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-            _live(job)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+def live(job: Job) -> dict[str, Any]:
+    """Lives a job; what it says of itself when it ends."""
+    outcome = _train(job)
+    if job.fail:
+        gc.collect()  # the training that has failed is gone
+        os.kill(os.getpid(), signal.SIGTERM)
+    return outcome
 
 
 if __name__ == "__main__":
-    main()
+    serve(Job, live)

@@ -11,16 +11,16 @@ import importlib.metadata
 import json
 import re
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from forked import Lives, serving
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Sequence
 
 pytestmark = pytest.mark.tensorflow
@@ -47,54 +47,26 @@ class Life:
         return [(call[1], call[2]) for call in self.calls if call[0] == "batch"]
 
 
-class Fit:
+class Fit(Lives):
     """One directory, and the lives that train in it."""
-
-    def __init__(self, server: subprocess.Popen[str], directory: Path) -> None:
-        self._server = server
-        self._directory = directory
-        self._count = 0
-        self.model_dir = directory / "model"
 
     def live(self, event: str = "", **job: Any) -> Life:
         """Runs one life to its end; see `fit_lives.Job`. By default nothing is compiled, which takes long."""
         job = {"compile": {"run_eagerly": True}, **job}
-        self._count += 1
-        log, result = self._directory / f"{self._count}.log", self._directory / f"{self._count}.json"
-        log.touch()
-        job = {"model_dir": str(self.model_dir), "log": str(log), "result": str(result), "event": event, **job}
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.write(json.dumps(job) + "\n")
-        self._server.stdin.flush()
-        answer = self._server.stdout.readline()
-        assert answer, "the fork server has died"
+        lived = self.run(event=event, **job)
         return Life(
-            status=int(answer),
-            calls=[json.loads(line) for line in log.read_text().splitlines()],
-            outcome=json.loads(result.read_text()) if result.exists() else {},
-            log=Path(f"{result}.err").read_text(),
+            status=lived.status,
+            calls=[json.loads(line) for line in lived.lines],
+            outcome=lived.outcome,
+            log=lived.stderr,
         )
-
-    def saved(self) -> list[int]:
-        """The numbers of the checkpoints."""
-        return sorted(int(path.stem.split("-")[1]) for path in self.model_dir.glob("*.commit"))
 
 
 @pytest.fixture(scope="session")
 def fit_server() -> Iterator[subprocess.Popen[str]]:
     """The fork server of this pytest process."""
-    script = str(Path(__file__).with_name("fit_lives.py"))
-    with subprocess.Popen(
-        [sys.executable, script],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+    with serving(Path(__file__).with_name("fit_lives.py")) as process:
         yield process
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 @pytest.fixture
@@ -309,7 +281,7 @@ def test_ignored_signal(fit: Fit) -> None:
 def test_file_notice(fit: Fit) -> None:
     """A file can be the notice; the exit code is then 42."""
     life = fit.live("touch:batch:4", notices="file")
-    assert (life.status, fit.saved()[-1], len(life.batches)) == (42, 4, 4)
+    assert (life.status, fit.committed()[-1], len(life.batches)) == (42, 4, 4)
     assert life.outcome["notice"].startswith("FileNotice('")
 
 
@@ -336,13 +308,13 @@ def test_url_notice(fit: Fit) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         life = fit.live(notices=f"url:http://127.0.0.1:{server.server_port}/preempted", others=["asking"])
         server.shutdown()
-    assert (life.status, len(life.batches), fit.saved()) == (42, 2, [2]), life.log
+    assert (life.status, len(life.batches), fit.committed()) == (42, 2, [2]), life.log
 
 
 def test_another_thread(fit: Fit) -> None:
     """In another thread than the main one `fit` trains and saves, and says that signals are not noticed."""
     life = fit.live(scenario="thread", epochs=1)
-    assert (life.status, fit.saved()) == (0, [6, 8])
+    assert (life.status, fit.committed()) == (0, [6, 8])
     assert (
         "SIGTERM will not be noticed: only a process's main thread may handle signals, and the training runs in "
         "another one\n" in life.log
@@ -454,7 +426,7 @@ def test_refused(fit: Fit, name: str) -> None:
 def test_allowed_by_the_user(fit: Fit) -> None:
     """Where repeated and lost elements do not matter, a shuffled input is trained on with a warning."""
     life = fit.live("kill:saved:4", data="rows", fit={"shuffle": True}, callback={"on_nondeterminism": "warn"})
-    assert (life.status, fit.saved()) == (KILLED, [3])
+    assert (life.status, fit.committed()) == (KILLED, [3])
     assert (
         "fit(shuffle=True) draws the order of a Rows anew in each process, and a resume would go on in another one: "
         "elements may be repeated or lost\n" in life.log

@@ -129,6 +129,46 @@ def test_other_elements(loop: Training) -> None:
     )
 
 
+def test_first_save_fails(loop: Training) -> None:
+    """A training that could never be saved is not made for nothing."""
+    life = loop.live(largest_file=100)
+    assert life.error == (
+        f"StorageError: The first checkpoint of this training cannot be written to {loop.model_dir}: File too large. "
+        "There is none before it that it could go back to; make room or the directory writable, and start it again."
+    )
+    assert max(life.elements) == 5
+
+
+def test_another_number(loop: Training) -> None:
+    """A batch size that is given as the number of elements is not believed."""
+    life = loop.live(data={"elements_per_step": 32})
+    assert life.error == (
+        "HookUsageError: elements_per_step=32 was given, and a step has taken 1 of the dataset's elements (a batch is "
+        "one): pass that number, or leave it out."
+    )
+
+
+def test_rollback_within_a_process(loop: Training) -> None:
+    """A model that is brought back takes no data with it: that is said, not trained on."""
+    life = loop.live(back=12)
+    assert life.error == (
+        "HookUsageError: The model's step went back from 12 to 6, and the data has not: start the process again, and "
+        "restore there."
+    )
+
+
+def test_checkpoints_of_others(loop: Training) -> None:
+    """A directory with TensorFlow's own `ckpt-N` is not trained over."""
+    loop.model_dir.mkdir()
+    (loop.model_dir / "ckpt-500.index").touch()
+    life = loop.live()
+    assert life.error == (
+        f"NoUsableCheckpointError: {loop.model_dir} has checkpoints of the same name that this package has not written "
+        "(ckpt-500), and none of its own: beginning anew would overwrite them. Pass another directory."
+    )
+    assert (loop.model_dir / "ckpt-500.index").exists()
+
+
 def test_stateful(loop: Training) -> None:
     """State outside of the pipeline is refused at the start, by the name of the op."""
     life = loop.live(pipeline="stateful")
@@ -142,7 +182,7 @@ def test_notice(loop: Training, mode: str) -> None:
     """SIGTERM: saved at that step, and left with the code by which shells report the signal; nothing is replayed."""
     job = {"mode": mode, "data": {"save_steps": 50}}
     life = loop.live(**job, kill=13, signal=int(signal.SIGTERM))
-    assert (life.status, life.end) == (143, {"notice": "SIGTERM", "handled": []})
+    assert (life.status, life.end) == (143, {"left": "Preempted", "notice": "SIGTERM"})
     assert "SIGTERM: saved, and leaving with exit code 143" in life.log
     if mode != "beside":  # there the model is saved by somebody else
         assert min(loop.live(**job).elements) == 14
@@ -151,7 +191,8 @@ def test_notice(loop: Training, mode: str) -> None:
 def test_own_handler(loop: Training) -> None:
     """A handler that the training had gets the signal after the save."""
     life = loop.live(kill=13, signal=int(signal.SIGTERM), handler="own")
-    assert (life.status, life.end) == (143, {"notice": "SIGTERM", "handled": [int(signal.SIGTERM)]})
+    assert (life.status, life.end) == (143, {"left": "Preempted", "notice": "SIGTERM"})
+    assert life.log.index("SIGTERM: saved, and leaving") < life.log.index("handled")
 
 
 def test_ignored_signal(loop: Training) -> None:

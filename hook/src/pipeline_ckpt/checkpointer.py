@@ -8,12 +8,12 @@ import logging
 import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from .errors import FastForwardError, NotSerializableError, NoUsableCheckpointError, StorageError
+from .forward import FastForward
 from .pipelines import first_line
 from .progress import Progress
 from .restore import Restorer
@@ -24,23 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .pipelines import Pipelines
+    from .policy import Policy
     from .workers import Agreement
 
 logger = logging.getLogger("pipeline_ckpt")
 
 _UNWRITABLE = (OSError, RuntimeError, tf.errors.OpError)
 """What a write can end in; RuntimeError: the session was closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the user has decided; see `CheckpointInputPipelineHook`."""
-
-    external_state: Literal["fail", "warn", "ignore"] = "fail"
-    state: Literal["iterator", "position"] = "iterator"
-    on_missing: Literal["error", "replay"] = "error"
-    on_nondeterminism: Literal["error", "warn"] = "error"
-    at_end: Literal["restart", "stop"] = "stop"
 
 
 class InputCheckpointer:
@@ -75,7 +65,7 @@ class InputCheckpointer:
                 pipelines.graph.loses_draws,
             )
         self._progress = Progress(pipelines.given)
-        self._began = 0
+        self._forward = FastForward(pipelines, policy, self._progress, self._restorer)
         self._saved: Mark | None = None
         self.resumed: Mark | None = None
         """The checkpoint that `resume` has gone on from."""
@@ -155,7 +145,7 @@ class InputCheckpointer:
 
     def begin_pass(self, step: int) -> None:
         """The training has gone on with new iterators, at the beginning of the data, after step `step`."""
-        self._began = step
+        self._forward.began = step
         self._pipelines.count_from_zero()
         self._progress.begin(step, (0,) * len(self._pipelines.names), varies=self._progress.varies)
 
@@ -183,79 +173,17 @@ class InputCheckpointer:
 
     def _follow(self, mark: Mark | None, step: int) -> None:
         """Goes on from a checkpoint that has been restored to the model's step."""
-        self._go_to(mark)
-        taken = self._go_on(mark, step)
+        self._forward.go_to(mark)
+        taken = self._forward.go_on(mark, step)
         self._pipelines.count_from_zero()
         self._progress.begin(step, taken, varies=mark is not None and mark.varies)
         self._store.retire_beyond(step, whose=self._whose_step)
         self._saved = mark
 
-    def _begins_anew(self, mark: Mark | None) -> bool:
-        """Whether a checkpoint stands for the beginning of the data."""
-        return mark is None or (mark.ended and self._policy.at_end == "restart")
-
     def _draws_anew(self, mark: Mark, step: int) -> bool:
         """Whether the pipeline has drawn seeds that no checkpoint holds: those of an epoch that begins now."""
-        begins = mark.step == step and self._begins_anew(mark)
+        begins = mark.step == step and self._forward.begins_anew(mark)
         return begins and self._holds == "iterator" and bool(self._pipelines.graph.unreproducible)
-
-    def _go_to(self, mark: Mark | None) -> None:
-        """Brings the iterators to where a checkpoint has them."""
-        self._began = 0 if mark is None else mark.step if self._begins_anew(mark) else mark.began
-        if mark is None or mark.holds == "iterator" or self._begins_anew(mark):
-            return
-        self._pipelines.pass_over(mark.extra.get("passes", 0) - mark.extra.get("ended", False))
-        if self._began < mark.step:
-            self._check_reproducible(mark.began, mark.step, fresh=True)
-            self._pipelines.skip(self._position_of(mark))
-
-    def _position_of(self, mark: Mark) -> tuple[int, ...]:
-        if mark.taken is not None:
-            return mark.taken
-        per_step = mark.elements_per_step or self._progress.given
-        if per_step is None:
-            raise self._uncounted(mark.began, mark.step)
-        return tuple(count * (mark.step - mark.began) for count in per_step)
-
-    def _go_on(self, mark: Mark | None, step: int) -> tuple[int, ...] | None:
-        """Takes, and drops, the elements of the steps from a checkpoint's to `step`.
-
-        Returns:
-            How many elements of each iterator were taken since the data began, where that is known.
-        """
-        start = 0 if mark is None else mark.step
-        per_step = self._per_step_of(mark)
-        anew = self._begins_anew(mark)
-        taken = (0,) * len(self._pipelines.names) if anew or mark is None else mark.taken
-        if start < step:
-            if per_step is None:
-                raise self._uncounted(start, step)
-            self._check_reproducible(start, step, fresh=anew or (mark is not None and mark.holds == "position"))
-            can_wrap = not self._pipelines.graph.unreproducible or self._policy.on_nondeterminism == "warn"
-            wraps = (self._policy.at_end == "restart" or self._pipelines.goes_on) and can_wrap
-            began = self._pipelines.advance(start=start, stop=step, per_step=per_step, wraps=wraps)
-            if began > start:
-                self._began, start, taken = began, began, (0,) * len(per_step)
-        if taken is None and per_step is not None and mark is not None:
-            taken = tuple(count * (mark.step - mark.began) for count in per_step)  # TensorFlow's hook counted nothing
-        if taken is None or per_step is None:
-            return taken
-        return tuple(before + count * (step - start) for before, count in zip(taken, per_step, strict=True))
-
-    def _per_step_of(self, mark: Mark | None) -> tuple[int, ...] | None:
-        """What a step took when a checkpoint was written."""
-        if mark is not None and mark.elements_per_step is not None:
-            return mark.elements_per_step
-        if mark is not None and mark.varies:
-            return self._progress.given
-        return self._progress.given or self._pipelines.assumed()
-
-    def _uncounted(self, start: int, step: int) -> FastForwardError:
-        return FastForwardError(
-            f"How many elements a step takes of the iterators {_join(self._pipelines.names)} is not known, "
-            f"and the pipeline must be brought from step {start} to the model's step {step}. Pass "
-            "elements_per_step= with one number for each of them (0: not used in training)."
-        )
 
     def _unwritable(self, error: Exception) -> StorageError:
         return StorageError(
@@ -269,31 +197,6 @@ class InputCheckpointer:
             f"{self._basename}-N with N <= {step} is usable ({'; '.join(problems) or 'none found'}). "
             'Restore the files, or pass on_missing="replay" if the pipeline yields the same elements in each run.'
         )
-
-    def _check_reproducible(self, start: int, step: int, *, fresh: bool) -> None:
-        """Within an epoch the state of an unseeded shuffle is in the checkpoint; from the beginning nothing is."""
-        found = self._pipelines.graph.unreproducible
-        if not fresh:
-            found = tuple(name for name in found if "deterministic" in name or name == self._pipelines.graph.unknown)
-        why, remedy = "", "Make it reproducible"
-        if self._restorer.changed:
-            why, remedy = f"is not the one that wrote {self._restorer.changed}", "Go back to that one"
-        elif found:
-            why = f"does not yield the same elements in the same order each time: {', '.join(found)}"
-        if why:
-            sentence = f"The pipeline must be brought from step {start} to the model's step {step}, and {why}"
-            if self._policy.on_nondeterminism == "error":
-                raise FastForwardError(
-                    f'{sentence}. {remedy}, or pass on_nondeterminism="warn" if repeated and lost elements do not '
-                    "matter."
-                )
-            logger.warning("%s: elements may be repeated or lost", sentence)
-        elif self._pipelines.graph.reshuffles:
-            logger.warning(
-                "the pipeline is brought from step %d to %d by reading on: should an epoch end in between, its "
-                "unseeded shuffle draws the next one anew; seed it to be sure",
-                *(start, step),
-            )
 
     def _say_resumed(self, mark: Mark, step: int, seconds: float) -> None:
         start = mark.began if mark.holds == "position" else mark.step
@@ -379,6 +282,11 @@ class InputCheckpointer:
         return self._mark(step, extra=extra)
 
     @property
+    def measured(self) -> tuple[int, ...] | None:
+        """How many elements of each iterator the steps have taken, as far as that was counted."""
+        return self._progress.measured
+
+    @property
     def failed(self) -> bool:
         """Whether the last save could not be written."""
         return self._failure is not None
@@ -419,7 +327,7 @@ class InputCheckpointer:
             step,
             self._pipelines.names,
             holds=self._holds,
-            began=self._began,
+            began=self._forward.began,
             ended=ended,
             elements_per_step=self._progress.per_step,
             varies=self._progress.varies,
@@ -475,6 +383,12 @@ class InputCheckpointer:
                 self._store.abandon(mark.step)
                 if isinstance(error, OtherWorkerError):
                     self._store.retire(mark.step)  # if it was complete here
+            if self._first:
+                raise StorageError(
+                    f"The first checkpoint of this training cannot be written to {self._directory}: {_reason(error)}. "
+                    "There is none before it that it could go back to; make room or the directory writable, and start "
+                    "it again."
+                ) from error
             logger.warning(
                 "%s-%d was not saved: %s (%s); the one before it is whole, and the next save tries again",
                 *(self._basename, mark.step, _reason(error), self._directory),

@@ -114,10 +114,9 @@ class EagerPipelines:
     def write(self, prefix: str) -> None:
         """Writes what is held, and the companions as they are, as one object-based checkpoint."""
         states = {} if self._held is None else dict(zip(self.names, map(_State, self._held), strict=True))
-        if states and self._first is not None and self.graph.draws_once:
-            states |= {
-                f"{name}{_BEGINNING}": _State(first) for name, first in zip(self.names, self._first, strict=True)
-            }
+        beginning = self.beginning() if states else None
+        if beginning is not None:
+            states |= {f"{name}{_BEGINNING}": _State(one) for name, one in zip(self.names, beginning, strict=True)}
         tf.train.Checkpoint(**self._companions(), **states).write(prefix)
 
     def drop(self) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from .errors import HookUsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -75,12 +77,24 @@ class KerasModel:
         Args:
             function: the model's train function.
             iterator: what it will be called with.
+
+        Raises:
+            HookUsageError: it runs eagerly, and cannot be traced.
         """
         inner = _traceable(function) if self._is_keras_3 else function
         if inner is not None:
             # As the first step would: a training step of the user's may have variables that Keras does not know.
             traced = inner if hasattr(inner, "get_concrete_function") else tf.function(inner)
-            traced.get_concrete_function(iterator)
+            try:
+                traced.get_concrete_function(iterator)
+            except Exception as error:
+                if traced is inner:
+                    raise
+                raise HookUsageError(
+                    f"The training step of this model, which is compiled with run_eagerly=True, cannot be traced "
+                    f"({str(error).strip().splitlines()[0]}), and a resume builds optimizer and metrics by that: "
+                    "compile with run_eagerly=False."
+                ) from error
         else:
             with self._model.distribute_strategy.scope():
                 self._model._symbolic_build(data_batch=iterator.element_spec)

@@ -118,11 +118,7 @@ class SessionPipelines:
         return tuple(int(count) for count in self.session.run(self._counts))
 
     def hold(self) -> None:
-        """Takes the iterators' state, to be written by `write`; the training waits for no more than this.
-
-        Raises:
-            NotSerializableError: TensorFlow cannot, or by the policy must not, serialise it.
-        """
+        """Takes the iterators' state; see `Pipelines`."""
         try:
             self.session.run(self._hold)
         except (tf.errors.FailedPreconditionError, tf.errors.UnimplementedError) as error:
@@ -150,17 +146,7 @@ class SessionPipelines:
             raise
 
     def advance(self, *, start: int, stop: int, per_step: Sequence[int], wraps: bool) -> int:
-        """Takes, and drops, the elements of the steps from `start` to `stop`.
-
-        Args:
-            wraps: Where the data ends, it begins anew, as a training does that is called for one epoch after another.
-
-        Returns:
-            The step at which the data began anew last; `start` if it never did.
-
-        Raises:
-            FastForwardError: The data ended, and does not begin anew, or not with a whole step.
-        """
+        """Takes, and drops, the elements of the steps from `start` to `stop`; see `Pipelines`."""
         began = start
         for step in range(start, stop):
             taken = self._take(per_step)
@@ -206,11 +192,7 @@ class SessionPipelines:
         """A session's data begins anew by initialisers, which draw the same order again; see `Pipelines`."""
 
     def skip(self, counts: Sequence[int]) -> None:
-        """Takes, and drops, so many elements of each iterator.
-
-        Raises:
-            FastForwardError: One ended before.
-        """
+        """Takes, and drops, so many elements of each iterator; see `Pipelines`."""
         for name, op, count in zip(self.names, self._advance, counts, strict=True):
             try:
                 for taken in range(count):  # noqa: B007  (what was taken when it ended)

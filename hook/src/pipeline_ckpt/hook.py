@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 import tensorflow as tf
 
-from .checkpointer import Policy
 from .errors import HookUsageError
 from .graph import SessionPipelines
 from .notices import NoticeWatcher
-from .pipelines import POLICIES
 from .session import SessionCheckpointer
-from .settings import check_choice, check_least, check_triggers, store_in, task
+from .settings import check_least, policy, store_in, task
+from .times import SaveTimes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,21 +112,20 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         if max_to_keep == "default":
             # An Estimator takes 0 for "keep all".
             max_to_keep = 5 if config is None else config.keep_checkpoint_max or None
-        check_triggers(save_steps, save_secs)
+        self._times = SaveTimes(save_steps, save_secs)
         check_least("max_to_keep", max_to_keep, least=1, remedy="pass one, or None to keep all")
         for count in (elements_per_step,) if isinstance(elements_per_step, int) else elements_per_step or ():
             check_least("elements_per_step", count, least=0)
-        self._policy = Policy(
-            external_state=check_choice("external_state_policy", external_state_policy or "fail", POLICIES),
-            state=check_choice("state", state, ("iterator", "position")),
-            on_missing=check_choice("on_missing", on_missing, ("error", "replay")),
-            on_nondeterminism=check_choice("on_nondeterminism", on_nondeterminism, ("error", "warn")),
-            at_end=check_choice("at_end", at_end or ("stop" if estimator is None else "restart"), ("restart", "stop")),
+        self._policy = policy(
+            external_state_policy=external_state_policy or "fail",
+            state=state,
+            on_missing=on_missing,
+            on_nondeterminism=on_nondeterminism,
+            at_end=at_end or ("stop" if estimator is None else "restart"),
         )
         directory = estimator.model_dir if checkpoint_dir is None else checkpoint_dir
         basename = checkpoint_basename or _basename(config)
         self._store = store_in(directory, basename, max_to_keep=max_to_keep, durable=durable)
-        self._save_steps, self._save_secs = save_steps, save_secs
         self._iterators, self._elements_per_step = iterators, elements_per_step
         self._watcher = NoticeWatcher(notices, exit_code=exit_code)
         self._notice = ""
@@ -142,7 +139,6 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         """How many steps this worker has made, where several train a model that is elsewhere."""
         self._named = checkpoint_basename is not None
         self._running = False
-        self._due_step, self._due_time = 0, 0.0
         self._seen, self._stride = 0, 1
 
     def begin(self) -> None:
@@ -199,8 +195,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             if self._own_step is None:
                 self._checkpointer.resume(step)
             else:
-                step = self._own_step = self._checkpointer.resume_own(step, every=self._save_steps)
-            self._schedule(step)
+                step = self._own_step = self._checkpointer.resume_own(step, every=self._times.steps)
+            self._times.count_from(step)
             self._seen = step
             self._resumed = run_context.session
         self._running = self._resumed is not None
@@ -219,7 +215,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             self._own_step += 1
             if not self._checkpointer.has_observed:
                 self._checkpointer.observe(self._own_step)
-            if self._due(self._own_step):
+            if self._times.due(self._own_step):
                 self.save_now(run_context.session, self._own_step)
             return
         # Read in the same run as the increment, the value is from before or after it: a hint that spares a
@@ -227,11 +223,11 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         seen = int(run_values.results)
         self._stride, self._seen = max(self._stride, seen - self._seen), seen
         first = not self._checkpointer.has_observed
-        if first or self._due(seen + self._stride):
+        if first or self._times.due(seen + self._stride):
             step = self._read_step(run_context.session)
             if first and step > self._restored_step:
                 self._checkpointer.observe(step)
-            if self._due(step):
+            if self._times.due(step):
                 self.save_now(run_context.session, step)
 
     def end(self, session: Any) -> None:
@@ -259,14 +255,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             if self._own_step is not None:
                 step = self._own_step + self._running  # a listener is asked before this hook knows of the step
             self._checkpointer.save(step, wait=wait)
-            self._schedule(step)
-
-    def _due(self, step: int) -> bool:
-        return step >= self._due_step if self._save_steps else time.monotonic() >= self._due_time
-
-    def _schedule(self, step: int) -> None:
-        self._due_step = step + (self._save_steps or 0)
-        self._due_time = time.monotonic() + (self._save_secs or 0)
+            self._times.count_from(step)
 
     def _read_step(self, session: Any) -> int:
         return int(session.run(self._global_step))

@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import logging
 import signal
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 import tensorflow as tf
 
-from .checkpointer import InputCheckpointer, Policy
+from .checkpointer import InputCheckpointer
 from .eager import EagerPipelines
-from .errors import FastForwardError, HookUsageError, NoUsableCheckpointError, Preempted
+from .errors import FastForwardError, HookUsageError, Preempted
 from .fit import KerasModel, Muted, scalars
 from .notices import NoticeWatcher
 from .running import RunningFit
-from .settings import check_choice, check_least, check_triggers, store_in
-from .whole import newest_whole
+from .settings import check_least, policy, store_in
+from .times import SaveTimes, decide
+from .whole import UNFIT, newest_whole, of_another_model
 from .workers import agreement
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .notices import Notice
+    from .policy import Policy
     from .store import Mark
 
 logger = logging.getLogger("pipeline_ckpt")
@@ -45,10 +46,11 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
     last one that the restored model was trained on. Put it last among the callbacks, so that what the others do to the
     model after a batch is saved too.
 
-    Supported are `tf.data.Dataset`s. Of arrays, of a `PyDataset` (`Sequence`), of datasets that run Python
-    (`from_generator`, `py_function`), and under a distribution strategy the *position* is saved: a resume reads and
-    drops what the epoch had taken, and that is exact if the batches are the same in each run; where they cannot be
-    (`shuffle=True`), `fit` is refused. The own state of other callbacks (`EarlyStopping`'s patience) is theirs to save.
+    Supported are `tf.data.Dataset`s and arrays. Of a `PyDataset` (`Sequence`), of Python generators, of datasets that
+    run Python (`from_generator`, `py_function`), and under a distribution strategy the *position* is saved: a resume
+    reads and drops what the epoch had taken, and that is exact if the batches are the same in each run; where they
+    cannot be (`shuffle=True`), `fit` is refused, as it is with any other input. The own state of other callbacks
+    (`EarlyStopping`'s patience) is theirs to save.
 
     Works with Keras 3 and with the Keras of TensorFlow 2.15.
 
@@ -93,15 +95,12 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         durable: bool | None = None,
     ) -> None:
         super().__init__()
-        check_triggers(save_steps, save_secs)
+        self._times = SaveTimes(save_steps, save_secs)
         check_least("max_to_keep", max_to_keep, least=1, remedy="pass one, or None to keep all")
-        self._policy = Policy(
-            external_state=check_choice("external_state_policy", external_state_policy, ("fail", "warn", "ignore")),
-            state=check_choice("state", state, ("iterator", "position")),
-            on_nondeterminism=check_choice("on_nondeterminism", on_nondeterminism, ("error", "warn")),
+        self._policy = policy(
+            external_state_policy=external_state_policy, state=state, on_nondeterminism=on_nondeterminism
         )
         self._store = store_in(directory, "ckpt", max_to_keep=max_to_keep, durable=durable)
-        self._save_steps, self._save_secs = save_steps, save_secs
         self._watcher = NoticeWatcher(notices, exit_code=exit_code)
         self._supports_tf_logs = True  # Keras 2 copies the logs of each batch for callbacks that do not say so
         self._active = False
@@ -128,7 +127,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._store = self._store.named(self._agreement.basename("ckpt"))
         self._mark = newest_whole(self._store, self._agreement)
         self._history_is_back = self._mark is None
-        self._schedule()
+        self._times.count_from(self._batches)
         if self._mark is not None:
             self._begin_at(self._mark)
         self._original = self.model.train_function
@@ -250,7 +249,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._begins = saved["epoch"]
         self._running.infer(saved["length"])
         self._batches = mark.step
-        self._schedule()
+        self._times.count_from(self._batches)
         self._skip, self._batches = saved["batch"], mark.step - saved["batch"]
         self._logs = saved["logs"]
 
@@ -329,11 +328,8 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             if size != saved:
                 raise ValueError(f"its {saved[0]} weights have {saved[1]} values, this one's {size[0]} have {size[1]}")
             self._fit.restore(self._store.prefix(mark.step), self._fit.model_only())
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
-            raise NoUsableCheckpointError(
-                f"ckpt-{mark.step} in {self._store.directory} cannot be restored into this model: it is of another one "
-                f"({str(error).splitlines()[0]}). Go back to that model, or train in another directory."
-            ) from error
+        except UNFIT as error:
+            raise of_another_model(self._store, mark, error) from error
 
     def _skipped(self, taken: int) -> None:
         """A batch that the restored model has been trained on already has passed by."""
@@ -390,20 +386,11 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
     # Saving.
 
     def _decide(self) -> tuple[str, bool]:
-        """What notice has come, and whether it is time to save; the same at all workers."""
-        notice = self._watcher.received
-        by_time = self._save_secs is not None and time.monotonic() >= self._due_time
-        noticed, timed = self._agreement.consult(notice=bool(notice), due=by_time)
-        due = timed if self._save_steps is None else self._batches >= self._due_batches
-        return (notice or "a notice at another worker") if noticed else "", due
-
-    def _schedule(self) -> None:
-        self._due_batches = self._batches + (self._save_steps or 0)
-        self._due_time = time.monotonic() + (self._save_secs or 0)
+        return decide(self._agreement, self._watcher, self._times, self._batches)
 
     def _save(self, *, complete: bool = False) -> None:
         self._checkpointer.save(self._batches, wait=True, extra=self._extra(complete=complete))
-        self._schedule()
+        self._times.count_from(self._batches)
 
     def _save_end_of_epoch(self) -> None:
         """Saves after the last batch of an epoch, when a validation may have used the metrics since."""
@@ -431,7 +418,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
 
     def _leave(self, notice: str) -> None:
         self._let_go(keep_notice=True)
-        self._watcher.leave(notice)
+        self._watcher.leave(notice, saved=self._checkpointer is None or not self._checkpointer.failed)
 
     def _let_go(self, *, keep_notice: bool = False) -> None:
         """Leaves the model and the process as they were before `fit`."""

@@ -6,19 +6,18 @@ import dataclasses
 import json
 import logging
 import signal
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 import tensorflow as tf
 
-from .checkpointer import InputCheckpointer, Policy
+from .checkpointer import InputCheckpointer
 from .eager import BeginningOfPass, EagerPipelines
 from .errors import HookUsageError, NoUsableCheckpointError
 from .notices import NoticeWatcher
-from .pipelines import POLICIES
-from .settings import check_choice, check_least, check_triggers, store_in
+from .settings import check_least, policy, store_in
 from .store import Mark, mark_of
+from .times import SaveTimes, decide
 from .whole import newest_whole, restore_all, with_variables
 from .workers import agreement
 
@@ -41,6 +40,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         for batch in data:
             train_step(batch)       # ends with step.assign_add(1)
             data.after_step()
+        data.close()
 
     Beside the model's own checkpoints, saved at the same or at other steps: leave `model=` and `optimizer=` out,
     restore the model before `data.restore()`, and save it in an `except Preempted:` that raises on. The newest
@@ -112,18 +112,17 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
     ) -> None:
         super().__init__()
         _check(dataset, step, directory, trackables)
-        if directory is not None or save_steps is not None or save_secs is not None:
-            check_triggers(save_steps, save_secs)
+        by_itself = directory is None and save_steps is None and save_secs is None
+        self._times = None if by_itself else SaveTimes(save_steps, save_secs)
         check_least("max_to_keep", max_to_keep, least=1, remedy="pass one, or None to keep all")
         check_least("elements_per_step", elements_per_step, least=1)
-        self._policy = Policy(
-            external_state=check_choice("external_state_policy", external_state_policy, POLICIES),
-            state=check_choice("state", state, ("iterator", "position")),
-            on_missing=check_choice("on_missing", on_missing, ("error", "replay")),
-            on_nondeterminism=check_choice("on_nondeterminism", on_nondeterminism, ("error", "warn")),
+        decided = policy(
+            external_state_policy=external_state_policy,
+            state=state,
+            on_missing=on_missing,
+            on_nondeterminism=on_nondeterminism,
         )
         self._dataset, self._step, self._companions = dataset, step, trackables
-        self._save_steps, self._save_secs = save_steps, save_secs
         self._watcher = NoticeWatcher(notices, exit_code=exit_code)
         self._inside = directory is None
         self._manager: Any = None
@@ -139,16 +138,19 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         """How many passes over the data have come to their end."""
         self._iterator = iter(dataset)
         given = None if elements_per_step is None else (elements_per_step,)
-        policy = self._policy.external_state
         self._pipelines = (_InsidePipelines if self._inside else EagerPipelines)(
-            [self._iterator], policy=policy, given=given, companions=self._saved_with_it, renew=self._renew
+            [self._iterator],
+            policy=decided.external_state,
+            given=given,
+            companions=self._saved_with_it,
+            renew=self._renew,
         )
         self._agreement = agreement(getattr(dataset, "_strategy", None) or tf.distribute.get_strategy())
         name = self._agreement.basename("ckpt" if trackables or self._inside else "input.ckpt")
         self._store = store_in("." if directory is None else directory, name, max_to_keep=max_to_keep, durable=durable)
         # Without the model each worker comes to the model's step by itself, from whatever it has.
         together = self._agreement if trackables else None
-        self._checkpointer = InputCheckpointer(self._pipelines, self._store, self._policy, agreement=together)
+        self._checkpointer = InputCheckpointer(self._pipelines, self._store, decided, agreement=together)
         self._checkpointer.check(count=False)
         self._track_iterator()
 
@@ -239,7 +241,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         self._check_common_step()
         self._resumed = True
         self._seen = self._at()
-        self._schedule(self._seen)
+        self._count_from(self._seen)
         if manager is not None or not self._inside:  # else a notice would find nobody who can save
             reference = weakref.ref(self)
             self._watcher.watch(lambda: reference() is not None)
@@ -318,7 +320,8 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             return  # a part of a step: its gradients are accumulated
         if not self._checkpointer.has_observed and not self._inside:
             self._checkpointer.observe(step, extra=self._extra())
-        notice, due = self._decide(step)
+            self._check_elements_per_step()
+        notice, due = decide(self._agreement, self._watcher, self._times, step)
         if notice or due:
             self.save()
         if notice:
@@ -336,7 +339,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             self._manager.save(checkpoint_number=step, check_interval=False)
         else:
             self._checkpointer.save(step, wait=bool(self._companions), extra=self._extra())
-        self._schedule(step)
+        self._count_from(step)
 
     def close(self) -> None:
         """Waits for what is being written, and brings the signals' handlers back; at the end of the training."""
@@ -359,17 +362,9 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
     def _extra(self) -> Mapping[str, Any]:
         return {"passes": self.passes, "ended": self._ended}
 
-    def _decide(self, step: int) -> tuple[str, bool]:
-        """What notice has come, and whether it is time to save; the same at all workers."""
-        notice = self._watcher.received
-        by_time = self._save_secs is not None and time.monotonic() >= self._due_time
-        noticed, timed = self._agreement.consult(notice=bool(notice), due=by_time)
-        due = timed if self._save_steps is None else step >= self._due_step
-        return (notice or "a notice at another worker") if noticed else "", due
-
-    def _schedule(self, step: int) -> None:
-        self._due_step = step + (self._save_steps or 0)
-        self._due_time = time.monotonic() + (self._save_secs or 0)
+    def _count_from(self, step: int) -> None:
+        if self._times is not None:
+            self._times.count_from(step)
 
     def _saved_with_it(self) -> dict[str, Any]:
         return {**with_variables(self._companions), "step": self._step} if self._companions else {}
@@ -390,6 +385,14 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
                 "saving at step %d, of which an element was taken already: a resume goes on with the one after it; "
                 "save between two steps",
                 self._in_step,
+            )
+
+    def _check_elements_per_step(self) -> None:
+        given, found = self._pipelines.given, self._checkpointer.measured
+        if given is not None and found is not None and found != given:
+            raise HookUsageError(
+                f"elements_per_step={given[0]} was given, and a step has taken {found[0]} of the dataset's elements (a "
+                "batch is one): pass that number, or leave it out."
             )
 
     def _need_restored(self) -> None:

@@ -23,14 +23,15 @@ class Progress:
         self._base: tuple[int, ...] | None = None
         self._counts: tuple[int, ...] | None = None
         self._step = 0
-        self._measured: tuple[int, ...] | None = None
+        self.measured: tuple[int, ...] | None = None
+        """What a step has taken, where that was a whole number."""
 
     def begin(self, step: int, taken: tuple[int, ...] | None, *, varies: bool) -> None:
         """A resume has come to step `step`, with so many elements taken; `varies` of the lives before."""
         self.taken = self._base = taken
         self._step = self.began_at = step
         self._counts = None
-        self._measured, self.varies, self.has_observed = None, varies, False
+        self.measured, self.varies, self.has_observed = None, varies, False
 
     def observe(self, step: int, counts: tuple[int, ...] | None) -> None:
         """At step `step` the training has taken `counts` elements since the resume; None: that cannot be counted."""
@@ -50,14 +51,14 @@ class Progress:
     def _compare(self, steps: int, taken: list[int]) -> None:
         found = tuple(count // steps for count in taken)
         whole = all(count % steps == 0 for count in taken) and any(taken)
-        if not whole or (self._measured is not None and self._measured != found):
+        if not whole or (self.measured is not None and self.measured != found):
             self.varies = True
-        self._measured = found if whole else None
+        self.measured = found if whole else None
 
     @property
     def per_step(self) -> tuple[int, ...] | None:
         """What a step takes; None where that is not known, or not always the same."""
-        return self.given or (None if self.varies else self._measured)
+        return self.given or (None if self.varies else self.measured)
 
     @property
     def trained(self) -> tuple[bool, ...] | None:

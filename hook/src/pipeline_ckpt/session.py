@@ -12,8 +12,8 @@ from .checkpointer import InputCheckpointer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .checkpointer import Policy
     from .graph import SessionPipelines
+    from .policy import Policy
     from .store import CheckpointStore, Mark
 
 logger = logging.getLogger("pipeline_ckpt")

@@ -7,10 +7,20 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .errors import HookUsageError
+from .pipelines import POLICIES
+from .policy import Policy
 from .store import CheckpointStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_CHOICES: dict[str, Iterable[str]] = {
+    "external_state_policy": POLICIES,
+    "state": ("iterator", "position"),
+    "on_missing": ("error", "replay"),
+    "on_nondeterminism": ("error", "warn"),
+    "at_end": ("restart", "stop"),
+}
 
 
 def store_in(
@@ -38,6 +48,18 @@ def task() -> tuple[int, str, int]:
     return workers, here.get("type", "worker"), here.get("index", 0)
 
 
+def policy(**choices: Any) -> Policy:
+    """The user's decisions, of those that there are.
+
+    Raises:
+        HookUsageError: one is not among the choices.
+    """
+    for name, value in choices.items():
+        check_choice(name, value, _CHOICES[name])
+    choices["external_state"] = choices.pop("external_state_policy")
+    return Policy(**choices)
+
+
 def check_triggers(save_steps: Any, save_secs: Any) -> None:
     """Refuses anything but one of the two that say when to save."""
     if (save_steps is None) == (save_secs is None):
@@ -58,8 +80,7 @@ def check_least(name: str, value: object, *, least: int, remedy: str = "pass one
         raise HookUsageError(f"{name}={value!r} is not an integer of at least {least}: {remedy}.")
 
 
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> Any:
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """Refuses what is not among the choices."""
     if value not in choices:
         raise HookUsageError(f"{name}={value!r} is unknown: pass {' or '.join(map(repr, choices))}.")
-    return value

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .store import CheckpointStore, Mark
     from .workers import Agreement
 
+UNFIT = (AssertionError, ValueError, tf.errors.OpError)
+"""What reading a whole checkpoint into another model ends in."""
 _BEGINNING = -1
 """For the step of no checkpoint: a training that has not been saved yet."""
 
@@ -122,11 +124,16 @@ def restore_all(store: CheckpointStore, mark: Mark, trackables: Mapping[str, Any
     checkpoint = tf.train.Checkpoint(**trackables)
     try:
         checkpoint.read(store.prefix(mark.step)).expect_partial().assert_existing_objects_matched()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
-        raise NoUsableCheckpointError(
-            f"{store.basename}-{mark.step} in {store.directory} cannot be restored into this model: it is of another "
-            f"one ({str(error).splitlines()[0]}). Go back to that model, or train in another directory."
-        ) from error
+    except UNFIT as error:
+        raise of_another_model(store, mark, error) from error
+
+
+def of_another_model(store: CheckpointStore, mark: Mark, error: Exception) -> NoUsableCheckpointError:
+    """What to raise when a checkpoint that is whole cannot be read into the model."""
+    return NoUsableCheckpointError(
+        f"{store.basename}-{mark.step} in {store.directory} cannot be restored into this model: it is of another one "
+        f"({str(error).splitlines()[0]}). Go back to that model, or train in another directory."
+    )
 
 
 def with_variables(trackables: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,4 +148,4 @@ def with_variables(trackables: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-__all__ = ["newest_whole", "restore_all", "with_variables"]
+__all__ = ["UNFIT", "newest_whole", "of_another_model", "restore_all", "with_variables"]

@@ -1,0 +1,71 @@
+"""The tests' side of fork servers (`forking.py`): trainings whose lives they run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = str(Path(__file__).parent)
+
+
+@contextlib.contextmanager
+def serving(script: Path) -> Iterator[subprocess.Popen[str]]:
+    """A fork server, until the block ends."""
+    pipe = subprocess.PIPE
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))}
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environ, text=True
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """How a life ended, and what it left."""
+
+    status: int
+    outcome: dict[str, Any]
+    """See `forking.serve`; empty of one that was killed."""
+    lines: list[str]
+    """What it wrote to its log."""
+    stderr: str
+
+
+class Lives:
+    """One model directory, and the lives that train in it."""
+
+    def __init__(self, server: subprocess.Popen[str], directory: Path) -> None:
+        self._server = server
+        self._directory = directory
+        self._count = 0
+        self.model_dir = directory / "model"
+
+    def run(self, **job: Any) -> Lived:
+        """Runs one life to its end."""
+        self._count += 1
+        log, result, stderr = (self._directory / f"{self._count}.{kind}" for kind in ("log", "json", "json.err"))
+        log.touch()
+        job = {"model_dir": str(self.model_dir), "log": str(log), "result": str(result), **job}
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(job) + "\n")
+        self._server.stdin.flush()
+        answer = self._server.stdout.readline()
+        assert answer, "the fork server has died"
+        outcome = json.loads(result.read_text()) if result.exists() else {}
+        return Lived(int(answer), outcome, log.read_text().splitlines(), stderr.read_text())
+
+    def committed(self) -> list[int]:
+        """The numbers of the committed checkpoints."""
+        return sorted(int(path.stem.split("-")[1].split(".")[0]) for path in self.model_dir.glob("*.commit"))
