@@ -397,7 +397,7 @@ def live(job: Job) -> None:
     """Lives a job."""
     os.environ.update(job.environ)
     if job.largest_file:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest_file, job.largest_file))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest_file, resource.RLIM_INFINITY))
     if job.kill_resume:
         _die_at_file_operation(job.kill_resume)()
     if job.trace:

@@ -154,7 +154,7 @@ def _train(job: Job) -> dict[str, Any]:
         own = signal.SIG_IGN if job.handler == "ignore" else lambda *_: print("handled", file=sys.stderr)
         signal.signal(signal.SIGTERM, own)
     if job.largest_file:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest_file, job.largest_file))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest_file, resource.RLIM_INFINITY))
     training = _Training(job)
     if not job.unrestored:
         training.restore()

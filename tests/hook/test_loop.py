@@ -131,7 +131,7 @@ def test_other_elements(loop: Training) -> None:
 
 def test_first_save_fails(loop: Training) -> None:
     """A training that could never be saved is not made for nothing."""
-    life = loop.live(largest_file=100)
+    life = loop.live(largest_file=4000)
     assert life.error == (
         f"StorageError: The first checkpoint of this training cannot be written to {loop.model_dir}: File too large. "
         "There is none before it that it could go back to; make room or the directory writable, and start it again."

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -46,6 +47,7 @@ def _live(job: Any, live: Callable[[Any], Mapping[str, Any] | None]) -> NoReturn
         outcome = {"left": type(leaving).__name__, "notice": getattr(leaving, "notice", "")}
         status = leaving.code if isinstance(leaving.code, int) else 1
     except Exception as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # to say so
         outcome = {"error": f"{type(error).__name__}: {error}"}
         traceback.print_exc()
         status = 1
