@@ -66,7 +66,7 @@ def main() -> None:
         ended = subprocess.run(command, cwd=directory, env=environ, capture_output=True, text=True)
         seconds = time.monotonic() - start
         for node, outcome, text in map(json.loads, log.read_text().splitlines()):
-            outcomes[node.split("[")[1].rstrip("]"), outcome] += 1
+            outcomes[node.split("[")[1].split("-")[0], outcome] += 1
             if outcome != "exact":
                 print(f"{outcome}  {text}")
     print(*ended.stdout.splitlines()[-1:], ended.stderr, sep="\n")

@@ -121,6 +121,11 @@ def _ids(shuffle: Any) -> Any:
 
 DATA: dict[str, Any] = {
     "seeded": _of_range,
+    # A prefetch before the batch, or TensorFlow makes one op of map and batch, which saves what is below it.
+    "once": lambda: (
+        tf.data.Dataset.range(ROWS).shuffle(ROWS, seed=7).repeat(1).map(_pair).prefetch(1).batch(BATCH).prefetch(2)
+    ),
+    "twice, unknown": lambda: _of_range(lambda rows: rows.shuffle(ROWS, seed=7).repeat(2)).filter(lambda x, y: True),
     "repeat": lambda: _of_range(lambda rows: rows.shuffle(ROWS, seed=7).repeat()),
     "repeated batches": lambda: _of_range().repeat(),
     "unknown": lambda: _of_range().filter(lambda x, y: True),

@@ -5,7 +5,6 @@ Jobs come by stdin, see `Job` and `forking.serve`.
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import signal
@@ -66,6 +65,14 @@ def _generated() -> Any:
     ).shuffle(8, seed=3)
 
 
+def _half(start: int) -> Any:
+    return tf.data.Dataset.range(start, start + PER_PASS // 2).shuffle(12, seed=3)
+
+
+def _captured(half: Any) -> Any:
+    return tf.data.Dataset.range(2).flat_map(lambda _: half)
+
+
 PIPELINES: dict[str, Any] = {
     "seeded": lambda: tf.data.Dataset.range(PER_PASS).shuffle(PER_PASS, seed=3).map(lambda x: x * 3).prefetch(2),
     "plain": lambda: tf.data.Dataset.range(PER_PASS),
@@ -73,6 +80,10 @@ PIPELINES: dict[str, Any] = {
     "batched": lambda: tf.data.Dataset.range(PER_PASS * 2).shuffle(48, seed=3).batch(2).prefetch(2).map(lambda x: x[0]),
     "unseeded": lambda: tf.data.Dataset.range(PER_PASS).shuffle(PER_PASS).prefetch(2),
     "repeated": lambda: tf.data.Dataset.range(PER_PASS).shuffle(PER_PASS, seed=3).repeat(3),
+    "once": lambda: tf.data.Dataset.range(48).shuffle(48, seed=3).repeat(1).batch(2).prefetch(2).map(lambda x: x[0]),
+    "twice": lambda: tf.data.Dataset.range(24).shuffle(24, seed=3).repeat(2).batch(2).prefetch(2).map(lambda x: x[0]),
+    "concatenated": lambda: _half(0).concatenate(_half(12)),
+    "captured": lambda: _captured(_half(0)),
     "generator": _generated,
     "stateful": lambda: tf.data.Dataset.range(PER_PASS).map(lambda x: x + tf.random.uniform([], 0, 9, tf.int64)),
 }
@@ -179,7 +190,6 @@ def live(job: Job) -> dict[str, Any]:
     """Lives a job; what it says of itself when it ends."""
     outcome = _train(job)
     if job.fail:
-        gc.collect()  # the training that has failed is gone
         os.kill(os.getpid(), signal.SIGTERM)
     return outcome
 

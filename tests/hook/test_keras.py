@@ -140,6 +140,8 @@ EXACT = [
         ["kill:val:2", "kill:batch:4"],
         id="unknown-length",
     ),
+    pytest.param({"data": "once", "callback": {"save_steps": 1}}, ["kill:saved:8"], id="repeated-once"),
+    pytest.param({"data": "twice, unknown", "callback": {"save_steps": 1}}, ["kill:saved:32"], id="repeated-twice"),
     pytest.param({"model": "two optimizers"}, ["kill:batch:5"], id="own-training-step"),
     pytest.param({"optimizer": "legacy"}, ["kill:batch:5"], id="legacy-optimizer", marks=only_keras_2),
     pytest.param(

@@ -26,6 +26,13 @@ SAVED_ALIKE = [
     {"mode": "whole", "pipeline": "batched"},
     {"mode": "inside", "pipeline": "batched", "function": True, "inner": 2},
     {"mode": "beside", "pipeline": "batched", "save_model": 24},
+    {"mode": "whole", "pipeline": "once", "data": {"save_steps": 1}},
+    {"mode": "whole", "pipeline": "twice", "data": {"save_steps": 1}},
+    {"mode": "inside", "pipeline": "twice", "data": {"save_steps": 1}},
+    {"mode": "whole", "pipeline": "twice", "data": {"state": "position"}},
+    {"mode": "beside", "pipeline": "twice", "save_model": 24},
+    {"mode": "whole", "pipeline": "concatenated"},
+    {"mode": "inside", "pipeline": "captured"},
     {"mode": "whole", "pipeline": "generator"},
     {"mode": "inside", "pipeline": "generator", "function": True, "data": {"elements_per_step": 1}},
     {"mode": "beside", "pipeline": "generator"},
@@ -40,7 +47,7 @@ def test_resumes_exactly(loop: Training, loop_reference: Training, job: dict[str
     """Killed in each pass, at its boundary and next to saves: every step gets its element, the weight is the same."""
     whole = loop_reference.live(**job)
     assert (whole.error, len(whole.elements)) == ("", 72)
-    for kill in (8, 24, 27, 0):
+    for kill in (8, 24, 27, 47, 0):
         step = kill if kill == 0 or kill % job.get("inner", 1) == 0 else kill + job["inner"] - kill % job["inner"]
         life = loop.live(**job, kill=step)
         assert life.error == ""
@@ -201,9 +208,10 @@ def test_ignored_signal(loop: Training) -> None:
     assert (life.status, max(life.elements)) == (0, 72)
 
 
-def test_signal_after_a_failure(loop: Training) -> None:
-    """The handler goes away with the training: a signal after its failure ends the process."""
-    assert loop.live(fail=9).status == -signal.SIGTERM
+@pytest.mark.parametrize("job", [{"mode": "whole"}, {"mode": "beside", "function": True}], ids=lambda job: job["mode"])
+def test_signal_after_a_failure(loop: Training, job: dict[str, Any]) -> None:
+    """The handler goes away with the training, without a garbage collection: a signal then ends the process."""
+    assert loop.live(**job, fail=9).status == -signal.SIGTERM
 
 
 def test_handler_is_brought_back(loop: Training) -> None:

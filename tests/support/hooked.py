@@ -20,6 +20,8 @@ def _numbers(kind: str) -> Any:
         return tf.data.Dataset.from_generator(lambda: iter(range(500)), output_signature=spec).shuffle(9, seed=2)
     if kind == "unseeded":
         return numbers.shuffle(100).prefetch(2)
+    if kind == "batches":
+        return numbers.shuffle(40, seed=5).batch(2).repeat()
     if kind == "epoch":
         return numbers.shuffle(40, seed=5, reshuffle_each_iteration=False).take(25)
     return numbers.shuffle(40, seed=5).repeat().batch(2).prefetch(2)
@@ -113,6 +115,7 @@ SESSIONS: dict[str, Callable[[str], None]] = {
     "position": functools.partial(session, model=_every(10), hook={**_every(10), "state": "position"}),
     "generator": functools.partial(session, model=_every(10), hook=_every(15), kind="generator"),
     "unseeded": functools.partial(session, model=_every(10), hook=_every(15), kind="unseeded"),
+    "repeated batches": functools.partial(session, model=_every(10), hook=_every(15), kind="batches"),
 }
 ESTIMATORS: dict[str, Callable[[str], None]] = {
     "one call": functools.partial(estimator, model={"save_checkpoints_steps": 10}, hook={}),

@@ -55,14 +55,15 @@ class InputCheckpointer:
         self._signature = pipelines.graph.signature
         self._restorer = Restorer(pipelines, store, at_end=policy.at_end)
         self._holds = policy.state
-        if self._holds == "iterator" and pipelines.graph.loses_draws:
+        lost = pipelines.graph.loses_draws(passes=pipelines.passes)
+        if self._holds == "iterator" and lost:
             self._holds = "position"
             logger.warning(
-                "TensorFlow does not save how often a seeded shuffle has drawn when %s above it has come to its end, "
-                "and repeat() lets it draw again: the position is saved instead of the state, and a resume reads and "
-                "drops all elements from the beginning of the data. Put repeat() directly behind the shuffle, or pass "
+                "TensorFlow does not save how often a seeded shuffle below %s has drawn, and the shuffle draws again: "
+                "the position is saved instead of the state, and a resume reads and drops all elements from the "
+                "beginning of the data. Put the shuffle behind it and before any repeat(), or pass "
                 "reshuffle_each_iteration=False, to have the state saved",
-                pipelines.graph.loses_draws,
+                lost,
             )
         self._progress = Progress(pipelines.given)
         self._forward = FastForward(pipelines, policy, self._progress, self._restorer)

@@ -18,6 +18,7 @@ _UNSTABLE = frozenset(("_class", "_output_shapes", "experimental_debug_info", "m
 _INTEGERS = (tf.int32.as_datatype_enum, tf.int64.as_datatype_enum)
 _REPEATS = ("RepeatDataset", "ShuffleAndRepeatDataset")
 _SAVES_WHAT_HAS_ENDED = ("MapDataset", "ParallelMapDataset", "PrefetchDataset", "OptionsDataset")
+_YIELD_DATASETS = ("FlatMap", "Interleave", "ParallelInterleave", "LegacyParallelInterleave")
 _SEEDED_DATASETS = ("ShuffleDataset", "ShuffleAndRepeatDataset", "RandomDataset", "SamplingDataset")
 
 
@@ -123,30 +124,37 @@ class PipelineGraph:
 
     @property
     def draws_once(self) -> bool:
-        """Whether each iterator draws one order, and the next one over the same dataset another."""
-        return self.differs_by_pass and not any(node.op.startswith(_REPEATS) for node in self._nodes.values())
+        """Whether each iterator draws one order when it begins, and the next one over the same dataset another."""
+        repeats = any(node.op.startswith(_REPEATS) for node in self._nodes.values())
+        return self.differs_by_pass and not repeats and not self.loses_draws(passes=True)
 
-    @cached_property
-    def loses_draws(self) -> str:
+    def loses_draws(self, *, passes: bool) -> str:
         """The op by which TensorFlow loses how often a seeded shuffle has drawn; empty for none.
 
-        Most ops do not save what is below them when it has come to its end. If a repeat is above, it then begins again
-        with an order that depends on how often the shuffle has drawn in this process.
+        Most ops do not save what is below them when it has come to its end, and one that concatenates does not save
+        what it has not come to. If a repeat is above, or another pass begins, the shuffle then begins again with an
+        order that depends on how often it has drawn in this process.
+
+        Args:
+            passes: whether there may be several passes over the data in a process.
         """
         repeats = [node for node in self._nodes.values() if node.op.startswith(_REPEATS)]
-        return next(filter(None, (self._between(node, "") for node in repeats)), "")
+        found = [self._below(_inputs(node), "") for node in repeats]
+        if passes:
+            found += [self._below(_begun_later(node), node.op) for node in self._nodes.values()]
+        return next(filter(None, found), "")
 
-    def _between(self, node: Any, lost: str) -> str:
-        """An op that does not save what has ended, from here down to a seeded shuffle that draws again."""
-        for name in _inputs(node):
-            below = self._nodes.get(name)
-            if below is None:
+    def _below(self, names: Sequence[str], lost: str) -> str:
+        """An op that does not save how often a seeded shuffle has drawn, from nodes down to one that draws again."""
+        for name in names:
+            node = self._nodes.get(name)
+            if node is None:
                 continue
-            draws = below.op.startswith("Shuffle") and below.attr["reshuffle_each_iteration"].b
-            if lost and draws and not _has_no_seed(below, self._nodes):
+            draws = node.op.startswith("Shuffle") and node.attr["reshuffle_each_iteration"].b
+            if lost and draws and not _has_no_seed(node, self._nodes):
                 return lost
-            saves = below.op.startswith((*_SAVES_WHAT_HAS_ENDED, *_REPEATS, "Shuffle")) or not _is_dataset(below)
-            found = self._between(below, lost if saves else below.op)
+            saves = node.op.startswith((*_SAVES_WHAT_HAS_ENDED, *_REPEATS, "Shuffle")) or not _is_dataset(node)
+            found = self._below(_inputs(node), lost if saves else node.op)
             if found:
                 return found
         return ""
@@ -191,6 +199,14 @@ class PipelineGraph:
             nodes = [[node.op, list(node.input), self._attributes(node, functions)] for node in body]
             functions[name] = _digest(nodes)
         return functions[name]
+
+
+def _begun_later(node: Any) -> list[str]:
+    """The inputs of a dataset that it does not begin with: their shuffles have not drawn when a pass begins."""
+    if node.op.startswith("Concatenate"):
+        return _inputs(node)
+    # Datasets that a function has captured, which yields them.
+    return _inputs(node)[1:] if node.op.startswith(_YIELD_DATASETS) else []
 
 
 def _is_dataset(node: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -19,6 +20,8 @@ from .pipelines import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+logger = logging.getLogger("pipeline_ckpt")
 
 _LARGEST_LOOKED_INTO = 256 * 2**20
 """Bytes: a dataset that holds more in memory is not serialised only to be looked at."""
@@ -51,7 +54,7 @@ class EagerPipelines:
     ) -> None:
         self.names = tuple("iterator" if number == 0 else f"iterator_{number}" for number in range(len(iterators)))
         self.given = given
-        self.countable = True
+        self.countable = self.passes = True
         self.dropped = 0
         self.may_lack = 0
         """By how many elements the count of what was taken may be too high, at the end of the data only."""
@@ -140,12 +143,7 @@ class EagerPipelines:
         self._is_fresh = False
 
     def _restore_draws(self, prefix: str) -> None:
-        """Brings a seeded shuffle back to how often it had drawn when the pass began.
-
-        TensorFlow does not save what is below an op (`batch`) that has met its end: the next pass would be in another
-        one's order. All iterators over a dataset share its shuffle's count of draws, so a further one is restored to
-        the beginning of the pass, and thrown away.
-        """
+        """Restores how often the shuffles have drawn, if it was saved; see `restore_beginning`."""
         keys = [f"{name}{_BEGINNING}/.ATTRIBUTES/{_State.KEY}" for name in self.names]
         if not all(map(tf.train.load_checkpoint(prefix).has_tensor, keys)):
             return
@@ -156,14 +154,33 @@ class EagerPipelines:
 
     def beginning(self) -> list[Any] | None:
         """The iterators' state at the beginning of the pass, where the next pass depends on it."""
-        return self._first if self.graph.draws_once else None
+        return self._first if self.graph.differs_by_pass and not self._never_ends() else None
 
     def restore_beginning(self, states: Sequence[Any]) -> None:
-        """See `_restore_draws`."""
+        """Brings the shuffles of iterators that were restored to how often they have drawn.
+
+        TensorFlow does not save what is below an op (`batch`) that has met its end: the next pass would be in another
+        one's order. All iterators over a dataset share its shuffle's count of draws, so a further one is restored to
+        the beginning of the pass, and thrown away. Where a shuffle draws more than once in a pass (`repeat`), that is
+        too few if the pass has met its end, and only reading it again draws as often.
+        """
         self._first = list(states)
-        for iterator, state in zip(self._iterators, states, strict=True):
+        now = self._states()
+        for iterator, first, state in zip(self._iterators, states, now, strict=True):
             thrown_away = iter(iterator._dataset)
-            tf.raw_ops.DeserializeIterator(resource_handle=thrown_away._iterator_resource, serialized=state)
+            _deserialise(thrown_away, first)
+            if self.graph.draws_once:
+                continue
+            if _count_draws(state) < _count_draws(first):
+                logger.info("the pass that was saved at its end is read again, to know the order of the next one")
+                for _ in thrown_away:
+                    pass
+            else:
+                _deserialise(iterator, state)  # a shuffle that goes on knows its draws, and has the last word
+
+    def _never_ends(self) -> bool:
+        datasets = (dataset for iterator in self._iterators for dataset in _datasets(iterator))
+        return any(int(one.cardinality()) == tf.data.INFINITE_CARDINALITY for one in datasets if one is not None)
 
     def restart(self) -> None:
         """Brings the iterators to the beginning of their data, where they were when they were given."""
@@ -172,11 +189,8 @@ class EagerPipelines:
                 f"The iterators {', '.join(self.names)} must begin anew, and TensorFlow cannot do that to them: start "
                 "the training again."
             )
-        self._deserialise(self._first)
-
-    def _deserialise(self, states: Sequence[Any]) -> None:
-        for iterator, state in zip(self._iterators, states, strict=True):
-            tf.raw_ops.DeserializeIterator(resource_handle=iterator._iterator_resource, serialized=state)
+        for iterator, state in zip(self._iterators, self._first, strict=True):
+            _deserialise(iterator, state)
 
     def advance(self, *, start: int, stop: int, per_step: Sequence[int], wraps: bool) -> int:
         """Takes, and drops, the elements of the steps from `start` to `stop`; see `Pipelines`."""
@@ -203,6 +217,9 @@ class EagerPipelines:
         """Brings the iterators to a later pass: each new iterator of a dataset draws the next one's order."""
         for _ in range(passes):
             assert self._renew is not None, "a training with one pass has passed none"
+            if self.graph.differs_by_pass and not self.graph.draws_once:
+                for iterator in self._iterators:
+                    self.dropped += sum(1 for _ in iterator)
             self.use(self._renew())
 
     def skip(self, counts: Sequence[int]) -> None:
@@ -275,6 +292,15 @@ class BeginningOfPass(tf.__internal__.tracking.AutoTrackable):  # type: ignore[m
         """Brings back what was restored, if anything was; the iterator itself must have been restored before."""
         if self._restored is not None:
             self._pipelines.restore_beginning([self._restored])
+
+
+def _deserialise(iterator: Any, state: Any) -> None:
+    tf.raw_ops.DeserializeIterator(resource_handle=iterator._iterator_resource, serialized=state)
+
+
+def _count_draws(state: Any) -> int:
+    """How many shuffles an iterator's state knows the draws of; where TensorFlow names them otherwise, none."""
+    return int(tf.io.serialize_tensor(state).numpy().count(b"@@epoch_num_random_samples"))
 
 
 def _graph_of(iterators: Sequence[Any]) -> PipelineGraph:

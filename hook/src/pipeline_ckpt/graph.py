@@ -47,7 +47,7 @@ class SessionPipelines:
         self.device: str = resources[0].device
         """Where the first one is."""
         self.given = _given(elements_per_step, self.names)
-        self.goes_on = self.with_model = False
+        self.goes_on = self.passes = self.with_model = False
         self.dropped = 0
         """How many elements `skip` and `advance` have taken."""
         self.session: Any = None

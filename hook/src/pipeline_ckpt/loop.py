@@ -142,8 +142,8 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             [self._iterator],
             policy=decided.external_state,
             given=given,
-            companions=self._saved_with_it,
-            renew=self._renew,
+            companions=_weakly(self._saved_with_it),
+            renew=_weakly(self._renew),
         )
         self._agreement = agreement(getattr(dataset, "_strategy", None) or tf.distribute.get_strategy())
         name = self._agreement.basename("ckpt" if trackables or self._inside else "input.ckpt")
@@ -401,6 +401,18 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
                 "The InputPipelineCheckpoint was not restored: call its restore() before the first step, in a new "
                 "training too."
             )
+
+
+def _weakly(method: Any) -> Any:
+    """A method that does not keep its object: a training that has failed is gone at once, and so are its handlers."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> Any:
+        bound = reference()
+        assert bound is not None, "only the object itself calls it"
+        return bound()
+
+    return call
 
 
 class _InsidePipelines(EagerPipelines):

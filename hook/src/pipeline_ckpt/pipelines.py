@@ -38,6 +38,8 @@ class Pipelines(Protocol):
     """Whether `counts` knows what was taken."""
     goes_on: bool
     """Whether the training goes on with the data from its beginning, where it has ended."""
+    passes: bool
+    """Whether the training may make several iterators over the same data, one after the other."""
     with_model: bool
     """Whether `write` writes a model too."""
     dropped: int
