@@ -18,9 +18,9 @@ def _train(model_dir: str, callback: Callable[[], Any], *, seed: int | None) -> 
     keras: Any = tf.keras
     keras.utils.set_random_seed(1)
     rows = tf.data.Dataset.range(4 * BATCHES).shuffle(4 * BATCHES, seed=seed)
-    dataset = rows.map(lambda n: (tf.reshape(tf.cast(n, tf.float32) / 40, [1]), tf.sin(tf.cast(n, tf.float32)))).batch(
-        4
-    )
+    examples = rows.map(lambda n: (tf.reshape(tf.cast(n, tf.float32) / 40, [1]), tf.sin(tf.cast(n, tf.float32))))
+    # Not one op with the map: a batch by itself saves nothing of a shuffle that has ended, which is the harder case.
+    dataset = examples.prefetch(1).batch(4)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(4, activation="relu"), keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"])
     model.fit(dataset.prefetch(2), epochs=EPOCHS, callbacks=[callback()], verbose=0)
