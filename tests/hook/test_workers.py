@@ -100,9 +100,9 @@ def test_workers_that_step_together_resume_exactly(trainings: Trainings, trainin
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_mirrored_fit_resumes_exactly(trainings: Trainings, devices: int) -> None:
-    """Under MirroredStrategy the position is saved with the model, also in a second epoch."""
+    """Under MirroredStrategy the position is saved, and each replica's metrics, also in a second epoch."""
     training = f"fit:mirrored{devices}"
-    trainings.run(training, kill(0, at=11), kill(0, at=15), kill(0, at=29), {}, workers=1)
+    trainings.run(training, kill(0, at=11), kill(0, at=15), kill(0, at=29), kill(0, at=33), {}, workers=1)
     assert trainings.faults(training, workers=1) == []
 
 

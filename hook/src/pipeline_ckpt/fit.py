@@ -117,13 +117,22 @@ class KerasModel:
         found = {"model": model, "weights": list(_weights(model))}
         return found if model.optimizer is None else {**found, "optimizer": model.optimizer}
 
-    def metrics_only(self) -> dict[str, Any]:
-        """The trackables of the epoch's metrics."""
-        return {"metrics": self._metric_variables()}
-
     def trackables(self) -> dict[str, Any]:
-        """All trackables of a checkpoint."""
-        return {**self.model_only(), **self.metrics_only()}
+        """All trackables of a checkpoint: `model_only`, the epoch's metrics, and what each replica has of its own."""
+        return {**self.model_only(), "metrics": self._metric_variables(), **self._replicas()}
+
+    def restore_metrics(self, prefix: str) -> None:
+        """Reads what `model_only` does not cover from a checkpoint."""
+        self.restore(prefix, {"metrics": self._metric_variables()})
+        replicas = self._replicas()
+        saved = {name.partition("/")[0] for name, _ in tf.train.list_variables(prefix)}
+        if replicas.keys() <= saved:  # else it was saved by another number of replicas
+            self.restore(prefix, replicas)
+
+    def _replicas(self) -> dict[str, Any]:
+        """What each replica adds up for itself: from the sum of all it would not come back to the bit."""
+        parts = [part for one in (*_weights(self._model), *self._metric_variables()) for part in _parts(one)]
+        return {f"parts_of_{len(parts)}": parts} if parts else {}
 
     def restore(self, prefix: str, trackables: Mapping[str, Any]) -> None:
         """Reads trackables from a checkpoint.
@@ -135,13 +144,16 @@ class KerasModel:
         tf.train.Checkpoint(**trackables).read(prefix).expect_partial().assert_existing_objects_matched()
 
     def metrics(self) -> list[Any]:
-        """The values of the metrics' variables."""
-        return [variable.numpy() for variable in self._metric_variables()]
+        """The values of the metrics' variables, in each replica."""
+        return [part.numpy() for part in self._metric_parts()]
 
     def set_metrics(self, values: Sequence[Any]) -> None:
         """Brings the metrics back to what `metrics` has told."""
-        for variable, value in zip(self._metric_variables(), values, strict=True):
-            variable.assign(value)
+        for part, value in zip(self._metric_parts(), values, strict=True):
+            part.assign(value)
+
+    def _metric_parts(self) -> list[Any]:
+        return [part for one in self._metric_variables() for part in _parts(one) or (one,)]
 
     def _metric_variables(self) -> list[Any]:
         return [variable for metric in self._model.metrics for variable in metric.variables]
@@ -201,6 +213,14 @@ def _traceable(function: Any) -> Any:
     """The part of Keras 3's train function that a graph can be made of; None if there is none."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
     return cells["multi_step_on_iterator"].cell_contents if "multi_step_on_iterator" in cells else None
+
+
+def _parts(variable: Any) -> Sequence[Any]:
+    """The variables of this process's replicas, where each has a value of its own."""
+    inner = getattr(variable, "_value", variable)  # Keras 3 wraps TensorFlow's
+    if getattr(inner, "synchronization", None) != tf.VariableSynchronization.ON_READ:
+        return ()
+    return tuple(getattr(inner, "values", ()))
 
 
 def _weights(model: Any) -> Sequence[Any]:

@@ -299,7 +299,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             self._fit.build(self._original, iterator)
             # Again, if it was built before: what other callbacks do when an epoch begins is in the checkpoint already.
             self._restore_model(self._mark)
-            self._fit.restore(self._store.prefix(self._mark.step), self._fit.metrics_only())
+            self._fit.restore_metrics(self._store.prefix(self._mark.step))
             self._running.has_taken(self._mark.step - self._mark.began - self._mark.extra["batch"])
             self._pipelines.may_lack = self._mark.extra["at_once"] - 1
         self._checkpointer.resume_from(self._mark)
