@@ -126,6 +126,7 @@ DATA: dict[str, Any] = {
         tf.data.Dataset.range(ROWS).shuffle(ROWS, seed=7).repeat(1).map(_pair).prefetch(1).batch(BATCH).prefetch(2)
     ),
     "twice, unknown": lambda: _of_range(lambda rows: rows.shuffle(ROWS, seed=7).repeat(2)).filter(lambda x, y: True),
+    "shuffled twice": lambda: _of_range(lambda rows: rows.shuffle(ROWS, seed=7).shuffle(4, seed=8)),
     "repeat": lambda: _of_range(lambda rows: rows.shuffle(ROWS, seed=7).repeat()),
     "repeated batches": lambda: _of_range().repeat(),
     "unknown": lambda: _of_range().filter(lambda x, y: True),

@@ -69,6 +69,12 @@ def _half(start: int) -> Any:
     return tf.data.Dataset.range(start, start + PER_PASS // 2).shuffle(12, seed=3)
 
 
+def _files() -> Any:
+    """Shuffled files, and their elements shuffled again."""
+    files = tf.data.Dataset.range(4).shuffle(4, seed=1)
+    return files.interleave(lambda n: tf.data.Dataset.range(n * 6, n * 6 + 6), cycle_length=2).shuffle(7, seed=2)
+
+
 def _captured(half: Any) -> Any:
     return tf.data.Dataset.range(2).flat_map(lambda _: half)
 
@@ -82,6 +88,9 @@ PIPELINES: dict[str, Any] = {
     "repeated": lambda: tf.data.Dataset.range(PER_PASS).shuffle(PER_PASS, seed=3).repeat(3),
     "once": lambda: tf.data.Dataset.range(48).shuffle(48, seed=3).repeat(1).batch(2).prefetch(2).map(lambda x: x[0]),
     "twice": lambda: tf.data.Dataset.range(24).shuffle(24, seed=3).repeat(2).batch(2).prefetch(2).map(lambda x: x[0]),
+    "files": _files,
+    "cached": lambda: tf.data.Dataset.range(PER_PASS).shuffle(PER_PASS, seed=3).cache(),
+    "random": lambda: tf.data.Dataset.random(seed=3, rerandomize_each_iteration=True).take(PER_PASS),
     "concatenated": lambda: _half(0).concatenate(_half(12)),
     "captured": lambda: _captured(_half(0)),
     "generator": _generated,

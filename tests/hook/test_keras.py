@@ -410,6 +410,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "reshuffle_each_iteration=False), or repeat() the dataset and pass steps_per_epoch, or pass "
         'on_nondeterminism="warn" if repeated and lost elements do not matter.',
     ),
+    "shuffled twice": (
+        {"data": "shuffled twice"},
+        "FastForwardError: The shuffle draws another order for each epoch, and only a position can be saved of this "
+        "input: a new process begins with the first epoch's order. Use shuffle(..., seed=N, "
+        "reshuffle_each_iteration=False), or repeat() the dataset and pass steps_per_epoch, or pass "
+        'on_nondeterminism="warn" if repeated and lost elements do not matter.',
+    ),
     "save_steps": (
         {"callback": {"save_steps": 0}, "scenario": "construct"},
         "HookUsageError: save_steps=0 is not an integer of at least 1: pass one.",

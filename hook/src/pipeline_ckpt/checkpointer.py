@@ -59,8 +59,8 @@ class InputCheckpointer:
         if self._holds == "iterator" and lost:
             self._holds = "position"
             logger.warning(
-                "TensorFlow does not save how often a seeded shuffle below %s has drawn, and the shuffle draws again: "
-                "the position is saved instead of the state, and a resume reads and drops all elements from the "
+                "TensorFlow does not save how often a seeded shuffle below %s (or that itself) has drawn, and it draws "
+                "again: the position is saved instead of the state, and a resume reads and drops all elements from the "
                 "beginning of the data. Put the shuffle behind it and before any repeat(), or pass "
                 "reshuffle_each_iteration=False, to have the state saved",
                 lost,

@@ -18,6 +18,8 @@ _UNSTABLE = frozenset(("_class", "_output_shapes", "experimental_debug_info", "m
 _INTEGERS = (tf.int32.as_datatype_enum, tf.int64.as_datatype_enum)
 _REPEATS = ("RepeatDataset", "ShuffleAndRepeatDataset")
 _SAVES_WHAT_HAS_ENDED = ("MapDataset", "ParallelMapDataset", "PrefetchDataset", "OptionsDataset")
+_BEGIN_LATER = ("Concatenate", "Shuffle", "Cache")
+"""A shuffle fills its buffer at the first element; a cache that is full never begins what is below it again."""
 _YIELD_DATASETS = ("FlatMap", "Interleave", "ParallelInterleave", "LegacyParallelInterleave")
 _SEEDED_DATASETS = ("ShuffleDataset", "ShuffleAndRepeatDataset", "RandomDataset", "SamplingDataset")
 
@@ -115,7 +117,8 @@ class PipelineGraph:
     def differs_by_pass(self) -> bool:
         """Whether a second iterator over the same dataset begins with another order than the first."""
         shuffles = [node for node in self._nodes.values() if node.op.startswith("Shuffle")]
-        return any(node.attr["reshuffle_each_iteration"].b for node in shuffles)
+        reshuffles = any(node.attr["reshuffle_each_iteration"].b for node in shuffles)
+        return reshuffles or any(map(_draws_numbers_anew, self._nodes.values()))
 
     @property
     def unknown(self) -> str:
@@ -131,9 +134,9 @@ class PipelineGraph:
     def loses_draws(self, *, passes: bool) -> str:
         """The op by which TensorFlow loses how often a seeded shuffle has drawn; empty for none.
 
-        Most ops do not save what is below them when it has come to its end, and one that concatenates does not save
-        what it has not come to. If a repeat is above, or another pass begins, the shuffle then begins again with an
-        order that depends on how often it has drawn in this process.
+        Most ops do not save what is below them when it has come to its end, and some do not save what they have not
+        come to. If a repeat is above, or another pass begins, the shuffle then begins again with an order that depends
+        on how often it has drawn in this process; so does a random dataset.
 
         Args:
             passes: whether there may be several passes over the data in a process.
@@ -142,6 +145,7 @@ class PipelineGraph:
         found = [self._below(_inputs(node), "") for node in repeats]
         if passes:
             found += [self._below(_begun_later(node), node.op) for node in self._nodes.values()]
+            found += [node.op for node in self._nodes.values() if _draws_numbers_anew(node)]
         return next(filter(None, found), "")
 
     def _below(self, names: Sequence[str], lost: str) -> str:
@@ -203,10 +207,15 @@ class PipelineGraph:
 
 def _begun_later(node: Any) -> list[str]:
     """The inputs of a dataset that it does not begin with: their shuffles have not drawn when a pass begins."""
-    if node.op.startswith("Concatenate"):
+    if node.op.startswith(_BEGIN_LATER):
         return _inputs(node)
     # Datasets that a function has captured, which yields them.
     return _inputs(node)[1:] if node.op.startswith(_YIELD_DATASETS) else []
+
+
+def _draws_numbers_anew(node: Any) -> bool:
+    """Whether it is a dataset of random numbers that are others in each pass, as `sample_from_datasets` may have."""
+    return node.op.startswith("RandomDataset") and bool(node.attr["rerandomize_each_iteration"].b)
 
 
 def _is_dataset(node: Any) -> bool:
