@@ -55,6 +55,8 @@ class Job:
     """`restore` is not called."""
     largest_file: int = 0
     """Bytes at which writing to a file fails (RLIMIT_FSIZE), as on a full disk."""
+    second: bool = False
+    """`inside`: the checkpoint has the position in another dataset too."""
     strategy: bool = False
     """A `MirroredStrategy` over one CPU distributes the dataset."""
 
@@ -117,6 +119,9 @@ class _Training:
             with_it = {"model": self.model} if job.mode == "whole" else {}
             self.data = pipeline_ckpt.InputPipelineCheckpoint(dataset, self.step, job.model_dir, **keywords, **with_it)
         also = {"data": self.data} if job.mode == "inside" else {}
+        if job.second:
+            also["second"] = pipeline_ckpt.InputPipelineCheckpoint(PIPELINES["plain"](), self.step, notices=())
+        self.second = also.get("second")
         checkpoint = tf.train.Checkpoint(model=self.model, step=self.step, **also)
         self.manager = tf.train.CheckpointManager(checkpoint, f"{job.model_dir}/model", max_to_keep=3)
 
@@ -124,6 +129,8 @@ class _Training:
         if self.job.mode == "beside":
             self.manager.checkpoint.restore(self.manager.latest_checkpoint)
         self.data.restore(*([self.manager] if self.job.mode == "inside" else []))
+        if self.second is not None:
+            self.second.restore(self.manager)
 
     def train(self, element: Any) -> Any:
         self.model.weight.assign(self.model.weight * 1.01 + tf.cast(element, tf.float64))

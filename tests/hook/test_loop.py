@@ -33,6 +33,7 @@ SAVED_ALIKE = [
     {"mode": "beside", "pipeline": "twice", "save_model": 24},
     {"mode": "whole", "pipeline": "concatenated"},
     {"mode": "inside", "pipeline": "captured"},
+    {"mode": "inside", "pipeline": "batched", "second": True, "data": {"save_steps": 1}},
     {"mode": "whole", "pipeline": "files"},
     {"mode": "inside", "pipeline": "files"},
     {"mode": "whole", "pipeline": "cached"},

@@ -270,7 +270,8 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
 
     def _restore_inside(self, manager: Any) -> None:
         """The loop's own checkpoint has restored the iterator already, if its state was saved at all."""
-        if manager is not None:
+        if manager is not None and self._saved_inside is None:
+            # Else another such object in the same checkpoint has done so: a second time would take its iterator back.
             manager.checkpoint.restore(manager.latest_checkpoint)
         step = self._at()
         mark = None if self._saved_inside is None else mark_of(json.loads(self._saved_inside))
