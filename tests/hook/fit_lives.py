@@ -103,6 +103,13 @@ class Rows(_Sequence):  # type: ignore[misc]  # untyped base
         return x[index * BATCH : (index + 1) * BATCH], y[index * BATCH : (index + 1) * BATCH]
 
 
+class Redrawn(Rows):
+    """Draws another order for each epoch."""
+
+    def on_epoch_end(self) -> None:
+        self.drawn = np.random.permutation(ROWS)
+
+
 def _endless() -> Any:
     while True:
         yield from _batches()
@@ -138,6 +145,7 @@ DATA: dict[str, Any] = {
     "generator dataset": lambda: tf.data.Dataset.from_generator(_batches, output_signature=_SPEC),
     "unseeded ids": lambda: _ids(lambda rows: rows.shuffle(16)),
     "rows": Rows,
+    "redrawn": Redrawn,
     "generator": _endless,
     "arrays": _arrays,
 }

@@ -403,6 +403,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         'another one: pass shuffle=False, or a tf.data.Dataset with its own shuffle(), or on_nondeterminism="warn" if '
         "repeated and lost elements do not matter.",
     ),
+    "redrawn": (
+        {"data": "redrawn", "fit": {"shuffle": False}},
+        "HookUsageError: Redrawn.on_epoch_end may draw another order for each epoch, and a new process begins with the "
+        "first one's: keep one order, or pass a tf.data.Dataset with its own shuffle(), or "
+        'on_nondeterminism="warn" if repeated and lost elements do not matter.',
+    ),
     "position": (
         {"callback": {"state": "position"}},
         "FastForwardError: The shuffle draws another order for each epoch, and only a position can be saved of this "

@@ -210,16 +210,23 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
                 f"fit trains on a {running.type_of_input}, whose position cannot be saved: pass a tf.data.Dataset, "
                 "arrays, or a PyDataset (Sequence)."
             )
-        if not running.shuffles:
+        if running.shuffles:
+            sentence = (
+                f"fit(shuffle={running.shuffle!r}) draws the order of {running.shuffles} anew in each process, and a "
+                "resume would go on in another one"
+            )
+            remedy = "pass shuffle=False, or a tf.data.Dataset with its own shuffle()"
+        elif running.changes_at_epoch_end and self.params["epochs"] > 1:
+            sentence = (
+                f"{running.type_of_input}.on_epoch_end may draw another order for each epoch, and a new process begins "
+                "with the first one's"
+            )
+            remedy = "keep one order, or pass a tf.data.Dataset with its own shuffle()"
+        else:
             return self._policy
-        sentence = (
-            f"fit(shuffle={running.shuffle!r}) draws the order of {running.shuffles} anew in each process, and a "
-            "resume would go on in another one"
-        )
         if self._policy.on_nondeterminism == "error":
             raise HookUsageError(
-                f"{sentence}: pass shuffle=False, or a tf.data.Dataset with its own shuffle(), or "
-                'on_nondeterminism="warn" if repeated and lost elements do not matter.'
+                f'{sentence}: {remedy}, or on_nondeterminism="warn" if repeated and lost elements do not matter.'
             )
         logger.warning("%s: elements may be repeated or lost", sentence)
         return dataclasses.replace(self._policy, state="position")

@@ -35,6 +35,10 @@ class RunningFit:
         self._kind = type(adapter).__name__.replace("DataAdapter", "").replace("Adapter", "")
         self._shuffle = found.get("shuffle", False)
         self.type_of_input = type(found.get("x")).__name__
+        at_epoch_end = getattr(type(found.get("x")), "on_epoch_end", None)
+        own = at_epoch_end is not None and not at_epoch_end.__module__.startswith("keras.")
+        self.changes_at_epoch_end = own and self._kind in _BY_NUMBER
+        """Whether it is a `PyDataset` (`Sequence`) that does something between two epochs."""
         self.new_iterator_each_epoch = adapter is not None and found.get("steps_per_epoch") is None
         """Whether each epoch surely begins the data anew."""
         length = getattr(adapter, "num_batches", None)  # Keras 3's
