@@ -34,6 +34,7 @@ SAVED_ALIKE = [
     {"mode": "whole", "pipeline": "concatenated"},
     {"mode": "inside", "pipeline": "captured"},
     {"mode": "inside", "pipeline": "batched", "second": True, "data": {"save_steps": 1}},
+    {"mode": "whole", "pipeline": "sampled", "data": {"save_steps": 1}},
     {"mode": "whole", "pipeline": "files"},
     {"mode": "inside", "pipeline": "files"},
     {"mode": "whole", "pipeline": "cached"},
@@ -70,6 +71,16 @@ def test_unseeded_shuffle(loop: Training) -> None:
         step: killed.elements[step] for step in (11, 12, 13)
     }
     assert sorted({**killed.elements, **resumed.elements}[step] for step in range(1, 25)) == list(range(24))
+
+
+@pytest.mark.parametrize("pipeline", ["kept order", "kept choice"])
+def test_an_order_that_no_checkpoint_holds(loop: Training, pipeline: str) -> None:
+    """A shuffle without a seed whose order is that of all passes: a new process has another one, and that is said."""
+    life = loop.live(pipeline=pipeline, passes=1)
+    assert (
+        "ShuffleDatasetV3 without a seed draws once for all passes over the data, and a new process draws again: after "
+        "a resume the next pass has another order, and behind take() other elements. Give it a seed"
+    ) in life.log
 
 
 def test_model_rolled_back(loop: Training, loop_reference: Training) -> None:

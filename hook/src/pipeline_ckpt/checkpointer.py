@@ -55,15 +55,20 @@ class InputCheckpointer:
         self._signature = pipelines.graph.signature
         self._restorer = Restorer(pipelines, store, at_end=policy.at_end)
         self._holds = policy.state
-        lost = pipelines.graph.loses_draws(passes=pipelines.passes)
-        if self._holds == "iterator" and lost:
+        self.unsaved = pipelines.graph.draws.unsaved(passes=pipelines.passes) if self._holds == "iterator" else None
+        """Why the position is saved instead of the state that was asked for; None otherwise."""
+        if self.unsaved is not None:
             self._holds = "position"
             logger.warning(
-                "TensorFlow does not save how often a seeded shuffle below %s (or that itself) has drawn, and it draws "
-                "again: the position is saved instead of the state, and a resume reads and drops all elements from the "
-                "beginning of the data. Put the shuffle behind it and before any repeat(), or pass "
-                "reshuffle_each_iteration=False, to have the state saved",
-                lost,
+                "%s: the position is saved instead of the state, and a resume reads and drops all elements from the "
+                "beginning of the data. %s, to have the state saved",
+                *(self.unsaved.why, self.unsaved.remedy),
+            )
+        if pipelines.passes and pipelines.graph.draws.only_in_process:
+            logger.warning(
+                "%s without a seed draws once for all passes over the data, and a new process draws again: after a "
+                "resume the next pass has another order, and behind take() other elements. Give it a seed",
+                pipelines.graph.draws.only_in_process,
             )
         self._progress = Progress(pipelines.given)
         self._forward = FastForward(pipelines, policy, self._progress, self._restorer)

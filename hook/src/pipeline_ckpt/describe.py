@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 from tensorflow.core.framework import dataset_options_pb2
 
+from .draws import REPEATS, Draws, has_no_seed, inputs
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
 _UNSTABLE = frozenset(("_class", "_output_shapes", "experimental_debug_info", "metadata", "shared_name", "token"))
 """Attributes that differ between two processes that build the same pipeline, or say nothing of it."""
-_INTEGERS = (tf.int32.as_datatype_enum, tf.int64.as_datatype_enum)
-_REPEATS = ("RepeatDataset", "ShuffleAndRepeatDataset")
-_SAVES_WHAT_HAS_ENDED = ("MapDataset", "ParallelMapDataset", "PrefetchDataset", "OptionsDataset")
-_BEGIN_LATER = ("Concatenate", "Shuffle", "Cache")
-"""A shuffle fills its buffer at the first element; a cache that is full never begins what is below it again."""
-_YIELD_DATASETS = ("FlatMap", "Interleave", "ParallelInterleave", "LegacyParallelInterleave")
 _SEEDED_DATASETS = ("ShuffleDataset", "ShuffleAndRepeatDataset", "RandomDataset", "SamplingDataset")
 
 
@@ -60,6 +56,7 @@ class PipelineGraph:
         self._elements = elements
         needed = _closure(nodes, [name for names in roots for name in names])
         self._nodes = {name: node for name, node in nodes.items() if name in needed}
+        self.draws = Draws(self._nodes)
 
     @classmethod
     def of_resources(cls, resources: Sequence[Any]) -> PipelineGraph:
@@ -81,7 +78,7 @@ class PipelineGraph:
             library |= {one.signature.name: one for one in graph.library.function}
             for node in graph.node:
                 node.name = f"{number}/{node.name}"
-                node.input[:] = [f"{number}/{name}" for name in _inputs(node)]
+                node.input[:] = [f"{number}/{name}" for name in inputs(node)]
                 nodes[node.name] = node
             roots.append([name for node in graph.node if node.op == "_Retval" for name in node.input])
         return cls(nodes, library, roots=roots, elements=elements)
@@ -110,58 +107,13 @@ class PipelineGraph:
     @property
     def reshuffles(self) -> bool:
         """Whether there is an unseeded shuffle whose next epoch TensorFlow draws anew after a restore."""
-        repeats = any(node.op.startswith(_REPEATS) for node in self._nodes.values())
+        repeats = any(node.op.startswith(REPEATS) for node in self._nodes.values())
         return repeats and any("Shuffle" in name for name in self.unreproducible)
-
-    @property
-    def differs_by_pass(self) -> bool:
-        """Whether a second iterator over the same dataset begins with another order than the first."""
-        shuffles = [node for node in self._nodes.values() if node.op.startswith("Shuffle")]
-        reshuffles = any(node.attr["reshuffle_each_iteration"].b for node in shuffles)
-        return reshuffles or any(map(_draws_numbers_anew, self._nodes.values()))
 
     @property
     def unknown(self) -> str:
         """Why the datasets cannot be looked into; empty if they can."""
         return self._unknown
-
-    @property
-    def draws_once(self) -> bool:
-        """Whether each iterator draws one order when it begins, and the next one over the same dataset another."""
-        repeats = any(node.op.startswith(_REPEATS) for node in self._nodes.values())
-        return self.differs_by_pass and not repeats and not self.loses_draws(passes=True)
-
-    def loses_draws(self, *, passes: bool) -> str:
-        """The op by which TensorFlow loses how often a seeded shuffle has drawn; empty for none.
-
-        Most ops do not save what is below them when it has come to its end, and some do not save what they have not
-        come to. If a repeat is above, or another pass begins, the shuffle then begins again with an order that depends
-        on how often it has drawn in this process; so does a random dataset.
-
-        Args:
-            passes: whether there may be several passes over the data in a process.
-        """
-        repeats = [node for node in self._nodes.values() if node.op.startswith(_REPEATS)]
-        found = [self._below(_inputs(node), "") for node in repeats]
-        if passes:
-            found += [self._below(_begun_later(node), node.op) for node in self._nodes.values()]
-            found += [node.op for node in self._nodes.values() if _draws_numbers_anew(node)]
-        return next(filter(None, found), "")
-
-    def _below(self, names: Sequence[str], lost: str) -> str:
-        """An op that does not save how often a seeded shuffle has drawn, from nodes down to one that draws again."""
-        for name in names:
-            node = self._nodes.get(name)
-            if node is None:
-                continue
-            draws = node.op.startswith("Shuffle") and node.attr["reshuffle_each_iteration"].b
-            if lost and draws and not _has_no_seed(node, self._nodes):
-                return lost
-            saves = node.op.startswith((*_SAVES_WHAT_HAS_ENDED, *_REPEATS, "Shuffle")) or not _is_dataset(node)
-            found = self._below(_inputs(node), lost if saves else node.op)
-            if found:
-                return found
-        return ""
 
     @cached_property
     def _functions(self) -> dict[str, Any]:
@@ -180,8 +132,8 @@ class PipelineGraph:
         functions: dict[str, str] = {}
         digests: dict[str, str] = {}
         for node in self._nodes.values():
-            inputs = [digests.get(name, "") for name in _inputs(node)]
-            digests[node.name] = _digest([node.op, self._attributes(node, functions), inputs])
+            below = [digests.get(name, "") for name in inputs(node)]
+            digests[node.name] = _digest([node.op, self._attributes(node, functions), below])
         return digests
 
     def _attributes(self, node: Any, functions: dict[str, str]) -> list[Any]:
@@ -205,23 +157,6 @@ class PipelineGraph:
         return functions[name]
 
 
-def _begun_later(node: Any) -> list[str]:
-    """The inputs of a dataset that it does not begin with: their shuffles have not drawn when a pass begins."""
-    if node.op.startswith(_BEGIN_LATER):
-        return _inputs(node)
-    # Datasets that a function has captured, which yields them.
-    return _inputs(node)[1:] if node.op.startswith(_YIELD_DATASETS) else []
-
-
-def _draws_numbers_anew(node: Any) -> bool:
-    """Whether it is a dataset of random numbers that are others in each pass, as `sample_from_datasets` may have."""
-    return node.op.startswith("RandomDataset") and bool(node.attr["rerandomize_each_iteration"].b)
-
-
-def _is_dataset(node: Any) -> bool:
-    return "Dataset" in node.op
-
-
 def _serialised(dataset: Any) -> Any:
     # The policy is about what the dataset holds; it is looked at here, and not saved.
     ignore = 1
@@ -238,13 +173,8 @@ def _closure(nodes: Mapping[str, Any], roots: Sequence[str]) -> set[str]:
         name = pending.pop()
         if name in nodes and name not in seen:
             seen.add(name)
-            pending.extend(_inputs(nodes[name]))
+            pending.extend(inputs(nodes[name]))
     return seen
-
-
-def _inputs(node: Any) -> list[str]:
-    """The names of the nodes whose tensors a node takes."""
-    return [name.split(":")[0] for name in node.input if not name.startswith("^")]
 
 
 def initializers(resource: Any) -> list[Any]:
@@ -294,7 +224,7 @@ def _unreproducible(nodes: Mapping[str, Any]) -> Iterator[str]:
     for node in nodes.values():
         attributes = node.attr
         seeds = [attributes[name].i for name in ("seed", "seed2") if name in attributes]
-        by_input = node.op.startswith(_SEEDED_DATASETS) and _has_no_seed(node, nodes)
+        by_input = node.op.startswith(_SEEDED_DATASETS) and has_no_seed(node, nodes)
         if seeds == [0, 0] or by_input:
             yield f"{node.op} without a seed"
         elif _says(attributes, "deterministic", "s", b"false") or _says(attributes, "sloppy", "b", True):
@@ -309,12 +239,3 @@ def _unreproducible(nodes: Mapping[str, Any]) -> Iterator[str]:
 
 def _says(attributes: Any, name: str, kind: str, value: object) -> bool:
     return name in attributes and getattr(attributes[name], kind) == value  # looking it up alone would add it
-
-
-def _has_no_seed(node: Any, nodes: Mapping[str, Any]) -> bool:
-    """Whether the two seeds of a dataset op are constants of 0, by which TensorFlow means: draw one."""
-    inputs = [nodes.get(name.lstrip("^").split(":")[0]) for name in node.input]
-    constants = [one for one in inputs if one is not None and one.op == "Const" and one.attr["dtype"].type in _INTEGERS]
-    # The buffer's size comes before the seeds, and is never 0; the count of a repeat comes behind them.
-    zeros = [one for one in constants if tf.make_ndarray(one.attr["value"].tensor).tolist() == 0]
-    return len(zeros) >= 2

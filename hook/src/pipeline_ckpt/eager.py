@@ -41,6 +41,7 @@ class EagerPipelines:
         given: how many elements a step takes of each, as the user says.
         companions: asked at each save for what else belongs into the checkpoint: names and trackables.
         renew: makes the iterators of another pass over the data; None: a training ends with its data.
+        passes: whether there may be other passes, with iterators of their own.
     """
 
     def __init__(
@@ -51,10 +52,11 @@ class EagerPipelines:
         given: tuple[int, ...] | None,
         companions: Callable[[], Mapping[str, Any]],
         renew: Callable[[], Sequence[Any]] | None = None,
+        passes: bool = True,
     ) -> None:
         self.names = tuple("iterator" if number == 0 else f"iterator_{number}" for number in range(len(iterators)))
         self.given = given
-        self.countable = self.passes = True
+        self.countable = True
         self.dropped = 0
         self.may_lack = 0
         """By how many elements the count of what was taken may be too high, at the end of the data only."""
@@ -69,6 +71,7 @@ class EagerPipelines:
         self.graph = _graph_of(iterators)
         # TensorFlow itself says so only when they have run, which may be long after the first save.
         self._python = self.graph.has_op(_PYTHON if policy == "fail" else _PYTHON[:1])
+        self.passes = passes and not _never_ends(iterators)
         self.use(iterators)
 
     def use(self, iterators: Sequence[Any]) -> None:
@@ -107,12 +110,12 @@ class EagerPipelines:
                 python=True,
             )
         try:
-            return [
-                tf.raw_ops.SerializeIterator(resource_handle=resource, external_state_policy=self._policy)
-                for resource in resources
-            ]
+            return [self._state_of(resource) for resource in resources]
         except _UNSERIALIZABLE as error:
             raise not_serializable(self.names, error) from error
+
+    def _state_of(self, resource: Any) -> Any:
+        return tf.raw_ops.SerializeIterator(resource_handle=resource, external_state_policy=self._policy)
 
     def write(self, prefix: str) -> None:
         """Writes what is held, and the companions as they are, as one object-based checkpoint."""
@@ -154,7 +157,7 @@ class EagerPipelines:
 
     def beginning(self) -> list[Any] | None:
         """The iterators' state at the beginning of the pass, where the next pass depends on it."""
-        return self._first if self.graph.differs_by_pass and not self._never_ends() else None
+        return self._first if self.passes and self.graph.draws.differs_by_pass else None
 
     def restore_beginning(self, states: Sequence[Any]) -> None:
         """Brings the shuffles of iterators that were restored to how often they have drawn.
@@ -165,22 +168,19 @@ class EagerPipelines:
         too few if the pass has met its end, and only reading it again draws as often.
         """
         self._first = list(states)
-        now = self._states()
-        for iterator, first, state in zip(self._iterators, states, now, strict=True):
-            thrown_away = iter(iterator._dataset)
-            _deserialise(thrown_away, first)
-            if self.graph.draws_once:
+        for iterator, first in zip(self._iterators, states, strict=True):
+            # Before another iterator draws: the count that a state holds is that of all of them.
+            state = None if self.graph.draws.once else self._state_of(iterator._iterator_resource)
+            further = iter(iterator._dataset)
+            _deserialise(further, first)
+            if state is None:
                 continue
             if _count_draws(state) < _count_draws(first):
                 logger.info("the pass that was saved at its end is read again, to know the order of the next one")
-                for _ in thrown_away:
+                for _ in further:
                     pass
             else:
                 _deserialise(iterator, state)  # a shuffle that goes on knows its draws, and has the last word
-
-    def _never_ends(self) -> bool:
-        datasets = (dataset for iterator in self._iterators for dataset in _datasets(iterator))
-        return any(int(one.cardinality()) == tf.data.INFINITE_CARDINALITY for one in datasets if one is not None)
 
     def restart(self) -> None:
         """Brings the iterators to the beginning of their data, where they were when they were given."""
@@ -217,7 +217,7 @@ class EagerPipelines:
         """Brings the iterators to a later pass: each new iterator of a dataset draws the next one's order."""
         for _ in range(passes):
             assert self._renew is not None, "a training with one pass has passed none"
-            if self.graph.differs_by_pass and not self.graph.draws_once:
+            if self.graph.draws.differs_by_pass and not self.graph.draws.once:
                 for iterator in self._iterators:
                     self.dropped += sum(1 for _ in iterator)
             self.use(self._renew())
@@ -292,6 +292,11 @@ class BeginningOfPass(tf.__internal__.tracking.AutoTrackable):  # type: ignore[m
         """Brings back what was restored, if anything was; the iterator itself must have been restored before."""
         if self._restored is not None:
             self._pipelines.restore_beginning([self._restored])
+
+
+def _never_ends(iterators: Sequence[Any]) -> bool:
+    datasets = [dataset for iterator in iterators for dataset in _datasets(iterator) if dataset is not None]
+    return any(int(one.cardinality()) == tf.data.INFINITE_CARDINALITY for one in datasets)
 
 
 def _deserialise(iterator: Any, state: Any) -> None:

@@ -49,7 +49,8 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
     Supported are `tf.data.Dataset`s and arrays. Of a `PyDataset` (`Sequence`), of Python generators, of datasets that
     run Python (`from_generator`, `py_function`), and under a distribution strategy the *position* is saved: a resume
     reads and drops what the epoch had taken, and that is exact if the batches are the same in each run; where they
-    cannot be (`shuffle=True`), `fit` is refused, as it is with any other input. The own state of other callbacks
+    cannot be (`shuffle=True`, a `PyDataset` with an `on_epoch_end` of its own), `fit` is refused, as it is with any
+    other input. The own state of other callbacks
     (`EarlyStopping`'s patience) is theirs to save.
 
     Works with Keras 3 and with the Keras of TensorFlow 2.15.
@@ -298,7 +299,11 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
                 f"fit trains on a {type(iterator).__name__}, whose position cannot be saved: pass a tf.data.Dataset."
             )
         self._pipelines = EagerPipelines(
-            [iterator], policy=self._state.external_state, given=None, companions=self._fit.trackables
+            [iterator],
+            policy=self._state.external_state,
+            given=None,
+            companions=self._fit.trackables,
+            passes=self.params["epochs"] > 1,
         )
         self._checkpointer = InputCheckpointer(self._pipelines, self._store, self._state, agreement=self._agreement)
         self._checkpointer.open()
@@ -316,16 +321,19 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
 
     def _refuse_other_orders(self) -> None:
         """A second iterator of a dataset that reshuffles: reading on in a first one would land elsewhere."""
-        if self._checkpointer.holds == "iterator" or not self._pipelines.graph.differs_by_pass:
+        if self._checkpointer.holds == "iterator" or not self._pipelines.graph.draws.differs_by_pass:
             return
+        unsaved = self._checkpointer.unsaved
+        why = "" if unsaved is None else f" ({unsaved.why})"
+        remedy = "Use shuffle(..., seed=N, reshuffle_each_iteration=False)" if unsaved is None else unsaved.remedy
         sentence = (
-            "The shuffle draws another order for each epoch, and only a position can be saved of this input: a new "
-            "process begins with the first epoch's order"
+            f"Each epoch has another order, and only a position can be saved of this input{why}: a new process begins "
+            "with the first epoch's order"
         )
         if self._policy.on_nondeterminism == "error":
             raise FastForwardError(
-                f"{sentence}. Use shuffle(..., seed=N, reshuffle_each_iteration=False), or repeat() the dataset and "
-                'pass steps_per_epoch, or pass on_nondeterminism="warn" if repeated and lost elements do not matter.'
+                f"{sentence}. {remedy}, or repeat() the dataset and pass steps_per_epoch, or pass "
+                'on_nondeterminism="warn" if repeated and lost elements do not matter.'
             )
         logger.warning("%s: elements may be repeated or lost", sentence)
 

@@ -211,9 +211,10 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         """Brings everything to where the newest usable checkpoint has it; called once, before the first element.
 
         Args:
-            manager: The `tf.train.CheckpointManager` of the checkpoint that this object is inside of. It restores, and
-                it saves when `after_step` finds that it is time, or that a notice has come. Without it the loop has
-                restored, and it saves.
+            manager: The `tf.train.CheckpointManager` of the checkpoint that this object is inside of. It restores, if
+                that was not done yet (another such object may be in the same checkpoint), and it saves when
+                `after_step` finds that it is time, or that a notice has come. Without it the loop has restored, and
+                it saves.
 
         Returns:
             The model's step.
