@@ -29,6 +29,7 @@ from .model import Flag, Kind, Ledger, Stream
 from .previews import PREVIEW_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 RECORD = np.dtype(
@@ -70,8 +71,13 @@ class LedgerWriter:
         self._previews_left = PREVIEW_LIMIT
         self._collected: list[bytes] = []
         self._lock = threading.RLock()  # a signal handler may interrupt either
-        os.register_at_fork(after_in_child=self._collected.clear)  # they are the parent's to write
+        os.register_at_fork(after_in_child=self._forked)
         self._start = time.monotonic()
+
+    def _forked(self) -> None:
+        """What was collected is the parent's to write, and whoever held the lock there is not here."""
+        self._collected.clear()
+        self._lock = threading.RLock()
 
     def stream(self, stream: Stream) -> None:
         """Announces a stream; must come before its first record."""
@@ -107,6 +113,15 @@ class LedgerWriter:
             self.flush()
         self._append(kind, 0, stream, iterator, value & _UINT64, 0, idle)
 
+    def event_as_of_now(self, kind: Kind, read: Callable[[], int]) -> None:
+        """Appends a record whose value is what `read` returns, and no other record between the two.
+
+        A thread that saves beside the training would else write a step after those that followed it, and the model
+        would seem to have gone back.
+        """
+        with self._lock:
+            self.event(kind, read())
+
     def save(self, *, began: float, seconds: float, size: int) -> None:
         """Appends what a save cost; `began` is of `time.monotonic()`."""
         ms = max(0, int((began - self._start) * 1000)) & 0xFFFFFFFF
@@ -120,8 +135,9 @@ class LedgerWriter:
                 self._collected.clear()
 
     def _append(self, kind: int, flags: int, stream: int, iterator: int, value: int, digest: int, rows: int) -> None:
-        ms = int((time.monotonic() - self._start) * 1000) & 0xFFFFFFFF
-        os.write(self._records, _PACK(kind, flags, stream, iterator, value, digest, rows, ms))
+        with self._lock:
+            ms = int((time.monotonic() - self._start) * 1000) & 0xFFFFFFFF
+            os.write(self._records, _PACK(kind, flags, stream, iterator, value, digest, rows, ms))
 
 
 def read(directory: Path) -> Ledger:

@@ -288,7 +288,10 @@ class Steps:
         return getattr(self._nesting, "depth", 0) == 0
 
     def _event(self, kind: Kind, *, session: Any = None) -> None:
-        self._writer.event(kind, self.eager() if session is None else self.of_session(session))
+        if session is None and self.given is None:
+            self._writer.event_as_of_now(kind, self.eager)
+        else:  # a run of a session, or the user's code, may wait for a thread that waits for us
+            self._writer.event(kind, self.eager() if session is None else self.of_session(session))
         if kind is Kind.RESTORED:
             self.restores += 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,22 @@ def _write(directory: Path, kinds: list[Kind]) -> LedgerWriter:
         else:
             writer.event(kind, UNKNOWN_STEP)
     return writer
+
+
+def test_a_step_is_not_older_than_what_stands_before_it(tmp_path: Path) -> None:
+    """What is recorded while a thread that has saved reads the step comes after the save: the model went on then."""
+    writer = LedgerWriter(tmp_path)
+    training = threading.Thread(target=writer.event, args=(Kind.STEP, 5))
+
+    def read() -> int:
+        training.start()
+        training.join(timeout=0.5)  # it waits for us; if it did not, it would be done at once
+        return 4
+
+    writer.event_as_of_now(Kind.SAVED, read)
+    training.join()
+    records = ledger.read(tmp_path).records
+    assert [(Kind(one["kind"]), int(one["value"])) for one in records] == [(Kind.SAVED, 4), (Kind.STEP, 5)]
 
 
 KINDS = st.lists(st.sampled_from([Kind.ELEMENT, Kind.ELEMENT, Kind.STEP, Kind.SAVED]), max_size=200)
