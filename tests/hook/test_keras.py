@@ -420,8 +420,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"data": "shuffled twice"},
         "FastForwardError: Each epoch has another order, and only a position can be saved of this input (TensorFlow "
         "does not save how often a seeded shuffle below ShuffleDatasetV3 has drawn, and the shuffle draws again): a "
-        "new process begins with the first epoch's order. Put the shuffle behind it, or pass "
-        "reshuffle_each_iteration=False to it, or repeat() the dataset and pass steps_per_epoch, or pass "
+        "new process begins with the first epoch's order. Pass reshuffle_each_iteration=False to that shuffle, or "
+        "repeat() the dataset and pass steps_per_epoch, or pass "
         'on_nondeterminism="warn" if repeated and lost elements do not matter.',
     ),
     "save_steps": (

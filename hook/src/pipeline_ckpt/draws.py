@@ -62,9 +62,9 @@ class Draws:
         """
         for node in self._nodes.values():
             if node.op.startswith(REPEATS) and (lost := self._loses(inputs(node), "")):
-                return _not_saved(lost, "Put repeat() directly behind the shuffle")
+                return _not_saved(lost, "Put repeat() directly behind the shuffle, or pass")
             if passes and (lost := self._loses(_begun_later(node), node.op)):
-                return _not_saved(lost, "Put the shuffle behind it")
+                return _not_saved(lost, "Pass")
         if passes and self._random:
             return Unsaved(
                 f"TensorFlow does not save how often {self._random} has drawn, which draws anew in each pass",
@@ -153,10 +153,10 @@ def _integers(node: Any, nodes: Mapping[str, Any]) -> list[int]:
     return [int(value) for value in values if value.ndim == 0]
 
 
-def _not_saved(op: str, remedy: str) -> Unsaved:
+def _not_saved(op: str, remedy_begins: str) -> Unsaved:
     return Unsaved(
         f"TensorFlow does not save how often a seeded shuffle below {op} has drawn, and the shuffle draws again",
-        f"{remedy}, or pass reshuffle_each_iteration=False to it",
+        f"{remedy_begins} reshuffle_each_iteration=False to that shuffle",
     )
 
 
