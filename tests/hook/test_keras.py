@@ -219,6 +219,12 @@ def test_stopped_early(fit: Fit) -> None:
 
 
 @pytest.mark.slow
+def test_more_epochs(fit: Fit, whole: Fit) -> None:
+    """A training that has come to its end goes on with more epochs, in the order of an uninterrupted one."""
+    assert fit.live(data="once", epochs=1).status == 0
+    assert fit.live(data="once", epochs=3).outcome == whole.live(data="once", epochs=3, callback=None).outcome
+
+
 def test_two_fits(fit: Fit, whole: Fit) -> None:
     """Two calls of `fit`, each with its directory, are resumed each where it was."""
     _check_outcome = whole.live(scenario="twice", epochs=2).outcome

@@ -71,7 +71,8 @@ class EagerPipelines:
         self.graph = _graph_of(iterators)
         # TensorFlow itself says so only when they have run, which may be long after the first save.
         self._python = self.graph.has_op(_PYTHON if policy == "fail" else _PYTHON[:1])
-        self.passes = passes and not _never_ends(iterators)
+        self._ends = not _never_ends(iterators)
+        self.passes = passes and self._ends
         self.use(iterators)
 
     def use(self, iterators: Sequence[Any]) -> None:
@@ -156,8 +157,8 @@ class EagerPipelines:
         self.restore_beginning(first)
 
     def beginning(self) -> list[Any] | None:
-        """The iterators' state at the beginning of the pass, where the next pass depends on it."""
-        return self._first if self.passes and self.graph.draws.differs_by_pass else None
+        """The iterators' state at the beginning of the pass, where the next pass depends on it, be it another call's."""
+        return self._first if self._ends and self.graph.draws.differs_by_pass else None
 
     def restore_beginning(self, states: Sequence[Any]) -> None:
         """Brings the shuffles of iterators that were restored to how often they have drawn.
