@@ -157,7 +157,7 @@ class EagerPipelines:
         self.restore_beginning(first)
 
     def beginning(self) -> list[Any] | None:
-        """The iterators' state at the beginning of the pass, where the next pass depends on it, be it another call's."""
+        """The iterators' state at the beginning of the pass, where the next pass (of a later call, too) needs it."""
         return self._first if self._ends and self.graph.draws.differs_by_pass else None
 
     def restore_beginning(self, states: Sequence[Any]) -> None:
