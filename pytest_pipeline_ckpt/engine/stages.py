@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from .steps import Patches
+    from .patches import Patches
 
 _MADE_BY = "_preempt_made_by"
 _RANDOM = re.compile(r"Random|Uniform|Normal|Multinomial|Gamma|Poisson|Binomial|BoundingBox|^Rng")

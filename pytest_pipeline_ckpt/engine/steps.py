@@ -42,47 +42,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .ledger import LedgerWriter
+    from .patches import Patches
 
 KERAS_MODELS = ("keras.src.models.model", "keras.src.engine.training", "tf_keras.src.engine.training")
 """Where `Model` is defined: Keras 3, Keras 2 (`tf.keras` of TF 2.15), and Keras 2 beside a newer TensorFlow."""
 _NAMES = ("step", "global_step")
 _DEPTH = 3
 _CANDIDATES = 16
-
-
-class Patches:
-    """Replaces attributes of classes, and puts the originals back."""
-
-    def __init__(self) -> None:
-        self.active = True
-        self._undo: list[tuple[Any, str, Any]] = []
-        self._items: list[tuple[dict[Any, Any], Any, Any]] = []
-
-    def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Replaces `owner.name` by `make(original)`."""
-        original = getattr(owner, name)
-        self._undo.append((owner, name, owner.__dict__.get(name)))
-        # `wraps` also copies `__module__`, by which AutoGraph knows TensorFlow's code and does not convert it.
-        setattr(owner, name, functools.wraps(original)(make(original)))
-
-    def wrap_item(self, owner: dict[Any, Any], key: Any, make: Callable[[Any], Any]) -> None:
-        """Replaces `owner[key]` by `make(original)`."""
-        original = owner[key]
-        self._items.append((owner, key, original))
-        owner[key] = functools.wraps(original)(make(original))
-
-    def undo(self) -> None:
-        """Puts everything back, in reverse order."""
-        self.active = False
-        for owner, name, own in reversed(self._undo):
-            if own is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, own)
-        self._undo.clear()
-        for items, key, original in reversed(self._items):
-            items[key] = original
-        self._items.clear()
 
 
 def _read_eagerly(variable: Any) -> int:
@@ -464,4 +430,4 @@ def _graph_session() -> Any:
     return None if context.executing_eagerly() else _raw(ops.get_default_session())
 
 
-__all__ = ["KERAS_MODELS", "OptimizerStep", "Patches", "StepSource", "Steps", "VariableStep"]
+__all__ = ["KERAS_MODELS", "OptimizerStep", "StepSource", "Steps", "VariableStep"]

@@ -31,8 +31,9 @@ from tensorflow.python.ops import gen_dataset_ops
 from . import elements
 from .graphs import recording
 from .model import UNKNOWN_STEP, Kind
+from .patches import Patches
 from .recorder import Gate, Recorder, Source, TappedIterator
-from .steps import Patches, Steps
+from .steps import Steps
 from .tap_distributed import DistributedTap
 from .tap_loops import LoopTap
 from .tap_sessions import SessionTap

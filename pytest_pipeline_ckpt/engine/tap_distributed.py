@@ -17,7 +17,7 @@ from tensorflow.python.eager import context
 from . import elements
 
 if TYPE_CHECKING:
-    from .steps import Patches
+    from .patches import Patches
     from .tap import Tap
 
 

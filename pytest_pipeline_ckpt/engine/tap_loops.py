@@ -25,7 +25,7 @@ from .recorder import TappedIterator
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .steps import Patches
+    from .patches import Patches
     from .tap import Tap
 
 

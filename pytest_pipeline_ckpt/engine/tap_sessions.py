@@ -19,7 +19,7 @@ from .recorder import Source, TappedIterator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .steps import Patches
+    from .patches import Patches
     from .tap import Tap
 
 _NODE = re.compile(r"\{\{node ([^}]+?)\}\}")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from .patches import Patches
     from .recorder import Source, TappedIterator
-    from .steps import Patches
 
 _DEPTH = 3
 

@@ -200,8 +200,8 @@ def _run(spec: Spec, connection: socket.socket) -> int:
 def _walk_instead(stages: dict[str, Any], installed: Any) -> None:
     """Goes through the stages of the pipeline over which the training makes its iterator, and ends the life there."""
     from . import stage_results, stage_walk
+    from .patches import Patches
     from .stages import remember_calls
-    from .steps import Patches
 
     patches = Patches()
     remember_calls(patches)

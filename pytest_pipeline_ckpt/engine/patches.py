@@ -1,0 +1,47 @@
+"""Child side: replaces attributes of classes and modules for the length of a life. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Patches:
+    """Replaces attributes of classes, and puts the originals back."""
+
+    def __init__(self) -> None:
+        self.active = True
+        self._undo: list[tuple[Any, str, Any]] = []
+        self._items: list[tuple[dict[Any, Any], Any, Any]] = []
+
+    def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Replaces `owner.name` by `make(original)`."""
+        original = getattr(owner, name)
+        self._undo.append((owner, name, owner.__dict__.get(name)))
+        # `wraps` also copies `__module__`, by which AutoGraph knows TensorFlow's code and does not convert it.
+        setattr(owner, name, functools.wraps(original)(make(original)))
+
+    def wrap_item(self, owner: dict[Any, Any], key: Any, make: Callable[[Any], Any]) -> None:
+        """Replaces `owner[key]` by `make(original)`."""
+        original = owner[key]
+        self._items.append((owner, key, original))
+        owner[key] = functools.wraps(original)(make(original))
+
+    def undo(self) -> None:
+        """Puts everything back, in reverse order."""
+        self.active = False
+        for owner, name, own in reversed(self._undo):
+            if own is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, own)
+        self._undo.clear()
+        for items, key, original in reversed(self._items):
+            items[key] = original
+        self._items.clear()
+
+
+__all__ = ["Patches"]
