@@ -1,13 +1,14 @@
 """The ledger: one append-only file of fixed-size records for each life.
 
 A record is written with one `os.write`, so what was written survives SIGKILL, and the file can be read while it
-grows; a last record that is torn (the disk was full) is dropped by the reader. Four files in a life's directory:
+grows; a last record that is torn (the disk was full) is dropped by the reader. Five files in a life's directory:
 
 - `ledger.bin`: records of dtype `RECORD`, nothing else;
 - `streams.jsonl`: one JSON object for each stream, written before its first record;
 - `previews.bin`: `PREVIEW_BYTES` for each of the first `PREVIEW_LIMIT` elements, a summary that tells elements apart:
   small ones as they are, of larger ones shape and mean. `previews` describes the rule, and packs and reads them.
-- `saves.bin`: what each save cost, records of dtype `SAVE`.
+- `saves.bin`: what each save cost, records of dtype `SAVE`;
+- `evidence.jsonl`: where the model is, see `evidence`.
 
 The writer runs in training processes and knows nothing of TensorFlow.
 """
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import previews
+from . import evidence, previews
 from .model import Flag, Kind, Ledger, Stream
 from .previews import PREVIEW_BYTES
 
@@ -73,6 +74,8 @@ class LedgerWriter:
         self._lock = threading.RLock()  # a signal handler may interrupt either
         os.register_at_fork(after_in_child=self._forked)
         self._start = time.monotonic()
+        self.records = 0
+        """How many it has written."""
 
     def _forked(self) -> None:
         """What was collected is the parent's to write, and whoever held the lock there is not here."""
@@ -138,6 +141,7 @@ class LedgerWriter:
         with self._lock:
             ms = int((time.monotonic() - self._start) * 1000) & 0xFFFFFFFF
             os.write(self._records, _PACK(kind, flags, stream, iterator, value, digest, rows, ms))
+            self.records += 1
 
 
 def read(directory: Path) -> Ledger:
@@ -152,6 +156,7 @@ def read(directory: Path) -> Ledger:
         previews=_read_array(directory / PREVIEWS, np.dtype((np.void, PREVIEW_BYTES))),
         opaque=opaque.read_text() if opaque.exists() else None,
         saves=_read_array(directory / SAVES, SAVE),
+        evidence=evidence.read(directory),
     )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from signal import SIGKILL, Signals
 from typing import TYPE_CHECKING, Any
 
+from .evidence import Evidence
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -73,6 +75,8 @@ class Ledger:
     """Names the component that could not be fingerprinted, where a record has `Flag.OPAQUE`."""
     saves: npt.NDArray[np.void] | None = None
     """What each save cost; `ledger.SAVE` is the dtype."""
+    evidence: Evidence = field(default_factory=Evidence)
+    """What the life showed of where its model is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ class Run:
 
     def killed_at(self, instant: Instant) -> Life:
         """The life as it would have been."""
-        ledger = dataclasses.replace(self.life.ledger, records=self.life.ledger.records[: instant.state.elements])
+        taken, whole = instant.state.elements, self.life.ledger
+        ledger = dataclasses.replace(whole, records=whole.records[:taken], evidence=whole.evidence.upto(taken))
         return Life(ledger, Ending.KILLED, kill=instant.kill or Kill(max(1, instant.element)))
 
 

@@ -1,0 +1,255 @@
+"""What a life showed of where its model is: counters, and the files that it wrote and read. Both sides; no TensorFlow.
+
+A sidecar of the ledger, `evidence.jsonl`, a JSON object a line. Each line has `at`, the number of records that the
+ledger had: so it is known which elements had been taken. What a line `is`:
+
+- `counter`: something that counts the model's steps, or may: `id` (in this life), `name`, `role`, `owner` in words;
+- `read`: `values` of each counter that could be read then, by its id; `why` is `save`, `restore`, `element` or `end`;
+- `writing`, `wrote`: a save to `path` began, and was complete (an asynchronous one: committed). The state is that of
+  the beginning. `weights`, `data`: whether trained variables, whether the position of an iterator, were in it;
+- `moved`: `path` became `to`;
+- `restored`: `path` was read, with `weights` and `data` as above;
+- `origins`: when training had begun, for each file (`path`, null: none) how many of the trained weights come from it
+  (`variables`), and the `names` of a few.
+
+Paths below the run's directory are relative to it, because lives may resume at another place; others are absolute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+FILE = "evidence.jsonl"
+Role = Literal["model", "bare", "data"]
+"""Whose counter it is: of something that holds trained variables; of something that holds neither these nor an
+iterator, so that nothing contradicts it; of something that holds iterators only, which says where the *data* is."""
+Why = Literal["save", "restore", "element", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Something that may count the model's steps."""
+
+    name: str
+    """The same for the same counter in every life, as far as code allows: `Adam.iterations`, `step`."""
+    role: Role
+    owner: str = ""
+    """In words, for messages: `the optimizer of Sequential`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All counters at one moment; one that could not be read is absent."""
+
+    at: int
+    why: Why
+    values: Mapping[str, int]
+    """By the counter's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A file, or what stands for a checkpoint of several (a prefix, a directory)."""
+
+    path: str
+    began: int
+    """Records in the ledger when the state was taken."""
+    done: int | None = None
+    """Records in the ledger when it was complete; None: it was not, in this life."""
+    weights: bool = True
+    data: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A file that was read."""
+
+    at: int
+    path: str
+    weights: bool = True
+    data: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Trained weights that come from one file; or from none, if the path is None: they are new in this life."""
+
+    at: int
+    path: str | None
+    variables: int
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one life showed, each in its order."""
+
+    counters: tuple[Counter, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    saved: tuple[Saved, ...] = ()
+    moved: tuple[tuple[int, str, str], ...] = ()
+    """Records in the ledger, from where, to where."""
+    restored: tuple[Restored, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    """As the last line says."""
+
+    def upto(self, records: int) -> Evidence:
+        """What had been shown when the ledger had so many records: of a life that was killed then."""
+        saved = tuple(
+            replace(one, done=None if one.done is None or one.done > records else one.done)
+            for one in self.saved
+            if one.began <= records
+        )
+        return Evidence(
+            self.counters,
+            tuple(one for one in self.readings if one.at <= records),
+            saved,
+            tuple(one for one in self.moved if one[0] <= records),
+            tuple(one for one in self.restored if one.at <= records),
+            tuple(one for one in self.origins if one.at <= records),
+        )
+
+
+class EvidenceWriter:
+    """Appends lines, each by one `os.write`, so they survive SIGKILL; safe to call from any thread.
+
+    Args:
+        directory: of the life.
+        root: of the run: what is below it is named relative to it.
+        records: tells how many records the ledger has.
+    """
+
+    def __init__(self, directory: Path, root: Path | None, records: Callable[[], int]) -> None:
+        self._file = os.open(directory / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._root = None if root is None else os.path.realpath(root)
+        self._records = records
+        self._lock = threading.RLock()  # a signal handler may interrupt
+        self._counters = 0
+
+    def counter(self, counter: Counter) -> int:
+        """Announces a counter; returns the id that its readings carry."""
+        with self._lock:
+            number, self._counters = self._counters, self._counters + 1
+        self._append("counter", id=number, name=counter.name, role=counter.role, owner=counter.owner)
+        return number
+
+    def read(self, why: Why, values: Mapping[int, int]) -> None:
+        """The values of all counters that can be read now, by their ids."""
+        self._append("read", why=why, values={str(number): value for number, value in values.items()})
+
+    def writing(self, path: str, *, weights: bool, data: bool) -> None:
+        """A save begins: its state is that of now."""
+        self._append("writing", path=self.place(path), weights=weights, data=data)
+
+    def wrote(self, path: str) -> None:
+        """The save to this path is complete."""
+        self._append("wrote", path=self.place(path))
+
+    def moved(self, path: str, to: str) -> None:
+        """What was at one path is at another."""
+        self._append("moved", path=self.place(path), to=self.place(to))
+
+    def restored(self, path: str, *, weights: bool, data: bool) -> None:
+        """A file was read."""
+        self._append("restored", path=self.place(path), weights=weights, data=data)
+
+    def origins(self, groups: Iterable[tuple[str | None, int, tuple[str, ...]]]) -> None:
+        """From which file how many of the trained weights come, and the names of a few of them."""
+        named = [
+            {"path": None if path is None else self.place(path), "variables": number, "names": list(names)}
+            for path, number, names in groups
+        ]
+        self._append("origins", groups=named)
+
+    def place(self, path: str) -> str:
+        """A path as lives at different places name it alike."""
+        if "://" in path:
+            return path
+        path = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(path))
+        if self._root is not None and path.startswith(f"{self._root}/"):
+            return os.path.relpath(path, self._root)
+        return path
+
+    def _append(self, what: str, **more: Any) -> None:
+        line = json.dumps({"at": self._records(), "is": what, **more}, separators=(",", ":"))
+        os.write(self._file, line.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def read(directory: Path) -> Evidence:
+    """What the life in a directory showed; a torn last line is dropped."""
+    path = directory / FILE
+    if not path.exists():
+        return Evidence()
+    return parse(map(json.loads, path.read_bytes().split(b"\n")[:-1]))
+
+
+@dataclass(frozen=False, slots=True)
+class _Parsed:
+    """What has been read so far."""
+
+    counters: dict[str, Counter] = field(default_factory=dict)
+    readings: list[Reading] = field(default_factory=list)
+    saved: list[Saved] = field(default_factory=list)
+    moved: list[tuple[int, str, str]] = field(default_factory=list)
+    restored: list[Restored] = field(default_factory=list)
+    origins: tuple[Origin, ...] = ()
+
+
+def parse(lines: Iterable[Mapping[str, Any]]) -> Evidence:
+    """The lines of a sidecar."""
+    found = _Parsed()
+    for line in lines:
+        _take(found, line)
+    return Evidence(
+        tuple(found.counters.values()),
+        *(tuple(found.readings), tuple(found.saved), tuple(found.moved), tuple(found.restored), found.origins),
+    )
+
+
+def _take(found: _Parsed, line: Mapping[str, Any]) -> None:
+    at, what = line["at"], line["is"]
+    if what == "counter":
+        found.counters[str(line["id"])] = Counter(line["name"], line["role"], line["owner"])
+    elif what == "read":
+        values = {found.counters[number].name: value for number, value in line["values"].items()}
+        found.readings.append(Reading(at, line["why"], values))
+    elif what == "writing":
+        found.saved.append(Saved(line["path"], at, None, line["weights"], line["data"]))
+    elif what == "wrote":
+        for number in range(len(found.saved) - 1, -1, -1):
+            one = found.saved[number]
+            if one.path == line["path"] and one.done is None:
+                found.saved[number] = replace(one, done=at)
+                break
+    elif what == "moved":
+        found.moved.append((at, line["path"], line["to"]))
+    elif what == "restored":
+        found.restored.append(Restored(at, line["path"], line["weights"], line["data"]))
+    elif what == "origins":
+        found.origins = tuple(
+            Origin(at, group["path"], group["variables"], tuple(group["names"])) for group in line["groups"]
+        )
+
+
+__all__ = [
+    "FILE",
+    "Counter",
+    "Evidence",
+    "EvidenceWriter",
+    "Origin",
+    "Reading",
+    "Restored",
+    "Role",
+    "Saved",
+    "Why",
+    "parse",
+    "read",
+]
