@@ -7,24 +7,30 @@ checker that fails says so (`UNKNOWN`), and never that something is exact.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from .findings import judge_lane
-from .histories import Study, Track, homes_of, study, trace
+from .histories import Study, Track, homes_of, study, trace, trace_one
 from .idle_steps import idle_steps, without_idle_steps
 from .indexed import Indexed, UintArray, index
 from .lifespans import lifespans
 from .model import Ending, KillSchedule, Kind, Life, Outcome, Scope, Verdict
+from .moments import stands
 from .passes import Differing, judge_any, judge_differing
 from .survival import Finding, Piece, first_difference, joined, pieces_of
 from .training import classify
 from .wording import count, last_line, left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .moments import Stand
 
 _DOUBTFUL = frozenset(
     {
@@ -38,6 +44,10 @@ _DOUBTFUL = frozenset(
         Outcome.INCOMPLETE,
     }
 )
+
+
+_MOST_WAYS = 16
+"""So many combinations of ways in which the models may have stood are judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,10 @@ class _Case:
     """For each life."""
     extra: tuple[int, ...]
     """For each life the elements that it took outside of the reference run's lanes."""
+    stands: tuple[Stand, ...]
+    """For each life what is known of where its model stood."""
+    choices: tuple[int, ...]
+    """For each life in how many ways that may have been."""
 
 
 def judge(
@@ -169,7 +183,7 @@ def reference_facts(reference: Life, *, elements_per_step: int | None = None) ->
         elements=len(at),
         boundaries=tuple(ends[(ends > 0) & (ends < len(at))].tolist()),
         saves=tuple(np.unique(saves[saves > 0]).tolist()),
-        ignored=classes.others if classes.rates else frozenset(),
+        ignored=classes.others | frozenset(classes.occasional) if classes.rates else frozenset(),
     )
 
 
@@ -199,29 +213,54 @@ def _judge(
         if failures:
             return _verdict(failures[0], Scope(kills_landed=_landed(lives)), ())
         return Verdict(Outcome.UNKNOWN, known.reason, scope=Scope(kills_landed=_landed(lives)))
-    case = _trace(first, references, lives, known)
+    retrace = functools.partial(_trace, first, references, lives, known)
+    case = retrace()
     opaque = _opaque(case)
     if opaque is not None:
         return opaque
-    return _judge_case(case, lives, order, saved_by_others or [0] * len(lives))
+    judge_one = functools.partial(
+        _judge_case, lives=lives, order=order, saved_by_others=saved_by_others or [0] * len(lives)
+    )
+    return _judge_open(case, retrace, judge_one)
 
 
-def _trace(first: Indexed, references: Sequence[Life], lives: Sequence[Life], known: Study) -> _Case:
+def _trace(
+    first: Indexed,
+    references: Sequence[Life],
+    lives: Sequence[Life],
+    known: Study,
+    chosen: Mapping[int, int] = MappingProxyType({}),
+) -> _Case:
     homes = homes_of(known)
     others = tuple(index(life) for life in references[1:])
     right = [tuple(lane.track for lane in known.lanes)]
-    right += [trace(other, known, homes, fresh=True)[0] for other in others]
+    right += [trace_one(other, known, homes, fresh=True)[0] for other in others]
     # The reference run itself is judged too, before anything is killed: one index serves both.
     indexed = tuple(first if life is references[0] else index(life) for life in lives)
-    traced = [trace(life, known, homes, fresh=number == 0) for number, life in enumerate(indexed)]
+    found = stands(first, indexed, by_step=not all(lane.law.constant for lane in known.lanes))
+    traced = trace(indexed, known, found, chosen)
     return _Case(
-        references=(first, *others),
-        lives=indexed,
-        known=known,
-        right=tuple(right),
-        tracks=tuple(tracks for tracks, _ in traced),
-        extra=tuple(extra for _, extra in traced),
+        *((first, *others), indexed, known, tuple(right), traced.tracks, traced.extra, tuple(found), traced.choices)
     )
+
+
+def _judge_open(
+    case: _Case, retrace: Callable[[Mapping[int, int]], _Case], judge_one: Callable[[_Case], Verdict]
+) -> Verdict:
+    """Judges a trial in each of the ways in which its models may have stood; only what they agree on is said."""
+    verdict = judge_one(case)
+    ways = itertools.product(*(range(number) for number in case.choices))
+    for way in itertools.islice(ways, 1, _MOST_WAYS):
+        other = judge_one(retrace(dict(enumerate(way))))
+        if other.outcome is not verdict.outcome:
+            number = next(n for n, choice in enumerate(way) if choice)
+            places = "; or ".join(place.words for place in case.stands[number].places)
+            reason = (
+                f"life {number + 1} may have resumed a model that was saved {places}: what it shows of its step fits all "
+                "of them, and the verdict depends on it: pass step=, a function whose steps differ between them"
+            )
+            return replace(verdict, outcome=Outcome.UNKNOWN, reason=reason, life=number + 1, spans=())
+    return verdict
 
 
 def _judge_case(case: _Case, lives: Sequence[Life], order: str, saved_by_others: Sequence[int]) -> Verdict:
@@ -234,6 +273,11 @@ def _judge_case(case: _Case, lives: Sequence[Life], order: str, saved_by_others:
     notes = _notes(case, lives, scope, saved_by_others)
     found: list[Finding] = [f for number, life in enumerate(lives, 1) if (f := _failed_life(number, life))]
     found += _strangers(case)
+    found += [
+        Finding(Outcome.MISALIGNED, number, f"life {number}: {stand.torn}")
+        for number, stand in enumerate(case.stands, 1)
+        if stand.torn is not None
+    ]
     differ = _differ(case)
     judged = [
         Differing(lane) if isinstance(lane, Finding) else _judge_lane(case, number, lane, order, final, differ)
@@ -354,9 +398,17 @@ def _strangers(case: _Case) -> list[Finding]:
 
 def _named(finding: Finding, case: _Case, number: int) -> Finding:
     """With several lanes the reason says which."""
+    lane = case.known.lanes[number]
+    if lane.doubtful:
+        place = lane.label.split(",")[0]
+        reason = (
+            f"{lane.label}: a step takes an element of it now and then, from an iterator that lives on. If it trains: "
+            f'{finding.reason}. If it is for validation, say so: validation=["{place}"]'
+        )
+        return Finding(Outcome.UNKNOWN, finding.life, reason)
     if len(case.known.lanes) == 1:
         return finding
-    return replace(finding, reason=f"{case.known.lanes[number].label}: {finding.reason}")
+    return replace(finding, reason=f"{lane.label}: {finding.reason}")
 
 
 def _verdict(finding: Finding, scope: Scope, notes: tuple[str, ...]) -> Verdict:
@@ -397,6 +449,7 @@ def _notes(case: _Case, lives: Sequence[Life], scope: Scope, saved_by_others: Se
         notes.append(None if by_others else _notice(number, run, life))
     if uncounted := idle_steps(first.life):
         notes.append(f"{count(uncounted, 'step')} counted where the data had ended, without an element, left out")
+    notes += [f"life {number}: {note}" for number, stand in enumerate(case.stands, 1) for note in stand.notes]
     if scope.elements_replayed:
         notes.append(f"{count(scope.elements_replayed, 'element')} trained again after rollbacks (legal replay)")
     return tuple(note for note in notes if note is not None)

@@ -48,13 +48,13 @@ def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:
     """The pipeline resumed `shift` elements ahead of the model (behind: negative)."""
     place = piece.start + shift
     far = count(abs(shift), "element")
-    where = f"model at step {piece.track.step}, element {place}"
+    where = f"model at {_resumed_at(lane, piece, place)}"
     if place == 0:
         found = ranges(np.arange(min(piece.start, len(piece.track))))
         reason = (
             f"{positions_text(found)} {were(found)} trained twice: life {piece.life} restarted the "
             "pipeline at element 0, and "
-            f"the model had resumed at step {piece.track.step}, element {piece.start}"
+            f"the model had resumed at {_resumed_at(lane, piece, piece.start)}"
         )
         return Finding(Outcome.RESTARTED, piece.life, reason, spans("twice", found, lane.track, 0), shift)
     if shift < 0:
@@ -67,6 +67,15 @@ def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:
         made = spans("lost", found, lane.track, 0)
     reason = f"{positions_text(found)} {were(found)} {fate}: the pipeline resumed {how} the model ({where})"
     return Finding(Outcome.MISALIGNED, piece.life, reason, made, shift)
+
+
+def _resumed_at(lane: Lane, piece: Piece, element: int) -> str:
+    """`step 10, element 10`; without the step where that is not the one at which the model had been saved."""
+    step = piece.track.step
+    counted = step is not None and lane.law.at(step) <= piece.start < lane.law.at(step + 1)
+    if piece.track.start is not None and not counted:
+        return f"element {piece.start}, data at element {element}" if element != piece.start else f"element {element}"
+    return f"step {step}, element {element}"
 
 
 def ahead_of_all(lane: Lane, piece: Piece) -> Finding:

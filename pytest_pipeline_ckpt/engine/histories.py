@@ -4,19 +4,20 @@ A *lane* is a place where training elements come from: iterators that are used o
 iterator for each epoch) are one lane, iterators that are used side by side are several. Lanes are judged
 apart.
 
-Counting rests on four offsets (`Lags`): how many more elements were taken than the model's steps explain,
-when the step is seen before an element, at a save and at the end. In a life they are what was pulled before
-training began, to fast-forward or to peek; what they are in the reference run, where a loop may take one
-element ahead, is deducted.
+Counting rests on a law (`law`): how many elements the model's steps take; and on four offsets (`Lags`): how many more
+elements were taken than the steps explain, when the step is seen before an element, at a save and at the end. In a life
+they are what was pulled before training began, to fast-forward or to peek; what they are in the reference run, where a
+loop may take one element ahead, is deducted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .law import Law, drifts, observed
 from .model import Ending, Kind
 from .training import Classes, best_rate, classify, disjoint, training_rows
 
@@ -25,17 +26,20 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from .indexed import Indexed, IntArray, Positions
+    from .indexed import BoolArray, Indexed, IntArray, Positions
+    from .moments import Place, Stand
 
 _VOTES = 4096
 """So many sightings decide how many elements were pulled: an offset does not change after training has begun."""
 _PROBE = 32
+_MOST_SLACK = 3
+"""Steps by which the elements may be off a number of elements a step that the user has given."""
 _NO_ENDS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Lags:
-    """Elements taken beyond `rate * (step - first step)`, each for one way of seeing the step; 0 where never seen."""
+    """Elements taken beyond what the law says of the step, each for one way of seeing the step; 0 where never seen."""
 
     own: int = 0
     saved: int = 0
@@ -60,6 +64,8 @@ class Track:
     """Numbers of elements of `at` after which a pass had ended (exhausted, or a new iterator followed), ascending."""
     done: bool
     """Whether the life came to its natural end."""
+    start: int | None = None
+    """How many elements its model had been trained on before, where more than the step tells that."""
 
     def __len__(self) -> int:
         """The number of elements."""
@@ -76,11 +82,16 @@ class Lane:
 
     label: str
     keys: tuple[str, ...]
-    rate: int
-    """Elements per step."""
-    first_step: int
+    law: Law
     lags: Lags
     track: Track
+    doubtful: bool = False
+    """It may be for validation: see `Classes.occasional`."""
+
+    @property
+    def first_step(self) -> int:
+        """The model's step before the lane's first element."""
+        return self.law.first_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ class Study:
     @property
     def rate(self) -> int:
         """Elements per step for streams that the reference run has not."""
-        return self.lanes[0].rate if self.lanes else max(1, *self.classes.rates.values(), 1)
+        return self.lanes[0].law.rate if self.lanes else max(1, *self.classes.rates.values(), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +122,69 @@ class _Window:
     step: int | None
 
 
-def study(reference: Indexed, elements_per_step: int | None) -> Study:
-    """Finds the lanes of the reference run, their elements per step and their offsets."""
-    classes = classify(reference, elements_per_step)
+def study(reference: Indexed, elements_per_step: int | None, validation: Sequence[str] = ()) -> Study:
+    """Finds the lanes of the reference run, the law of their steps and their offsets.
+
+    Args:
+        reference: a run that nobody killed.
+        elements_per_step, validation: as for `classify`.
+    """
+    classes = classify(reference, elements_per_step, validation)
     if classes.reason is not None:
         return Study(classes, reason=classes.reason)
     rows = training_rows(reference, classes, default=1)
     lanes = []
     for members in lay_lanes(reference, rows, {}, 0):
-        lane = _study_lane(reference, members, elements_per_step)
+        now_and_then = [classes.occasional.get(reference.keys[int(key)]) for key in reference.iterators.key[members]]
+        seldom = None not in now_and_then
+        lane = _study_lane(reference, members, None if seldom else elements_per_step)
         if isinstance(lane, str):
             return Study(classes, reason=lane)
-        lanes.append(lane)
+        lanes.append(replace(lane, doubtful=seldom and not all(now_and_then)))
     return Study(classes, tuple(lanes))
 
 
-def trace(
-    life: Indexed, known: Study, homes: Mapping[str, tuple[int, ...]], *, fresh: bool = False
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """The lives of a trial, lane by lane."""
+
+    tracks: tuple[tuple[Track, ...], ...]
+    """For each life one for each lane of the reference run."""
+    extra: tuple[int, ...]
+    """For each life the elements that it took outside of these lanes."""
+    choices: tuple[int, ...]
+    """For each life in how many ways its model may have stood, as far as the evidence tells."""
+
+
+def trace(lives: Sequence[Indexed], known: Study, stands: Sequence[Stand], chosen: Mapping[int, int]) -> Traced:
+    """Traces the lives of a trial.
+
+    Args:
+        lives: in their order.
+        known: of the reference run.
+        stands: for each life what is known of where its model stood when it began.
+        chosen: for a life, from 0, which of several ways in which that may have been is taken; else the first.
+    """
+    homes = homes_of(known)
+    tracks: list[tuple[Track, ...]] = []
+    extra, choices = [], []
+    for number, (life, stand) in enumerate(zip(lives, stands, strict=True)):
+        found = [[_stood(lane, n, tracks, place) for n, lane in enumerate(known.lanes)] for place in stand.places]
+        ways = [way for n, way in enumerate(found) if way not in found[:n]] or [[None] * len(known.lanes)]
+        made, more = trace_one(life, known, homes, fresh=number == 0, starts=ways[chosen.get(number, 0)])
+        tracks.append(made)
+        extra.append(more)
+        choices.append(len(ways))
+    return Traced(tuple(tracks), tuple(extra), tuple(choices))
+
+
+def trace_one(
+    life: Indexed,
+    known: Study,
+    homes: Mapping[str, tuple[int, ...]],
+    *,
+    fresh: bool = False,
+    starts: Sequence[int | None] | None = None,
 ) -> tuple[tuple[Track, ...], int]:
     """One track for each lane of the reference run, and how many elements were taken outside of all of them.
 
@@ -136,14 +193,46 @@ def trace(
         known: of the reference run.
         homes: `homes_of(known)`.
         fresh: nothing was there to resume from, so the step at the first element can be had from a later one.
+        starts: for each lane how many of its elements the model had been trained on before; None: the step tells.
     """
     rows = training_rows(life, known.classes, default=known.rate)
     laid = lay_lanes(life, rows, homes, len(known.lanes))
     if len(known.lanes) > 1:
         laid = _recognised(life, laid, known)
-    tracks = [_track(life, members, lane, fresh) for members, lane in zip(laid, known.lanes, strict=False)]
+    starts = starts or [None] * len(known.lanes)
+    tracks = [
+        _track(life, members, lane, fresh, start)
+        for members, lane, start in zip(laid, known.lanes, starts, strict=False)
+    ]
     extra = sum(int(life.iterators.count[members].sum()) for members in laid[len(known.lanes) :])
     return tuple(tracks), extra
+
+
+def _stood(lane: Lane, number: int, before: Sequence[tuple[Track, ...]], place: Place) -> int | None:
+    """How many elements of a lane a model at a place in an earlier life had been trained on."""
+    if not place.life:
+        return 0
+    track = before[place.life - 1][number]
+    began = start_of(lane, [tracks[number] for tracks in before[: place.life]])
+    if began is None:
+        return None
+    taken = int(np.searchsorted(track.at, place.at))
+    return max(began, began + taken - (lane.lags.saved if place.saving else lane.lags.own))
+
+
+def start_of(lane: Lane, tracks: Sequence[Track]) -> int | None:
+    """How many elements of the lane the model of the last of some lives had been trained on when that began.
+
+    None: neither its step nor anything else tells.
+    """
+    last = tracks[-1]
+    if last.start is not None:
+        return last.start
+    if last.step is None:
+        return 0 if len(tracks) == 1 and not len(last) else None
+    first = tracks[0]
+    base = first.step if len(first) and first.step is not None else lane.first_step
+    return max(0, lane.law.at(last.step) - lane.law.at(base))
 
 
 def homes_of(known: Study) -> dict[str, tuple[int, ...]]:
@@ -237,18 +326,38 @@ def _study_lane(life: Indexed, members: IntArray, fixed: int | None) -> Lane | s
     last = int(np.argmax(steps)) if len(steps) else 0
     if not len(steps) or steps[last] <= 0:
         return f"the model's step did not advance while the reference run took elements in {label}: pass step="
-    rate = fixed or best_rate(taken, steps, float(taken[last] / steps[last]))
-    if rate is None:
+    law = _law(taken, steps, window.step, fixed, alone=np.isin(seen, own))
+    if law is None:
         return (
-            f"the reference run took {int(taken[last])} elements in {int(steps[last])} steps in "
-            f"{label}, not a constant "
-            "whole number a step: pass elements_per_step="
+            f"the reference run took {int(taken[last])} elements in {int(steps[last])} steps in {label}, and too few "
+            "of its steps were seen to tell how many each of them took: let it run for longer"
         )
-    lags = _reference_lags(life, at, members, window, rate)
-    pulled = min(len(at) - window.skipped, _pulled(life, at, members, window, rate, lags) or 0)
-    track = _cut(life, at, members, window, rate, pulled)
+    lags = _reference_lags(life, at, members, window, law)
+    pulled = min(len(at) - window.skipped, _pulled(life, at, members, window, law, lags) or 0)
+    track = _cut(life, at, members, window, law, pulled)
     keys = tuple(dict.fromkeys(life.keys[int(key)] for key in life.iterators.key[np.sort(members)]))
-    return Lane(label, keys, rate, window.step, lags, track)
+    return Lane(label, keys, law, lags, track)
+
+
+def _law(taken: IntArray, steps: IntArray, first_step: int, fixed: int | None, *, alone: BoolArray) -> Law | None:
+    """The law of a lane.
+
+    Args:
+        taken: elements before each sighting.
+        steps: of the model since the lane began.
+        first_step: the model's step then.
+        fixed: elements a step, given by the user.
+        alone: which of the sightings are those directly before one of the lane's elements.
+    """
+    own, made = taken[alone], steps[alone]
+    last = int(np.argmax(steps))
+    rate = best_rate(taken, steps, float(taken[last] / steps[last]), fixed=fixed)
+    if rate is not None:
+        surplus = (own - rate * made)[made > 0]
+        # A number that the user has given is believed as long as it is one that the steps stay near to.
+        if not drifts(surplus, rate) and (not len(surplus) or np.ptp(surplus) < _MOST_SLACK * rate):
+            return Law(first_step, rate)
+    return observed(made + first_step, own, first_step)
 
 
 def _extrapolated(life: Indexed, at: Positions, window: _Window, event: int, rate: int) -> _Window:
@@ -257,22 +366,23 @@ def _extrapolated(life: Indexed, at: Positions, window: _Window, event: int, rat
     return _Window(window.restored, window.until, window.skipped, int(life.events.step[event]) - taken // rate)
 
 
-def _track(life: Indexed, members: IntArray, lane: Lane, fresh: bool) -> Track:
+def _track(life: Indexed, members: IntArray, lane: Lane, fresh: bool, start: int | None = None) -> Track:
     at = life.elements_of(members)
     window = _window(life, at, members)
+    done = life.life.ending is Ending.FINISHED
     if window.step is None and fresh and len(own := _sightings(life, members, window)[0]):
-        window = _extrapolated(life, at, window, int(own[0]), lane.rate)
+        window = _extrapolated(life, at, window, int(own[0]), lane.law.rate)
     if len(at) == window.skipped:
-        return Track(life, at[:0], window.step, False, len(at), _NO_ENDS, life.life.ending is Ending.FINISHED)
+        return Track(life, at[:0], window.step, False, len(at), _NO_ENDS, done, start)
     if window.step is None:
-        return Track(life, at, None, False, len(at), _NO_ENDS, life.life.ending is Ending.FINISHED)
-    pulled = _pulled(life, at, members, window, lane.rate, lane.lags)
+        return Track(life, at, None, False, len(at), _NO_ENDS, done, start)
+    pulled = _pulled(life, at, members, window, lane.law, lane.lags, start)
     if pulled is None:
         # No step was seen, so at most the elements of one step can have been trained on; the next life's step tells.
         left = len(at) - window.skipped
-        pulled = left if life.life.ending is Ending.FINISHED else max(0, left - lane.rate)
-        return _cut(life, at, members, window, lane.rate, pulled, trained=False)
-    return _cut(life, at, members, window, lane.rate, min(pulled, len(at) - window.skipped))
+        pulled = left if done else max(0, left - lane.law.rate)
+        return _cut(life, at, members, window, lane.law, pulled, trained=False, start=start)
+    return _cut(life, at, members, window, lane.law, min(pulled, len(at) - window.skipped), start=start)
 
 
 def _window(life: Indexed, at: Positions, members: IntArray) -> _Window:
@@ -317,34 +427,50 @@ def _sightings(life: Indexed, members: IntArray, window: _Window) -> tuple[IntAr
 
 
 def _surplus(
-    life: Indexed, at: Positions, members: IntArray, window: _Window, rate: int
+    life: Indexed, at: Positions, members: IntArray, window: _Window, law: Law, start: int | None = None
 ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """Elements beyond those that the steps explain, for each sighting after the first step: own, saved, done, other."""
     assert window.step is not None
     own, resting, other = _sightings(life, members, window)
     kinds = life.events.kind[resting]
+    base = _base(law, window.step, start)
     found = []
     for seen in (own, resting[kinds == Kind.SAVED], resting[kinds == Kind.DONE], other):
         used = seen[(seen < window.until) & (life.events.step[seen] > window.step)][:_VOTES]
         taken = np.searchsorted(at, life.events.at[used]) - window.skipped
-        found.append(taken - rate * (life.events.step[used] - window.step))
+        steps = life.events.step[used]
+        if not law.constant and seen is own:
+            # What a step takes begins with the first sighting of it, if the one before was an element earlier.
+            begins = (np.diff(taken, prepend=-2) == 1) & (np.diff(steps, prepend=-1) != 0)
+            taken, steps = (taken[begins], steps[begins]) if begins.any() else (taken, steps)
+        found.append(taken - (law.upto(steps) - base))
     return found[0], found[1], found[2], found[3]
 
 
-def _reference_lags(life: Indexed, at: Positions, members: IntArray, window: _Window, rate: int) -> Lags:
-    votes = [_vote(surplus, rate) for surplus in _surplus(life, at, members, window, rate)]
+def _base(law: Law, step: int, start: int | None) -> int:
+    """How many elements the steps before a life's first took; where several numbers fit that step, `start` tells."""
+    least = law.at(step)
+    return start if start is not None and least <= start < law.at(step + 1) else least
+
+
+def _reference_lags(life: Indexed, at: Positions, members: IntArray, window: _Window, law: Law) -> Lags:
+    band = law.rate if law.constant else 1
+    votes = [_vote(surplus, band) for surplus in _surplus(life, at, members, window, law)]
     # Whatever was pulled before training is part of each surplus, so the smallest of them is what was pulled.
     pulled = max(0, min((vote for vote in votes[:3] if vote is not None), default=0))
     own, saved, done, other = (0 if vote is None else vote - pulled for vote in votes)
     return Lags(own, saved, done, other)
 
 
-def _pulled(life: Indexed, at: Positions, members: IntArray, window: _Window, rate: int, lags: Lags) -> int | None:
+def _pulled(
+    life: Indexed, at: Positions, members: IntArray, window: _Window, law: Law, lags: Lags, start: int | None = None
+) -> int | None:
     """How many elements were taken before training began; None: the model was not seen to make a step."""
-    own, saved, done, other = _surplus(life, at, members, window, rate)
-    vote = _vote(np.concatenate((own - lags.own, saved - lags.saved, done - lags.done)), rate)
+    own, saved, done, other = _surplus(life, at, members, window, law, start)
+    band = law.rate if law.constant else 1
+    vote = _vote(np.concatenate((own - lags.own, saved - lags.saved, done - lags.done)), band)
     if vote is None:
-        vote = _vote(other - lags.other, rate)
+        vote = _vote(other - lags.other, band)
     return None if vote is None else max(0, vote)
 
 
@@ -359,7 +485,15 @@ def _vote(surplus: IntArray, rate: int) -> int | None:
 
 
 def _cut(
-    life: Indexed, at: Positions, members: IntArray, window: _Window, rate: int, pulled: int, *, trained: bool = True
+    life: Indexed,
+    at: Positions,
+    members: IntArray,
+    window: _Window,
+    law: Law,
+    pulled: int,
+    *,
+    trained: bool = True,
+    start: int | None = None,
 ) -> Track:
     """The track without what was pulled, and without what was taken at the end and not trained on."""
     assert window.step is not None
@@ -368,9 +502,9 @@ def _cut(
     own = own[own < window.until]
     end = len(at)
     if any(life.events.kind[resting] == Kind.DONE):
-        steps = int(max(life.events.step[np.concatenate((own, resting))])) - window.step
-        left = end - begin - rate * steps
-        if 0 < left < 2 * rate and steps > 0:
+        last = int(max(life.events.step[np.concatenate((own, resting))]))
+        left = end - begin - (law.at(last) - _base(law, window.step, start))
+        if 0 < left < 2 * law.rate and last > window.step:
             end -= left
     ends = _ends(life, at, members) - begin
     return Track(
@@ -381,6 +515,7 @@ def _cut(
         taken=len(at),
         ends=ends[(ends > 0) & (ends <= end - begin)],
         done=life.life.ending is Ending.FINISHED,
+        start=start,
     )
 
 

@@ -106,7 +106,7 @@ def _saves(lane: Lane, track: Track, start: int) -> tuple[int, ...]:
     saved = events.kind == Kind.SAVED
     taken = start + np.searchsorted(track.at, events.at[saved])
     step = events.step[saved]
-    return _thinned(np.unique(np.where(step >= 0, np.maximum(0, lane.rate * (step - lane.first_step)), taken)))
+    return _thinned(np.unique(np.where((step >= 0) & lane.law.constant, np.maximum(0, lane.law.upto(step)), taken)))
 
 
 def _thinned(positions: IntArray) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """What of the lives' histories the final model has been trained on: `H` of DESIGN 3.3, piece by piece.
 
-`H := C_1`, and for each later life `H := H[:p] + T` with `p = rate * (its step - first step)`: what a life
-did beyond the checkpoint from which the next one went on was rolled back in the model too, and counts no
-more.
+`H := C_1`, and for each later life `H := H[:p] + T` where `p` is what its model had been trained on when it began
+(`moments`, else its step by the law of the lane): what a life did beyond the checkpoint from which the next one went on
+was rolled back in the model too, and counts no more.
 """
 
 from __future__ import annotations
@@ -78,11 +78,13 @@ def pieces_of(lane: Lane, tracks: Sequence[Track], final: int) -> list[Piece] | 
         if step is None and len(track) == 0 and life == final:
             step = saved
         if len(track) or life == final:
-            if step is None and (life > 1 or len(track)):
+            if step is None and track.start is None and (life > 1 or len(track)):
                 return _unknown_step(life, track)
             if base is None:
                 base = step if life == 1 and step is not None else lane.first_step
-            start = max(0, lane.rate * ((base if step is None else step) - base))
+            start = track.start
+            if start is None:
+                start = max(0, lane.law.at(base if step is None else step) - lane.law.at(base))
             made.append((life, start, track, length))
             length = start + len(track)
         saved = _last_saved(track, saved)

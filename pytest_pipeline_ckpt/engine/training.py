@@ -1,5 +1,10 @@
 """Which streams train: those whose consumption advances with the model's step in the run that nobody kills.
 
+Most give the same number of elements for each step. Of those that do not, a stream trains if most steps take something
+of it (packing, steps that are skipped). One of which a step takes a single element now and then, from an iterator that
+lives on, is *occasional*: replay or distillation data, or a batch for validation; only the place of it in the step may
+tell which. What takes several elements with no step between, or makes its iterator anew for each use, is validation.
+
 The class belongs to a stream's key, the same code in every life. Where code makes iterators of both sorts
 (Keras `fit` with validation data), those during which the model made no step are set apart one by one
 (`training_rows`).
@@ -8,7 +13,7 @@ The class belongs to a stream's key, the same code in every life. Where code mak
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +22,13 @@ from .model import Kind
 from .wording import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .indexed import BoolArray, Indexed, IntArray, Positions
 
 _MOST_CANDIDATES = 64
+_DENSE = 64
+"""So many elements of a life each have a sighting of the step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,9 @@ class Classes:
     others: frozenset[str]
     reason: str | None = None
     """Why no stream is known to train, with the remedy."""
+    occasional: Mapping[str, bool] = field(default_factory=dict)
+    """Key of each stream of which a step takes an element now and then -> whether that is a part of the step, so that
+    it is no validation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +55,16 @@ class _Sightings:
     group: IntArray
 
 
-def classify(reference: Indexed, elements_per_step: int | None) -> Classes:
+def classify(reference: Indexed, elements_per_step: int | None, validation: Sequence[str] = ()) -> Classes:
     """Decides which keys train.
 
     Args:
         reference: a run that nobody killed.
         elements_per_step: known from the user, or None: measured.
+        validation: places of iterators that the user has said to be for validation: `train.py:57`.
     """
-    keys = range(len(reference.keys))
+    told = {key for key, label in enumerate(reference.labels) if any(label.startswith(f"{at},") for at in validation)}
+    keys = [key for key in range(len(reference.keys)) if key not in told]
     within = {key: _rate_within(reference, reference.rows_of(key), elements_per_step) for key in keys}
     rates = {key: rate for key, rate in within.items() if rate}
     for key in keys:
@@ -61,9 +73,50 @@ def classify(reference: Indexed, elements_per_step: int | None) -> Classes:
             rates[key] = rate
     if not rates and len(reference.elements):
         rates = _rate_at_end(reference, elements_per_step)
+    uneven = [key for key in keys if within[key] == 0]
+    if elements_per_step is None:
+        rates |= {key: 1 for key in uneven if _most_steps(reference, reference.rows_of(key))}
     named = {reference.keys[key]: rate for key, rate in rates.items()}
-    others = frozenset(reference.keys) - frozenset(named)
-    return Classes(named, others, None if named else _why_none(reference, elements_per_step))
+    occasional = {
+        reference.keys[key]: _within_a_step(reference, key, rates)
+        for key in uneven
+        if named and key not in rates and _one_at_a_time(reference, reference.rows_of(key))
+    }
+    others = frozenset(reference.keys) - frozenset(named) - frozenset(occasional)
+    return Classes(named, others, None if named else _why_none(reference, elements_per_step), occasional)
+
+
+def _most_steps(life: Indexed, rows: IntArray) -> bool:
+    """Whether at least every second step took something of these iterators, from when they were first used."""
+    seen = _seen_within(life, rows)
+    progress = np.sort(seen.progress[:_DENSE])
+    return len(progress) > 1 and 2 * (len(np.unique(progress)) - 1) >= int(progress[-1] - progress[0]) > 0
+
+
+def _one_at_a_time(life: Indexed, rows: IntArray) -> bool:
+    """Whether no two elements of these iterators were taken with no step between, but for an end and a beginning."""
+    seen = _seen_within(life, rows)
+    taken, progress, group = seen.taken[:_DENSE], seen.progress[:_DENSE], seen.group[:_DENSE]
+    following = (np.diff(taken) == 1) & (np.diff(group) == 0)
+    return bool(following.any()) and bool((np.diff(progress)[following] > 0).all())
+
+
+def _within_a_step(life: Indexed, key: int, rates: Mapping[int, int]) -> bool:
+    """Whether elements of a key are taken before the step that took an element of what trains has been counted."""
+    own = _own_steps(life, life.rows_of(key))[:_DENSE]
+    trains = np.concatenate([life.rows_of(other) for other in rates])
+    main = _own_steps(life, trains)
+    before = np.searchsorted(main, own) - 1
+    known = before >= 0
+    if not known.any():
+        return False
+    counted = life.events.progress[own[known]] - life.events.progress[main[before[known]]]
+    # Only an element that follows that of the same step directly says so.
+    near = np.searchsorted(life.elements, life.events.at[own[known]]) - np.searchsorted(
+        life.elements, life.events.at[main[before[known]]]
+    )
+    inside = (counted == 0) & (near <= max(rates.values()))
+    return 2 * int(inside.sum()) > len(inside)
 
 
 def _rate_within(life: Indexed, rows: IntArray, fixed: int | None) -> int | None:

@@ -1,0 +1,296 @@
+"""Where a life's model stood when it began to train: evidence of counters and files -> moments of earlier lives. Pure.
+
+Two kinds of evidence, which must agree. A *file*: the trained weights come from one that an earlier life wrote, so the
+model is at the moment at which its state was taken. *Counters*: their values, as one tuple, are those that an earlier
+life showed at a moment, at a save first. Where neither says anything, the model's step and the law of the lane do.
+
+A counter that begins anew over weights that were restored is no evidence: `compile` has made it. If the weights of some
+trained objects are new as well while others were restored, the model is torn, and so it is when parts of it fit
+different moments.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter as Multiset
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .model import Kind
+from .wording import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .evidence import Evidence
+    from .indexed import Indexed
+
+_ROLES = ("model", "bare", "data")
+"""Whose counters are compared: those of the first role that has any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A moment of an earlier life."""
+
+    life: int
+    """From 1; 0: no life, but the beginning of the training."""
+    at: int
+    """How many records its ledger had."""
+    saving: bool
+    """Whether it was about to save, rather than to take an element."""
+    taken: int
+    """Elements of all streams that it had taken."""
+
+    @property
+    def words(self) -> str:
+        """`after 20 elements of life 1`."""
+        return f"after {count(self.taken, 'element')} of life {self.life}" if self.life else "as in a new training"
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """What is known of a life's model when it began to train."""
+
+    places: tuple[Place, ...] = ()
+    """All that fit, the latest first; none: the step has to tell."""
+    torn: str | None = None
+    """Which parts of it come from different moments."""
+    notes: tuple[str, ...] = ()
+    resumed: bool = False
+    """Whether it read a file of an earlier life, or its counters began later than a new run's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What the files say that the trained weights were read from."""
+
+    places: Mapping[str, Place]
+    """Of those that an earlier life wrote."""
+    new: tuple[str, ...]
+    """Some weights that come from no file, although others do."""
+    read: bool
+    """A file of an earlier life was read, with or without weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The counters that can be compared, as they were when a life began to train."""
+
+    values: Mapping[str, int]
+    role: str
+
+
+def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool) -> list[Stand]:
+    """For each life of a trial where its model stood.
+
+    Args:
+        reference: the run that nobody killed.
+        lives: in their order.
+        by_step: where there is no other evidence, look for the save at the step at which a life began.
+    """
+    found = [Stand()]
+    for number in range(1, len(lives)):
+        stand = _stand(reference, lives[: number + 1])
+        if by_step and not stand.places and stand.torn is None:
+            stand = replace(stand, places=_saved_at_its_step(lives[: number + 1]))
+        found.append(stand)
+    return found
+
+
+def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
+    """Of the last of some lives."""
+    mine, before = _evidence(lives[-1]), lives[:-1]
+    files = _files(mine, before)
+    fresh = _start(_evidence(reference), _evidence(reference)).values
+    start = _start(mine, _evidence(reference))
+    anew = [name for name, value in start.values.items() if value == fresh.get(name)]
+    later = {name: value for name, value in start.values.items() if name not in anew}
+    resumed = files.read or bool(later)
+    notes: tuple[str, ...] = ()
+    if anew and any(place.life for place in files.places.values()) and not files.new:
+        # Nothing that was restored is known to this counter: `compile` has just made it.
+        notes = (f"{' and '.join(anew)} began anew over weights that were restored: the optimizer was not",)
+        start = _Start(later, start.role)
+    fitting = _fitting(start.values, fresh, before)
+    torn = None if fitting or len(start.values) < 2 else _torn_counters(start.values, fresh, before)
+    places, contradiction = _agreed(files, fitting, start)
+    return Stand(places, torn or contradiction, notes, resumed)
+
+
+def _saved_at_its_step(lives: Sequence[Indexed]) -> tuple[Place, ...]:
+    """The saves of earlier lives at the step at which the last one began."""
+    events = lives[-1].events
+    undone = np.flatnonzero((events.kind == Kind.RESTORED) & (events.progress == 0))
+    known = np.flatnonzero((events.kind == Kind.STEP) & (events.step >= 0))
+    known = known[known > (undone[-1] if len(undone) else -1)]
+    if not len(known):
+        return ()
+    step = events.step[known[0]]
+    return tuple(
+        _place(number, lives, int(at), saving=True)
+        for number in range(len(lives) - 1, 0, -1)
+        for at in reversed(_saves_at(lives[number - 1], int(step)))
+    )
+
+
+def _saves_at(life: Indexed, step: int) -> list[int]:
+    found: list[int] = life.events.at[(life.events.kind == Kind.SAVED) & (life.events.step == step)].tolist()
+    return found
+
+
+def _evidence(life: Indexed) -> Evidence:
+    return life.life.ledger.evidence
+
+
+def _files(mine: Evidence, before: Sequence[Indexed]) -> _Files:
+    sources = [(one.path, one.names) for one in mine.origins]
+    if not sources:
+        sources = [(one.path, ()) for one in mine.restored if one.weights]
+    places = {path: place for path, _ in sources if path is not None and (place := _written(path, before))}
+    new = [name for path, names in sources if path is None for name in names]
+    read = bool(places) or any(_written(one.path, before) is not None for one in mine.restored)
+    return _Files(places, tuple(new) if places else (), read)
+
+
+def _written(path: str, lives: Sequence[Indexed]) -> Place | None:
+    """The moment whose state is in a file; None: no earlier life wrote it."""
+    for number in range(len(lives), 0, -1):
+        evidence = _evidence(lives[number - 1])
+        for saved in reversed(evidence.saved):
+            names = {saved.path} | {to for _, source, to in evidence.moved if _covers(source, saved.path)}
+            if any(_covers(name, path) or _covers(path, name) for name in names):
+                return _place(number, lives, saved.began, saving=True)
+    return None
+
+
+def _covers(name: str, path: str) -> bool:
+    """Whether a path is this one, or below it."""
+    return path == name or path.startswith(f"{name}/")
+
+
+def _place(number: int, lives: Sequence[Indexed], at: int, *, saving: bool) -> Place:
+    return Place(number, at, saving, int(np.searchsorted(lives[number - 1].elements, at)))
+
+
+def _start(mine: Evidence, reference: Evidence) -> _Start:
+    """The counters that advance in a life, of the best role that has any."""
+    roles = {one.name: one.role for one in mine.counters}
+    found = {name: value for name in roles if (value := _value(name, mine, reference)) is not None}
+    for role in _ROLES:
+        values = {name: value for name, value in found.items() if roles[name] == role}
+        if values:
+            return _Start(values, role)
+    return _Start({}, _ROLES[-1])
+
+
+def _value(name: str, mine: Evidence, reference: Evidence) -> int | None:
+    """A counter's value before the life's first step; None: it did not advance.
+
+    A restore may be put off until the variable is made, which is at the first step: so the value is read behind that
+    step, and taken back by it.
+    """
+    values = [reading.values.get(name) for reading in mine.readings if reading.why == "element"]
+    known = [(number, value) for number, value in enumerate(values) if value is not None]
+    if not known:
+        return None
+    pace = _pace(name, reference)
+    first, earliest = known[0]
+    moved = next((n for n in range(1, len(known)) if known[n][1] != known[n - 1][1]), None)
+    if moved is None:
+        slow = not _pace_seen(name, reference) and _advances(name, reference)
+        return earliest if first == 0 and (slow or _advances(name, mine)) else None
+    if first:
+        return earliest - pace * first
+    before, after = known[moved - 1][1], known[moved][1]
+    return before if after - before == pace else after - pace
+
+
+def _gains(name: str, evidence: Evidence) -> list[int]:
+    values = [one.values[name] for one in evidence.readings if one.why == "element" and name in one.values]
+    return [after - before for before, after in itertools.pairwise(values) if after > before]
+
+
+def _pace(name: str, evidence: Evidence) -> int:
+    """What a counter gains at a time."""
+    gains = Multiset(_gains(name, evidence))
+    return gains.most_common(1)[0][0] if gains else 1
+
+
+def _pace_seen(name: str, evidence: Evidence) -> bool:
+    return bool(_gains(name, evidence))
+
+
+def _advances(name: str, evidence: Evidence) -> bool:
+    return len({one.values[name] for one in evidence.readings if name in one.values}) > 1
+
+
+def _fitting(values: Mapping[str, int], fresh: Mapping[str, int], lives: Sequence[Indexed]) -> tuple[Place, ...]:
+    """The moments at which all these counters had these values; the latest first, at a save if there is any."""
+    if not values:
+        return ()
+    found = _moments(values, lives)
+    if all(value == fresh.get(name) for name, value in values.items()):
+        found = [*found, Place(0, 0, False, 0)]
+    return tuple(found)
+
+
+def _moments(values: Mapping[str, int], lives: Sequence[Indexed]) -> list[Place]:
+    fits = [
+        _place(number, lives, reading.at, saving=reading.why == "save")
+        for number in range(len(lives), 0, -1)
+        for reading in reversed(_evidence(lives[number - 1]).readings)
+        if reading.why != "restore" and all(reading.values.get(name) == value for name, value in values.items())
+    ]
+    return [place for place in fits if place.saving] or fits
+
+
+def _torn_counters(values: Mapping[str, int], fresh: Mapping[str, int], lives: Sequence[Indexed]) -> str | None:
+    """What to say of counters each of which fits a moment, but all together none."""
+    parts = []
+    for name, value in values.items():
+        fits = _fitting({name: value}, fresh, lives)
+        if not fits:
+            return None
+        parts.append(f"{name} is {value}, {_fits(fits)}")
+    return f"the restored model is torn: {'; '.join(parts)}"
+
+
+def _fits(places: Sequence[Place]) -> str:
+    return places[0].words if places[0].life == 0 else f"as it was {places[0].words}"
+
+
+def _agreed(files: _Files, fitting: Sequence[Place], start: _Start) -> tuple[tuple[Place, ...], str | None]:
+    """The moments on which files and counters agree, and what to say if they do not."""
+    distinct = _distinct(files.places.values())
+    if not distinct:
+        return tuple(fitting), None
+    both = [place for place in distinct if any(_same(place, other) for other in fitting)]
+    if len(both) == 1:
+        return tuple(both), None
+    if len(distinct) > 1:
+        parts = [f"{path} was saved {place.words}" for path, place in sorted(files.places.items())]
+        return (), f"the restored model is torn: {'; '.join(parts)}"
+    if fitting and start.role == "model":
+        values = ", ".join(f"{name} is {value}" for name, value in start.values.items())
+        (path,) = list(files.places)[:1]
+        weights = f"its weights are those of {path}, saved {distinct[0].words}"
+        return (), f"the restored model is torn: {weights}, but {values}, {_fits(fitting)}"
+    return tuple(distinct), None
+
+
+def _distinct(places: Iterable[Place]) -> list[Place]:
+    found: list[Place] = []
+    for place in places:
+        if not any(_same(place, other) for other in found):
+            found.append(place)
+    return found
+
+
+def _same(left: Place, right: Place) -> bool:
+    return (left.life, left.taken) == (right.life, right.taken)
+
+
+__all__ = ["Place", "Stand", "stands"]
