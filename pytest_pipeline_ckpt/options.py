@@ -13,6 +13,7 @@ from .values import (
     number,
     parse_at,
     parse_dataset,
+    parse_place,
     parse_report,
     parse_script,
     parse_signal,
@@ -171,6 +172,28 @@ OPTIONS = (
         "'exact': the elements must come in the reference run's order; 'any': each completed pass must have"
         " its rows, in whatever order (default: exact)",
         "exact",
+        in_marker=True,
+        in_check=True,
+    ),
+    Option(
+        "validation",
+        "FILE:LINE",
+        parse_place,
+        "an iterator that is made at this place of the training code ('train.py:57') is for validation, so what it "
+        "yields is not judged; needed where a step takes an element of it now and then, and its place in the step does "
+        "not tell; repeatable (default: none)",
+        (),
+        in_marker=True,
+        in_check=True,
+        repeatable=True,
+    ),
+    Option(
+        "never_resumes",
+        "WHAT",
+        choice("fail", "allow"),
+        "'fail': a training that begins anew whenever it is started, although complete checkpoints are there, is "
+        "'never-resumed', and one that saves nothing is 'unknown'; 'allow': for those that mean it (default: fail)",
+        "fail",
         in_marker=True,
         in_check=True,
     ),

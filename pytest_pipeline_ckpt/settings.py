@@ -53,6 +53,8 @@ class Settings:
     signal: Sourced[signal.Signals]
     grace: Sourced[float]
     order: Sourced[Literal["exact", "any"]]
+    validation: Sourced[tuple[str, ...]]
+    never_resumes: Sourced[Literal["fail", "allow"]]
     timeout: Sourced[float]
     max_elements: Sourced[int]
     budget: Sourced[float | None]

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .engine import checker, store
+from .engine import store
 from .engine.model import Outcome
 from .engine.shrinking import shrink, size
 from .errors import OutOfTimeError, WorkerError
@@ -104,7 +104,7 @@ def find_smallest(
     shrunk = shrink(
         failed.schedule,
         attempts,
-        checker.reference_facts(reference, elements_per_step=check.workload.elements_per_step),
+        check.facts(reference),
         seconds=seconds,
         expected=expected,
         life=failed.verdict.life,

@@ -163,6 +163,8 @@ class ItemTrials:
                 grace=settings.grace.value,
                 max_elements=settings.max_elements.value,
                 order=settings.order.value,
+                validation=settings.validation.value,
+                never_resumes=settings.never_resumes.value,
             ),
             directory=store.check_directory(self._state.directory, f"{self._test}#{self._checks}"),
             workers=gang.workers,

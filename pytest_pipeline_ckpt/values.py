@@ -114,6 +114,15 @@ def parse_dataset(value: object, where: str) -> str:
     return f"{module}:{function}"
 
 
+def parse_place(value: object, where: str) -> str:
+    """`FILE:LINE`, as labels of streams begin."""
+    file, _, line = str(value).strip().rpartition(":")
+    if not file or not line.isdigit():
+        remedy = "give FILE:LINE as a failure names it, as in train.py:57"
+        raise refuse(where, value, "does not name a line of a file", remedy)
+    return f"{file.rpartition('/')[2]}:{line}"
+
+
 def parse_report(value: object, where: str) -> str:
     """A file whose suffix says what is written into it."""
     if not str(value).lower().endswith((".html", ".json")):

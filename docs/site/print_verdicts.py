@@ -101,6 +101,13 @@ SECTIONS = {
         "The second life waits for a lock that the killed one has left.",
         "The stacks that follow show where it waits. If it was only slow, raise `--preempt-timeout`.",
     ),
+    "never-resumed": Section(
+        "Complete checkpoints stood at the kills, and no life read one: each began anew, with a new model. The "
+        "elements are right, but each preemption loses all progress.",
+        "never resumed",
+        "The checkpoints are saved, and nothing restores them.",
+        "Restore the newest checkpoint before training. `--preempt-never-resumes=allow` is for trainings that mean it.",
+    ),
     "diverged": Section(
         "Every element is exact, but the final weights are not those of the reference run, bit for bit. Looked at only "
         "with `compare_weights=True`.",

@@ -149,6 +149,13 @@ class Cause(enum.Enum):
         "put the iterator into the checkpoint of the model: tf.train.Checkpoint(..., iterator=iterator)",
     )
 
+    NEVER_RESTORED = Advice(
+        "it saves checkpoints, and reads none of them when it starts",
+        "restore the newest before training: checkpoint.restore(tf.train.latest_checkpoint(model_dir)); in JAX "
+        "manager.restore(manager.latest_step()); in Keras a callback that resumes, as "
+        "pipeline_ckpt.keras.CheckpointInputPipeline or BackupAndRestore do and ModelCheckpoint does not",
+    )
+
     @property
     def advice(self) -> Advice:
         """Its row."""

@@ -10,27 +10,25 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from .cases import Case, Terms, traced
 from .findings import judge_lane
-from .histories import Study, Track, homes_of, study, trace, trace_one
-from .idle_steps import idle_steps, without_idle_steps
-from .indexed import Indexed, UintArray, index
+from .histories import study
+from .idle_steps import without_idle_steps
+from .indexed import UintArray, index
 from .lifespans import lifespans
-from .model import Ending, KillSchedule, Kind, Life, Outcome, Scope, Verdict
-from .moments import stands
+from .model import Ending, Kind, Life, Outcome, Scope, Verdict
 from .passes import Differing, judge_any, judge_differing
+from .remarks import differing_notes, exact_reason, landed, named, never_resumed, notes_on, scope_of, unfinished
 from .survival import Finding, Piece, first_difference, joined, pieces_of
 from .training import classify
-from .wording import count, last_line, left_out
+from .wording import count, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from .moments import Stand
 
 _DOUBTFUL = frozenset(
     {
@@ -71,31 +69,14 @@ class ReferenceFacts:
         return self.gang or (self,)
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """Everything about a trial, traced."""
-
-    references: tuple[Indexed, ...]
-    lives: tuple[Indexed, ...]
-    known: Study
-    right: tuple[tuple[Track, ...], ...]
-    """For each reference run its tracks, one a lane."""
-    tracks: tuple[tuple[Track, ...], ...]
-    """For each life."""
-    extra: tuple[int, ...]
-    """For each life the elements that it took outside of the reference run's lanes."""
-    stands: tuple[Stand, ...]
-    """For each life what is known of where its model stood."""
-    choices: tuple[int, ...]
-    """For each life in how many ways that may have been."""
-
-
 def judge(
     references: Sequence[Life],
     lives: Sequence[Life],
     *,
     order: Literal["exact", "any"] = "exact",
     elements_per_step: int | None = None,
+    validation: Sequence[str] = (),
+    never_resumes: Literal["fail", "allow"] = "fail",
     saved_by_others: Sequence[int] = (),
 ) -> Verdict:
     """Judges the lives of one trial.
@@ -105,13 +86,16 @@ def judge(
         lives: in order, over one checkpoint directory, all but the last of them killed.
         order: `any` compares whole passes as multisets of rows.
         elements_per_step: how many elements one step takes of a stream; None: measured in the reference run.
+        validation: places of iterators that are for validation: `train.py:57`.
+        never_resumes: whether lives that all begin anew, although complete checkpoints stood, are exact.
         saved_by_others: of a worker of a gang: how many checkpoints the other workers saved in each of its lives.
 
     Returns:
         The verdict; `UNKNOWN` when this function itself fails, whatever the reason.
     """
     try:
-        return _judge(_alone(references), without_idle_steps(lives), order, elements_per_step, saved_by_others)
+        terms = Terms(order, elements_per_step, tuple(validation), never_resumes, tuple(saved_by_others))
+        return _judge(_alone(references), without_idle_steps(lives), terms)
     except Exception as error:  # whatever it is, the answer is "unknown"
         return Verdict(Outcome.UNKNOWN, f"the checker itself failed: {type(error).__name__}: {error}")
 
@@ -126,7 +110,7 @@ def references_differ(references: Sequence[Life], *, elements_per_step: int | No
     references = _alone(references)
     first = index(references[0])
     known = study(first, elements_per_step)
-    return known.reason is None and _differ(_trace(first, references, [references[0]], known))
+    return known.reason is None and _differ(traced(first, references, [references[0]], known))
 
 
 def rows_differ(references: Sequence[Life]) -> bool:
@@ -147,7 +131,7 @@ def survived(
     known = study(first, elements_per_step)
     if known.reason is not None:
         return None
-    case = _trace(first, [first.life], without_idle_steps(lives), known)
+    case = traced(first, [first.life], without_idle_steps(lives), known)
     made = [
         pieces_of(lane, [tracks[number] for tracks in case.tracks], len(lives))
         for number, lane in enumerate(known.lanes)
@@ -157,26 +141,33 @@ def survived(
     return (np.concatenate(right), np.concatenate(found)) if len(found) == len(right) else None
 
 
-def training_streams(reference: Life, *, elements_per_step: int | None = None) -> frozenset[str]:
+def training_streams(
+    reference: Life, *, elements_per_step: int | None = None, validation: Sequence[str] = ()
+) -> frozenset[str]:
     """Keys of the streams with which the model advances; empty where that cannot be told."""
-    return frozenset(classify(index(_alone([reference])[0]), elements_per_step).rates)
+    classes = classify(index(_alone([reference])[0]), elements_per_step, validation)
+    return frozenset(classes.rates) | frozenset(classes.occasional)
 
 
-def reference_facts(reference: Life, *, elements_per_step: int | None = None) -> ReferenceFacts:
+def reference_facts(
+    reference: Life, *, elements_per_step: int | None = None, validation: Sequence[str] = ()
+) -> ReferenceFacts:
     """Where in a reference run a kill can land."""
     if reference.gang:
         of_workers = tuple(
-            reference_facts(life, elements_per_step=elements_per_step) for life in reference.gang if life is not None
+            reference_facts(life, elements_per_step=elements_per_step, validation=validation)
+            for life in reference.gang
+            if life is not None
         )
         return replace(of_workers[0], gang=of_workers)
     run = index(_alone([reference])[0])
-    classes = classify(run, elements_per_step)
+    classes = classify(run, elements_per_step, validation)
     names = np.array([name in classes.rates for name in run.keys], np.bool_)
     rows = np.flatnonzero(names[run.iterators.key]) if len(names) else np.empty(0, np.int64)
     at = run.elements_of(rows)
     events = run.events
     saves = np.searchsorted(at, events.at[events.kind == Kind.SAVED])
-    lanes = study(run, elements_per_step).lanes
+    lanes = [lane for lane in study(run, elements_per_step, validation).lanes if set(lane.keys) & set(classes.rates)]
     found = [np.searchsorted(at, lane.track.at[lane.track.ends - 1], "right") for lane in lanes]
     ends = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
     return ReferenceFacts(
@@ -195,9 +186,7 @@ def _alone(references: Sequence[Life]) -> list[Life]:
 def _judge(
     references: Sequence[Life],
     lives: Sequence[Life],
-    order: str,
-    elements_per_step: int | None,
-    saved_by_others: Sequence[int],
+    terms: Terms,
 ) -> Verdict:
     if not references or not lives:
         return Verdict(
@@ -207,45 +196,22 @@ def _judge(
     if failed is not None:
         return failed
     first = index(references[0])
-    known = study(first, elements_per_step)
+    known = study(first, terms.elements_per_step, terms.validation)
     if known.reason is not None:
         failures = [finding for number, life in enumerate(lives, 1) if (finding := _failed_life(number, life))]
         if failures:
-            return _verdict(failures[0], Scope(kills_landed=_landed(lives)), ())
-        return Verdict(Outcome.UNKNOWN, known.reason, scope=Scope(kills_landed=_landed(lives)))
-    retrace = functools.partial(_trace, first, references, lives, known)
+            return _verdict(failures[0], Scope(kills_landed=landed(lives)), ())
+        return Verdict(Outcome.UNKNOWN, known.reason, scope=Scope(kills_landed=landed(lives)))
+    retrace = functools.partial(traced, first, references, lives, known)
     case = retrace()
     opaque = _opaque(case)
     if opaque is not None:
         return opaque
-    judge_one = functools.partial(
-        _judge_case, lives=lives, order=order, saved_by_others=saved_by_others or [0] * len(lives)
-    )
-    return _judge_open(case, retrace, judge_one)
-
-
-def _trace(
-    first: Indexed,
-    references: Sequence[Life],
-    lives: Sequence[Life],
-    known: Study,
-    chosen: Mapping[int, int] = MappingProxyType({}),
-) -> _Case:
-    homes = homes_of(known)
-    others = tuple(index(life) for life in references[1:])
-    right = [tuple(lane.track for lane in known.lanes)]
-    right += [trace_one(other, known, homes, fresh=True)[0] for other in others]
-    # The reference run itself is judged too, before anything is killed: one index serves both.
-    indexed = tuple(first if life is references[0] else index(life) for life in lives)
-    found = stands(first, indexed, by_step=not all(lane.law.constant for lane in known.lanes))
-    traced = trace(indexed, known, found, chosen)
-    return _Case(
-        *((first, *others), indexed, known, tuple(right), traced.tracks, traced.extra, tuple(found), traced.choices)
-    )
+    return _judge_open(case, retrace, functools.partial(_judge_case, lives=lives, terms=terms))
 
 
 def _judge_open(
-    case: _Case, retrace: Callable[[Mapping[int, int]], _Case], judge_one: Callable[[_Case], Verdict]
+    case: Case, retrace: Callable[[Mapping[int, int]], Case], judge_one: Callable[[Case], Verdict]
 ) -> Verdict:
     """Judges a trial in each of the ways in which its models may have stood; only what they agree on is said."""
     verdict = judge_one(case)
@@ -256,21 +222,22 @@ def _judge_open(
             number = next(n for n, choice in enumerate(way) if choice)
             places = "; or ".join(place.words for place in case.stands[number].places)
             reason = (
-                f"life {number + 1} may have resumed a model that was saved {places}: what it shows of its step fits all "
-                "of them, and the verdict depends on it: pass step=, a function whose steps differ between them"
+                f"life {number + 1} may have resumed a model that was saved {places}: what it shows of its step fits "
+                "each of them, and the verdict depends on it: pass step=, a function whose steps differ between them"
             )
             return replace(verdict, outcome=Outcome.UNKNOWN, reason=reason, life=number + 1, spans=())
     return verdict
 
 
-def _judge_case(case: _Case, lives: Sequence[Life], order: str, saved_by_others: Sequence[int]) -> Verdict:
+def _judge_case(case: Case, lives: Sequence[Life], terms: Terms) -> Verdict:
+    order = terms.order
     final = len(lives) if lives[-1].ending is Ending.FINISHED else 0
     lanes = [
         pieces_of(lane, [tracks[number] for tracks in case.tracks], final)
         for number, lane in enumerate(case.known.lanes)
     ]
-    scope = _scope(case, lives, [[] if isinstance(lane, Finding) else lane for lane in lanes])
-    notes = _notes(case, lives, scope, saved_by_others)
+    scope = scope_of(case, lives, [[] if isinstance(lane, Finding) else lane for lane in lanes])
+    notes = notes_on(case, lives, scope, terms.saved_by_others or [0] * len(lives))
     found: list[Finding] = [f for number, life in enumerate(lives, 1) if (f := _failed_life(number, life))]
     found += _strangers(case)
     found += [
@@ -283,17 +250,19 @@ def _judge_case(case: _Case, lives: Sequence[Life], order: str, saved_by_others:
         Differing(lane) if isinstance(lane, Finding) else _judge_lane(case, number, lane, order, final, differ)
         for number, lane in enumerate(lanes)
     ]
-    found += [_named(one.finding, case, number) for number, one in enumerate(judged) if one.finding is not None]
+    found += [named(one.finding, case, number) for number, one in enumerate(judged) if one.finding is not None]
     if differ and order == "exact":
-        notes += _differing_notes(sum(one.overlap for one in judged), any(one.redrawn for one in judged))
-    missed = _unfinished(case, lives)
+        notes += differing_notes(sum(one.overlap for one in judged), any(one.redrawn for one in judged))
+    missed = unfinished(case, lives)
     if found:
         worst = min(found, key=lambda finding: (finding.life or len(lives) + 1, RANK[finding.outcome]))
         verdict = _verdict(worst, scope, notes)
     elif missed is not None:
         verdict = Verdict(Outcome.UNKNOWN, missed[1], missed[0], scope=scope, notes=notes)
+    elif scope.began_anew and not scope.resumed and terms.never_resumes == "fail":
+        verdict = never_resumed(case, lives, lanes, scope, notes)
     else:
-        verdict = Verdict(Outcome.EXACT, _exact_reason(scope, order, differ), scope=scope, notes=notes)
+        verdict = Verdict(Outcome.EXACT, exact_reason(scope, order, differ), scope=scope, notes=notes)
     in_order = order == "exact" and not differ
     shown = lifespans(case.known.lanes, lanes, [one.finding for one in judged], in_order=in_order)
     return replace(verdict, lives=shown)
@@ -313,6 +282,7 @@ RANK = {
             Outcome.REORDERED,
             Outcome.INCOMPLETE,
             Outcome.OVERRUN,
+            Outcome.NEVER_RESUMED,
             Outcome.DIVERGED,
             Outcome.UNKNOWN,
             Outcome.FLAKY,
@@ -322,7 +292,7 @@ RANK = {
 }
 
 
-def _judge_lane(case: _Case, number: int, pieces: Sequence[Piece], order: str, final: int, differ: bool) -> Differing:
+def _judge_lane(case: Case, number: int, pieces: Sequence[Piece], order: str, final: int, differ: bool) -> Differing:
     right = [tracks[number] for tracks in case.right]
     plain = judge_lane(case.known.lanes[number], pieces, references=len(right), ended=bool(final))
     if plain is None:
@@ -334,7 +304,7 @@ def _judge_lane(case: _Case, number: int, pieces: Sequence[Piece], order: str, f
     return judge_differing(case.known.lanes[number], right, pieces) if differ else Differing(plain)
 
 
-def _differ(case: _Case) -> bool:
+def _differ(case: Case) -> bool:
     """Whether the reference runs differ among themselves, in any lane."""
     return any(
         len(track) != len(first) or first_difference(first, 0, track, len(first)) is not None
@@ -367,7 +337,7 @@ def _failed_life(number: int, life: Life) -> Finding | None:
     return None
 
 
-def _opaque(case: _Case) -> Verdict | None:
+def _opaque(case: Case) -> Verdict | None:
     runs = [(tracks, run) for tracks, run in zip(case.right, case.references, strict=True)]
     runs += [(tracks, run) for tracks, run in zip(case.tracks, case.lives, strict=True)]
     for tracks, run in runs:
@@ -382,7 +352,7 @@ def _opaque(case: _Case) -> Verdict | None:
     return None
 
 
-def _strangers(case: _Case) -> list[Finding]:
+def _strangers(case: Case) -> list[Finding]:
     """Elements from more iterators at a time than the reference run used."""
     return [
         Finding(
@@ -396,103 +366,5 @@ def _strangers(case: _Case) -> list[Finding]:
     ]
 
 
-def _named(finding: Finding, case: _Case, number: int) -> Finding:
-    """With several lanes the reason says which."""
-    lane = case.known.lanes[number]
-    if lane.doubtful:
-        place = lane.label.split(",")[0]
-        reason = (
-            f"{lane.label}: a step takes an element of it now and then, from an iterator that lives on. If it trains: "
-            f'{finding.reason}. If it is for validation, say so: validation=["{place}"]'
-        )
-        return Finding(Outcome.UNKNOWN, finding.life, reason)
-    if len(case.known.lanes) == 1:
-        return finding
-    return replace(finding, reason=f"{lane.label}: {finding.reason}")
-
-
 def _verdict(finding: Finding, scope: Scope, notes: tuple[str, ...]) -> Verdict:
     return Verdict(finding.outcome, finding.reason, finding.life, finding.spans, scope, notes)
-
-
-def _landed(lives: Sequence[Life]) -> int:
-    return sum(life.ending is Ending.KILLED for life in lives)
-
-
-def _saves(run: Indexed) -> int:
-    return int(np.count_nonzero(run.events.kind == Kind.SAVED))
-
-
-def _scope(case: _Case, lives: Sequence[Life], pieces: Sequence[Sequence[Piece]]) -> Scope:
-    killed = [run for run in case.lives if run.life.ending is Ending.KILLED]
-    later = [piece for lane in pieces for piece in lane if piece.life > 1]
-    return Scope(
-        kills_landed=_landed(lives),
-        saves_crossed=sum(_saves(run) for run in killed),
-        elements_compared=sum(piece.kept for piece in later),
-        elements_replayed=sum(max(0, piece.before - piece.start) for piece in later),
-    )
-
-
-def _notes(case: _Case, lives: Sequence[Life], scope: Scope, saved_by_others: Sequence[int]) -> tuple[str, ...]:
-    first = case.references[0]
-    listed: list[tuple[str, int]] = []
-    for key, (name, label) in enumerate(zip(first.keys, first.labels, strict=True)):
-        if name in case.known.classes.others:
-            listed.append((label, int(first.iterators.count[first.iterators.key == key].sum())))
-    notes: list[str | None] = [left_out(listed)] if listed else []
-    saved = 0
-    for number, (run, life, by_others) in enumerate(zip(case.lives, lives, saved_by_others, strict=True), 1):
-        saved += _saves(run) + by_others
-        if life.ending is Ending.KILLED and not saved:
-            notes.append(f"life {number} was killed before the first save, which proves little")
-        notes.append(None if by_others else _notice(number, run, life))
-    if uncounted := idle_steps(first.life):
-        notes.append(f"{count(uncounted, 'step')} counted where the data had ended, without an element, left out")
-    notes += [f"life {number}: {note}" for number, stand in enumerate(case.stands, 1) for note in stand.notes]
-    if scope.elements_replayed:
-        notes.append(f"{count(scope.elements_replayed, 'element')} trained again after rollbacks (legal replay)")
-    return tuple(note for note in notes if note is not None)
-
-
-def _notice(number: int, run: Indexed, life: Life) -> str | None:
-    """What a life made of the signal that announced its end, if that was nothing."""
-    if life.noticed is None or ((run.events.kind == Kind.SAVED) & (run.events.at >= life.noticed)).any():
-        return None
-    if life.grace is not None:
-        return f"notice ignored: no checkpoint was written within {life.grace:.1f} s"
-    return f"life {number} did not use the notice: it ended ({life.status}) without writing a checkpoint"
-
-
-def _differing_notes(overlap: int, redrawn: bool) -> tuple[str, ...]:
-    notes = ["the pipeline differs from run to run", f"order judged on {count(overlap, 'overlapping element')}"]
-    if redrawn:
-        notes.append("after a resume an unseeded shuffle draws later passes anew, which loses nothing")
-    return tuple(notes)
-
-
-def _unfinished(case: _Case, lives: Sequence[Life]) -> tuple[int, str] | None:
-    """The life that did not go as planned although its elements are right, and what happened."""
-    if lives[-1].ending not in (Ending.FINISHED, Ending.STOPPED):
-        how = f"did not run to its end ({lives[-1].ending.value}): what follows is not known"
-        return len(lives), f"life {len(lives)}, the last one, {how}"
-    for number, (life, tracks) in enumerate(zip(lives, case.tracks, strict=True), 1):
-        if life.kill is not None and life.ending is Ending.FINISHED:
-            taken = count(sum(track.taken for track in tracks), "training element")
-            where = KillSchedule((life.kill,))
-            return (
-                number,
-                f"the kill planned for life {number} ({where}) never landed: it ended by itself after {taken}",
-            )
-    return None
-
-
-def _exact_reason(scope: Scope, order: str, differ: bool) -> str:
-    how = "exactly the reference run's elements"
-    if differ:
-        how = "each pass's rows, in an order that no resume changed"
-    if order == "any":
-        how = "the reference run's rows"
-    compared = count(scope.elements_compared, "element")
-    kills = count(scope.kills_landed, "kill")
-    return f"the final model has been trained on {how}; {compared} compared after {kills}"

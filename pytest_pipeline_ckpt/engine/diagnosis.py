@@ -94,8 +94,11 @@ class Diagnostician:
         self._reference = reference
         self._worker = worker
         self._directory = check.directory / (_WALK if check.workers == 1 else f"{_WALK}-worker-{worker}")
-        rate = check.workload.elements_per_step
-        self._streams = checker.training_streams(reference.life, elements_per_step=rate)
+        self._streams = checker.training_streams(
+            reference.life,
+            elements_per_step=check.workload.elements_per_step,
+            validation=check.conditions.validation,
+        )
 
     def diagnose(self, verdict: Verdict, lives: Sequence[Lived]) -> Diagnosis | None:
         """Where the failure comes from; None: nothing more is known than the verdict says.
@@ -107,6 +110,10 @@ class Diagnostician:
         Raises:
             WorkerError: the machinery failed.
         """
+        if verdict.outcome is Outcome.NEVER_RESUMED:
+            return self._told(
+                "not in the pipeline: the training code restores nothing", Cause.NEVER_RESTORED, None, None
+            )
         if verdict.outcome not in _OF_THE_INPUT:
             return None
         pipeline = self.walked()

@@ -34,6 +34,7 @@ def judge(
     *,
     order: Literal["exact", "any"] = "exact",
     elements_per_step: int | None = None,
+    validation: Sequence[str] = (),
     apart: bool = False,
 ) -> Verdict:
     """Judges the incarnations of one trial.
@@ -42,14 +43,14 @@ def judge(
         references: one run of the gang that nobody killed, or three; see `checker.judge`.
         lives: its incarnations, in order.
         order: as for `checker.judge`.
-        elements_per_step: likewise, of each worker.
+        elements_per_step, validation: likewise, of each worker.
         apart: workers were started again one by one, while the others went on.
 
     Returns:
         The verdict on the worker that first went wrong, which it names; its positions are that worker's.
     """
     try:
-        return _judge(references, lives, order, elements_per_step, apart)
+        return _judge(references, lives, order, elements_per_step, tuple(validation), apart)
     except Exception as error:  # whatever it is, the answer is "unknown"
         return Verdict(Outcome.UNKNOWN, f"the checker itself failed: {type(error).__name__}: {error}")
 
@@ -59,6 +60,7 @@ def _judge(
     lives: Sequence[Life],
     order: Literal["exact", "any"],
     elements_per_step: int | None,
+    validation: tuple[str, ...],
     apart: bool,
 ) -> Verdict:
     workers = range(len(references[0].gang))
@@ -72,6 +74,7 @@ def _judge(
             lived[worker],
             order=order,
             elements_per_step=elements_per_step,
+            validation=validation,
             saved_by_others=_saved_by_others(lives, worker),
         )
         for worker in workers

@@ -12,6 +12,7 @@ loop may take one element ahead, is deducted.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -169,7 +170,11 @@ def trace(lives: Sequence[Indexed], known: Study, stands: Sequence[Stand], chose
     tracks: list[tuple[Track, ...]] = []
     extra, choices = [], []
     for number, (life, stand) in enumerate(zip(lives, stands, strict=True)):
-        found = [[_stood(lane, n, tracks, place) for n, lane in enumerate(known.lanes)] for place in stand.places]
+        found = [
+            list(way)
+            for place in stand.places
+            for way in itertools.product(*(_stood(lane, n, tracks, place) for n, lane in enumerate(known.lanes)))
+        ]
         ways = [way for n, way in enumerate(found) if way not in found[:n]] or [[None] * len(known.lanes)]
         made, more = trace_one(life, known, homes, fresh=number == 0, starts=ways[chosen.get(number, 0)])
         tracks.append(made)
@@ -208,16 +213,19 @@ def trace_one(
     return tuple(tracks), extra
 
 
-def _stood(lane: Lane, number: int, before: Sequence[tuple[Track, ...]], place: Place) -> int | None:
-    """How many elements of a lane a model at a place in an earlier life had been trained on."""
+def _stood(lane: Lane, number: int, before: Sequence[tuple[Track, ...]], place: Place) -> tuple[int | None, ...]:
+    """How many elements of a lane a model at a place in an earlier life may have been trained on."""
     if not place.life:
-        return 0
+        return (0,)
     track = before[place.life - 1][number]
     began = start_of(lane, [tracks[number] for tracks in before[: place.life]])
     if began is None:
-        return None
-    taken = int(np.searchsorted(track.at, place.at))
-    return max(began, began + taken - (lane.lags.saved if place.saving else lane.lags.own))
+        return (None,)
+    taken = began + int(np.searchsorted(track.at, place.at))
+    ahead = lane.lags.saved if place.saving else lane.lags.own
+    # Fewer than a step takes may be a part of it that has been trained on (a micro-batch), or taken ahead.
+    partly = 0 < ahead < lane.law.rate and lane.law.constant
+    return tuple(max(began, taken - one) for one in ((0, ahead) if partly else (ahead,)))
 
 
 def start_of(lane: Lane, tracks: Sequence[Track]) -> int | None:

@@ -156,6 +156,8 @@ class Life:
     """Seconds after which it was killed, because the signal had not ended it."""
     peak_mb: float = 0.0
     """Largest resident memory of its training process, in MiB; 0: not known."""
+    standing: tuple[str, ...] = ()
+    """Complete checkpoints, of this life or an earlier one, that were there when it ended."""
     gang: tuple[Life | None, ...] = ()
     """Of an incarnation of a gang: the life of each worker, None where it had none. The other fields are then those
     of the life that counts: of the worker whose element was awaited, else of the first that did not end well."""
@@ -175,6 +177,8 @@ class Outcome(enum.Enum):
     INCOMPLETE = "incomplete"
     CRASHED = "crashed"
     HUNG = "hung"
+    NEVER_RESUMED = "never-resumed"
+    """Complete checkpoints stood, and no life read one: each began anew, with a new model."""
     DIVERGED = "diverged"
     """Every element is exact, the final weights are not the reference's (`compare_weights=True`)."""
     FLAKY = "flaky"
@@ -203,6 +207,10 @@ class Scope:
     """Training elements that lives after the first took and that were compared with the reference."""
     elements_replayed: int = 0
     """Legal replay: work done again because the model was rolled back too."""
+    began_anew: int = 0
+    """Lives that began with a new model although a complete checkpoint stood: legal, but all progress is lost."""
+    resumed: int = field(default=0, compare=False)
+    """Lives that did not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,8 @@ def _torn_counters(values: Mapping[str, int], fresh: Mapping[str, int], lives: S
         fits = _fitting({name: value}, fresh, lives)
         if not fits:
             return None
-        parts.append(f"{name} is {value}, {_fits(fits)}")
+        new = value == fresh.get(name)
+        parts.append(f"{name} is {value}, {'as in a new training' if new else _fits(fits)}")
     return f"the restored model is torn: {'; '.join(parts)}"
 
 
@@ -275,7 +276,7 @@ def _agreed(files: _Files, fitting: Sequence[Place], start: _Start) -> tuple[tup
         return (), f"the restored model is torn: {'; '.join(parts)}"
     if fitting and start.role == "model":
         values = ", ".join(f"{name} is {value}" for name, value in start.values.items())
-        (path,) = list(files.places)[:1]
+        path = next(iter(files.places))
         weights = f"its weights are those of {path}, saved {distinct[0].words}"
         return (), f"the restored model is torn: {weights}, but {values}, {_fits(fitting)}"
     return tuple(distinct), None

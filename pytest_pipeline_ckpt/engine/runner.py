@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import WorkerError
-from . import checker, gang, gang_verdict, store, worker
+from . import checker, gang, gang_verdict, standing, store, worker
 from .model import Ending, KillSchedule, Life, Outcome, Verdict
 from .process import Server, TrainingProcess
 from .watching import Conditions, live
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from .model import Kill
 
 _RUNTIME_VARIABLES = ("TF_", "KERAS_", "XLA_", "CUDA_")
+_SAVED_NOTHING = (
+    "the reference run saved nothing: no checkpoint, and no file below {model_dir}, so a life that is started again "
+    "can only begin anew, and there is nothing to judge: save checkpoints there, or, if the training is meant to begin "
+    'anew, pass never_resumes="allow"'
+)
 _PRELOAD = ("tensorflow", f"{__package__}.worker", f"{__package__}.tap", f"{__package__}.trainers")
 
 
@@ -278,10 +283,10 @@ class Check:
         """
         reference, _ = self.reference()
         directory = store.fresh(self.directory / name)
-        alone = self.judge([reference], [reference])
+        alone = self.judge_alone(reference, _reference_run(self.reference_directory()))
         if not alone.exact:
             return Trial(alone, None, directory, tails([("the reference run", reference)]), reference=reference)
-        facts = checker.reference_facts(reference, elements_per_step=self.workload.elements_per_step)
+        facts = self.facts(reference)
         planned = schedule(facts)
         lives = self._lives(directory, planned, facts)
         verdict = self.judge([reference], lives)
@@ -307,6 +312,8 @@ class Check:
             at = life_directory(directory, number + 1)
             process = self._start(at, directory / store.RUN, slot=number, kill=kill, ignored=facts.ignored)
             lives.append(live(process, self.conditions, kill=kill))
+            names = standing.names_below(directory / store.RUN)
+            lives[-1] = dataclasses.replace(lives[-1], standing=standing.standing(lives, names))
             if lives[-1].ending is not Ending.KILLED:
                 break
         return lives
@@ -351,14 +358,36 @@ class Check:
         kills = [[kill for kill in schedule.kills if kill.counts == index] for index in range(self.workers)]
         return gang.live_apart(start, kills, self.conditions)
 
-    def judge(self, references: list[Life], lives: list[Life]) -> Verdict:
-        """Judges lives as this check's settings want it."""
+    def facts(self, reference: Life) -> checker.ReferenceFacts:
+        """What a reference run tells of where kills can land, and which streams do not train."""
+        return checker.reference_facts(
+            reference, elements_per_step=self.workload.elements_per_step, validation=self.conditions.validation
+        )
+
+    def judge_alone(self, reference: Life, run: Path) -> Verdict:
+        """Judges a run that nobody killed by itself: what cannot be judged, or tells nothing, need not be killed.
+
+        Args:
+            reference: the run.
+            run: where its checkpoints are.
+        """
+        alone = self.judge([reference], [reference])
+        allowed = self.conditions.never_resumes == "allow"
+        if not alone.exact or allowed or standing.saved_anything(reference, standing.names_below(run)):
+            return alone
+        return _worse(alone, Outcome.UNKNOWN, _SAVED_NOTHING)
+
+    def judge(
+        self, references: list[Life], lives: list[Life], *, never_resumes: Literal["fail", "allow"] | None = None
+    ) -> Verdict:
+        """Judges lives as this check's settings want it; `never_resumes` None: as they say in that too."""
         if self.workers > 1:
             return gang_verdict.judge(
                 references,
                 lives,
                 order=self.conditions.order,
                 elements_per_step=self.workload.elements_per_step,
+                validation=self.conditions.validation,
                 apart=self.restart == "worker",
             )
         return checker.judge(
@@ -366,6 +395,8 @@ class Check:
             lives,
             order=self.conditions.order,
             elements_per_step=self.workload.elements_per_step,
+            validation=self.conditions.validation,
+            never_resumes=never_resumes or self.conditions.never_resumes,
         )
 
     def compare_weights(self, verdict: Verdict, directory: Path, model_dir: Path, right: Path) -> Verdict:

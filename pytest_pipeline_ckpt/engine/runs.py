@@ -14,7 +14,7 @@ import numpy as np
 import xxhash
 
 from ..errors import RecordingRefusedError
-from . import checker, crash_states, ledger, operations, recording, store
+from . import crash_states, ledger, operations, recording, store
 from .instants import Timeline, element_records
 from .model import Ending, Kill, Kind, Life
 from .operations import LogWriter, snapshot
@@ -135,7 +135,7 @@ def final_model_dir(check: Check) -> Path:
 
 def ignored_streams(check: Check, life: Life) -> frozenset[str]:
     """Keys of the streams that do not train, as the recorded run shows them."""
-    return checker.reference_facts(life, elements_per_step=check.workload.elements_per_step).ignored
+    return check.facts(life).ignored
 
 
 def _started(

@@ -27,6 +27,10 @@ class Conditions:
     """Seconds between a catchable signal and SIGKILL."""
     max_elements: int
     order: Literal["exact", "any"]
+    validation: tuple[str, ...] = ()
+    """Places of iterators that are for validation: `train.py:57`."""
+    never_resumes: Literal["fail", "allow"] = "fail"
+    """Whether a training that begins anew whenever it is started, whatever it has saved, is exact."""
     deadline: float | None = None
     """`time.monotonic()` at which a life that still runs is ended with an `OutOfTimeError`."""
 

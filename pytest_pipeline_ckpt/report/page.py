@@ -40,6 +40,7 @@ MEANINGS = {
     "incomplete": "ended before its data did, and said nothing",
     "crashed": "failed",
     "hung": "made no progress",
+    "never-resumed": "began anew each time, with a new model, although complete checkpoints stood",
     "diverged": "saw exactly the right elements, but ended with other weights",
     "flaky": "cannot be judged: runs that nobody kills differ, and too little overlaps",
 }

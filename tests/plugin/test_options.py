@@ -82,6 +82,8 @@ def test_defaults(make_config: MakeConfig) -> None:
         signal=Sourced(SIGKILL, "default"),
         grace=Sourced(5.0, "default"),
         order=Sourced("exact", "default"),
+        validation=Sourced((), "default"),
+        never_resumes=Sourced("fail", "default"),
         timeout=Sourced(60.0, "default"),
         max_elements=Sourced(1_000_000, "default"),
         budget=Sourced(None, "default"),

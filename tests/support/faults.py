@@ -395,6 +395,7 @@ FAULTS: dict[str, Fault] = {
         Cause.NOT_SAVED_IN_SESSION, functools.partial(faulty_code.session, make=rows, saveable=False)
     ),
     "monitored session without a hook": _code(Cause.NOT_SAVED_IN_SESSION, faulty_code.monitored_without_hook),
+    "nothing restored": _code(Cause.NEVER_RESTORED, planted.saves_and_never_restores),
     "Keras BackupAndRestore": _code(Cause.KERAS_FIT, trainings.keras_backup, at="step:18"),
     "loop in a tf.function": _code(Cause.NOT_SAVEABLE, functools.partial(trainings.epoch_in_a_function, skips=False)),
     "unseeded shuffle, saved on notice": Fault(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pytest_pipeline_ckpt.engine import ledger, previews
+from pytest_pipeline_ckpt.engine import evidence, ledger, previews
 from pytest_pipeline_ckpt.engine.model import UNKNOWN_STEP, Ending, Flag, Kill, Kind, Ledger, Life, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 UINT64 = (1 << 64) - 1
 TRAIN, VALID = "train.py:42:main", "train.py:50:main"
@@ -27,6 +30,31 @@ class Book:
     rows: list[tuple[int, int, int, int, int, int, int, int]] = field(default_factory=list)
     streams: list[str] = field(default_factory=list)
     previews: list[bytes] = field(default_factory=list)
+    shown: list[dict[str, Any]] = field(default_factory=list)
+    """Lines of the evidence."""
+
+    def counts(self, name: str, *, role: str = "model") -> Book:
+        """There is a counter; readings carry its name as its id."""
+        return self._show("counter", id=name, name=name, role=role, owner="")
+
+    def read(self, why: str, **values: int) -> Book:
+        """Counters are read."""
+        return self._show("read", why=why, values=values)
+
+    def wrote(self, path: str, *, weights: bool = True, data: bool = False) -> Book:
+        """A save begins, and is complete."""
+        self._show("writing", path=path, weights=weights, data=data)
+        return self._show("wrote", path=path)
+
+    def reads(self, path: str, *, weights: bool = True, data: bool = False) -> Book:
+        """A file is read, and all weights come from it."""
+        self._show("restored", path=path, weights=weights, data=data)
+        return self.come_from({path: ()}) if weights else self
+
+    def come_from(self, files: Mapping[str | None, tuple[str, ...]]) -> Book:
+        """Weights, a few of them named, come from files; from None: they are new."""
+        groups = [{"path": path, "variables": len(names) or 1, "names": list(names)} for path, names in files.items()]
+        return self._show("origins", groups=groups)
 
     def element(self, value: int, *, key: str = TRAIN, iterator: int = 0, flags: int = 0, rows: int = 1) -> Book:
         """An element; its rows' digest is its value, so that a batch is the sum of its rows."""
@@ -68,15 +96,21 @@ class Book:
         components = ({"name": "", "dtype": "int64", "shape": []},)
         streams = tuple(Stream(n, key, label_of(key), components) for n, key in enumerate(self.streams))
         previews = np.frombuffer(b"".join(self.previews), np.dtype((np.void, ledger.PREVIEW_BYTES)))
-        return Ledger(np.array(self.rows, ledger.RECORD), streams, previews, opaque)
+        shown = evidence.parse(self.shown)
+        return Ledger(np.array(self.rows, ledger.RECORD), streams, previews, opaque, evidence=shown)
 
     def finished(self, *, kill: Kill | None = None, opaque: str | None = None) -> Life:
         """A life that ended by itself."""
         return Life(self.ledger(opaque=opaque), Ending.FINISHED, kill, "exit code 0")
 
-    def killed(self) -> Life:
-        """A life that was killed where it was to be."""
-        return Life(self.ledger(), Ending.KILLED, Kill(max(1, len(self.previews))), "killed by SIGKILL")
+    def killed(self, *, standing: tuple[str, ...] = ()) -> Life:
+        """A life that was killed where it was to be, when these checkpoints stood."""
+        kill = Kill(max(1, len(self.previews)))
+        return Life(self.ledger(), Ending.KILLED, kill, "killed by SIGKILL", standing=standing)
+
+    def _show(self, what: str, **more: Any) -> Book:
+        self.shown.append({"at": len(self.rows), "is": what, **more})
+        return self
 
     def _append(
         self, kind: Kind, value: int, key: str | None, iterator: int, *, flags: int = 0, digest: int = 0, rows: int = 0

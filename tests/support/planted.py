@@ -307,6 +307,19 @@ def momentum_forgotten(model_dir: str) -> None:
         model.train()
 
 
+def saves_and_never_restores(model_dir: str) -> None:
+    import tensorflow as tf
+
+    weight, step = tf.Variable(0.0), tf.Variable(0, dtype=tf.int64)
+    iterator = iter(tf.data.Dataset.range(STEPS))
+    checkpoint = tf.train.Checkpoint(weight=weight, step=step, iterator=iterator)
+    manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=3)
+    for element in iterator:
+        weight.assign_add(tf.cast(element, tf.float32))
+        if int(step.assign_add(1)) % 10 == 0:
+            manager.save()
+
+
 PLANTED: dict[str, Planted] = {
     "restarted": Planted(no_iterator_saved, "step:25", "restarted", "restarted the pipeline at element 0"),
     "misaligned behind": Planted(input_saved_less_often, "step:25", "misaligned", "5 elements behind the model"),
@@ -319,6 +332,7 @@ PLANTED: dict[str, Planted] = {
     "incomplete": Planted(done_too_early, "step:25", "incomplete", ""),
     "crashed": Planted(directory_exists, "step:25", "crashed", "FileExistsError"),
     "hung": Planted(lock_left_behind, "step:25", "hung", "no progress", settings={"timeout": 3}),
+    "never resumed": Planted(saves_and_never_restores, "step:25", "never-resumed", "began anew, with a new model"),
     "diverged": Planted(
         momentum_forgotten, "step:25", "diverged", "weight", life=0, settings={"compare_weights": True}
     ),

@@ -1,0 +1,287 @@
+"""Where a model stands, by counters and files: histories made by hand, with the whole verdict compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from histories_builder import Book
+
+from pytest_pipeline_ckpt.engine.checker import judge, reference_facts
+from pytest_pipeline_ckpt.engine.model import Life, Outcome, Scope, Span, Verdict
+
+REPLAY = "3 elements trained again after rollbacks (legal replay)"
+
+
+def scope(compared: int, **more: int) -> Scope:
+    """Of one kill at element 13 with a save at 10."""
+    return Scope(
+        **{"kills_landed": 1, "saves_crossed": 1, "elements_compared": compared, "elements_replayed": 3, **more}
+    )
+
+
+def counting(book: Book, *names: str, role: str = "model") -> Book:
+    """The same with counters."""
+    for name in names:
+        book.counts(name, role=role)
+    return book
+
+
+def trained(book: Book, values: range, *, step: int, **counters: int) -> Book:
+    """Elements, each a step, with the counters read before each; `counters`: their first values."""
+    for number, value in enumerate(values):
+        book.read("element", **{name: first + number for name, first in counters.items()})
+        book.train([value], step=step + number)
+    return book
+
+
+def unkilled(*names: str, role: str = "model") -> Life:
+    """Elements 0..19, each a step that all counters count, saved at 10."""
+    book = counting(Book(), *names, role=role)
+    trained(book, range(10), step=0, **dict.fromkeys(names, 0))
+    book.read("save", **dict.fromkeys(names, 10)).wrote("model/ckpt-10").saved(10)
+    return trained(book, range(10, 20), step=10, **dict.fromkeys(names, 10)).done(20).finished()
+
+
+def killed(*names: str, role: str = "model") -> Life:
+    """The same, killed at element 13."""
+    book = counting(Book(), *names, role=role)
+    trained(book, range(10), step=0, **dict.fromkeys(names, 0))
+    book.read("save", **dict.fromkeys(names, 10)).wrote("model/ckpt-10").saved(10)
+    return trained(book, range(10, 13), step=10, **dict.fromkeys(names, 10)).killed(standing=("model/ckpt-10",))
+
+
+def shown(*values: int) -> tuple[str, ...]:
+    """The previews of some elements."""
+    return tuple(str(value) for value in values)
+
+
+def test_weights_from_a_file_and_a_counter_that_begins_anew() -> None:
+    """Weights of step 10, an optimizer that `compile` has just made, data from the start: the file decides."""
+    last = counting(Book(), "SGD").reads("model/ckpt-10").restored(0)
+    last = trained(last, range(20), step=0, SGD=0).done(20)
+    assert judge([unkilled("SGD")], [killed("SGD"), last.finished()]) == Verdict(
+        Outcome.RESTARTED,
+        "elements 0..9 were trained twice: life 2 restarted the pipeline at element 0, and the model had resumed at "
+        "element 10",
+        2,
+        (Span("twice", 0, 9, shown(0, 1, 2, 3, 4)),),
+        scope(20),
+        ("life 2: SGD began anew over weights that were restored: the optimizer was not", REPLAY),
+    )
+
+
+def test_weights_from_a_file_and_data_that_goes_on() -> None:
+    """The same with data that is taken up where the weights were saved is exact, and the optimizer is a note."""
+    last = counting(Book(), "SGD").reads("model/ckpt-10").restored(0)
+    last = trained(last, range(10, 20), step=0, SGD=0).done(10)
+    assert judge([unkilled("SGD")], [killed("SGD"), last.finished()]) == Verdict(
+        Outcome.EXACT,
+        "the final model has been trained on exactly the reference run's elements; 10 elements compared after 1 kill",
+        scope=scope(10),
+        notes=("life 2: SGD began anew over weights that were restored: the optimizer was not", REPLAY),
+    )
+
+
+def test_one_of_two_models_forgotten() -> None:
+    """A critic at step 10 and a generator that is new are a torn model, and both are named with their values."""
+    last = counting(Book(), "critic", "generator").reads("model/ckpt-10", weights=False)
+    last.come_from({"model/ckpt-10": ("critic/w",), None: ("generator/w",)}).restored(10)
+    last = trained(last, range(10, 20), step=10, critic=10, generator=0).done(20)
+    names = ("critic", "generator")
+    assert judge([unkilled(*names)], [killed(*names), last.finished()]) == Verdict(
+        Outcome.MISALIGNED,
+        "life 2: the restored model is torn: critic is 10, as it was after 10 elements of life 1; generator is 0, as "
+        "in a new training",
+        2,
+        scope=scope(10),
+        notes=(REPLAY,),
+    )
+
+
+def test_two_models_of_two_saves() -> None:
+    """Counters each of which fits a save, but not the same, are a torn model."""
+    names = ("critic", "generator")
+
+    def first(end: int) -> Book:
+        book = counting(Book(), *names)
+        trained(book, range(5), step=0, critic=0, generator=0)
+        book.read("save", critic=5, generator=5).wrote("model/a").saved(5)
+        trained(book, range(5, 10), step=5, critic=5, generator=5)
+        book.read("save", critic=10, generator=10).wrote("model/b").saved(10)
+        return trained(book, range(10, end), step=10, critic=10, generator=10)
+
+    last = counting(Book(), *names).come_from({"model/a": ("generator/w",), "model/b": ("critic/w",)}).restored(10)
+    last = trained(last, range(10, 20), step=10, critic=10, generator=5).done(20)
+    verdict = judge([first(20).done(20).finished()], [first(13).killed(), last.finished()])
+    assert (verdict.outcome, verdict.life) == (Outcome.MISALIGNED, 2)
+    assert verdict.reason == (
+        "life 2: the restored model is torn: critic is 10, as it was after 10 elements of life 1; generator is 5, as "
+        "it was after 5 elements of life 1"
+    )
+
+
+def test_counter_that_is_restored_at_the_first_step() -> None:
+    """A restore may be put off until an optimizer makes its variables: its value behind the first step counts."""
+    last = counting(Book(), "SGD").reads("model/ckpt-10").restored(10)
+    last.read("element", SGD=0).train([10], step=10)
+    last = trained(last, range(11, 20), step=11, SGD=11).done(20)
+    assert judge([unkilled("SGD")], [killed("SGD"), last.finished()]).exact
+
+
+def test_weights_and_counters_of_different_saves() -> None:
+    """Weights of one save under counters of another are a torn model."""
+    book = counting(Book(), "Adam")
+    trained(book, range(5), step=0, Adam=0)
+    book.read("save", Adam=5).wrote("model/a").saved(5)
+    trained(book, range(5, 10), step=5, Adam=5)
+    book.read("save", Adam=10).wrote("model/b").saved(10)
+    first = trained(book, range(10, 13), step=10, Adam=10).killed()
+    last = trained(counting(Book(), "Adam").reads("model/a").restored(10), range(10, 20), step=10, Adam=10).done(20)
+    verdict = judge([unkilled("Adam")], [first, last.finished()])
+    assert (verdict.outcome, verdict.reason) == (
+        Outcome.MISALIGNED,
+        "life 2: the restored model is torn: its weights are those of model/a, saved after 5 elements of life 1, but "
+        "Adam is 10, as it was after 10 elements of life 1",
+    )
+
+
+def test_teacher_from_outside() -> None:
+    """A file that no life of the trial wrote says nothing of the model."""
+    last = counting(Book(), "SGD").reads("/pretrained/teacher.h5").reads("model/ckpt-10").restored(10)
+    last.come_from({"/pretrained/teacher.h5": ("t",), "model/ckpt-10": ("w",)})
+    last = trained(last, range(10, 20), step=10, SGD=10).done(20)
+    assert judge([unkilled("SGD")], [killed("SGD"), last.finished()]).exact
+
+
+def skipping(values: range, book: Book, *, step: int, bad: int) -> tuple[Book, int]:
+    """Elements of which one is no step, because its loss is not finite."""
+    for value in values:
+        book.train([value], step=step)
+        step += value != bad
+    return book, step
+
+
+@pytest.mark.parametrize(("begin", "outcome"), [(17, Outcome.EXACT), (16, Outcome.MISALIGNED)])
+def test_step_that_is_skipped(begin: int, outcome: Outcome) -> None:
+    """The save tells how many elements the model had seen, also where a step was skipped; `skip(step)` is one short."""
+    book, step = skipping(range(17), Book(), step=0, bad=8)
+    book, step = skipping(range(17, 30), book.saved(step), step=step, bad=8)
+    whole = book.done(step).finished()
+    book, step = skipping(range(17), Book(), step=0, bad=8)
+    book, _ = skipping(range(17, 20), book.saved(16), step=16, bad=8)
+    last, _ = skipping(range(begin, 30), Book().restored(16), step=16, bad=8)
+    lives = [book.killed(), last.done(16 + 30 - begin).finished()]
+    assert judge([whole], [whole]).exact
+    assert judge([whole], lives).outcome is outcome
+
+
+def packed(first: int, sizes: list[int], book: Book, *, step: int) -> Book:
+    """Steps that take as many elements as they need."""
+    for number, size in enumerate(sizes):
+        for value in range(first, first + size):
+            book.train([value], step=step + number)
+        first += size
+    return book
+
+
+def test_packing() -> None:
+    """Steps that take 1 to 3 elements: exact with what was left in the buffer, else an element more is taken: lost."""
+    sizes = [3, 1, 2, 3, 2, 1, 3, 2, 2, 1, 3, 2, 1, 2, 3, 2, 1, 3, 2, 1]
+    total, before = sum(sizes), sum(sizes[:10])
+    whole = packed(0, sizes, Book(), step=0).done(20).finished()
+    first = packed(before, sizes[10:12], packed(0, sizes[:10], Book(), step=0).saved(10), step=10).killed()
+    good = packed(before, sizes[10:], Book().restored(10), step=10).done(20).finished()
+    assert judge([whole], [whole]).exact
+    assert judge([whole], [first, good]).exact
+    # Without the buffer the first step takes an element more, and the run ends one further on.
+    bad = packed(before, [sizes[10] + 1, *sizes[11:]], Book().restored(10), step=10).done(20).finished()
+    verdict = judge([whole], [first, bad])
+    assert verdict.outcome in (Outcome.LOST, Outcome.MISALIGNED)
+    assert total - before == len(packed(0, sizes[10:], Book(), step=0).previews)
+
+
+REPLAYED = "train.py:60:main"
+
+
+def with_replay(begin: int, end: int, extra: int, book: Book, *, inside: bool = True) -> Book:
+    """Every third step takes an element of a second stream too, in the step or before it."""
+    for step in range(begin, end):
+        if step % 3 == 0 and not inside:
+            book.step(step, key=REPLAYED).element(1000 + extra, key=REPLAYED)
+        book.train([step], step=step)
+        if step % 3 == 0 and inside:
+            book.step(step, key=REPLAYED).element(1000 + extra, key=REPLAYED)
+        extra += step % 3 == 0
+        if step + 1 == 10:
+            book.saved(10)
+    return book
+
+
+@pytest.mark.parametrize(("inside", "outcome"), [(True, Outcome.RESTARTED), (False, Outcome.UNKNOWN)])
+def test_replay_stream_that_restarts(inside: bool, outcome: Outcome) -> None:
+    """A stream of which a step takes one now and then trains if it is taken in the step; else it may be validation."""
+    whole = with_replay(0, 30, 0, Book(), inside=inside).done(30).finished()
+    first = with_replay(0, 14, 0, Book(), inside=inside).killed()
+    right = with_replay(10, 30, 4, Book().restored(10), inside=inside).done(30).finished()
+    wrong = with_replay(10, 30, 0, Book().restored(10), inside=inside).done(30).finished()
+    assert judge([whole], [whole]).exact
+    assert judge([whole], [first, right]).exact
+    verdict = judge([whole], [first, wrong])
+    assert verdict.outcome is outcome
+    assert verdict.reason.startswith("train.py:60, in main: ")
+    assert judge([whole], [first, wrong], validation=["train.py:60"]).exact
+    assert reference_facts(whole).elements == 30
+
+
+def test_never_resumed() -> None:
+    """A training that begins anew with its model, although a complete checkpoint stood, is a verdict of its own."""
+    last = trained(counting(Book(), "SGD"), range(20), step=0, SGD=0).done(20).finished()
+    lives = [killed("SGD"), last]
+    assert judge([unkilled("SGD")], lives) == Verdict(
+        Outcome.NEVER_RESUMED,
+        "life 2 began anew, with a new model, although model/ckpt-10 stood complete: no life read what an earlier one "
+        "had saved, so each preemption loses all progress",
+        2,
+        scope=scope(20, elements_replayed=13, began_anew=1),
+        notes=("13 elements trained again after rollbacks (legal replay)",),
+    )
+    allowed = judge([unkilled("SGD")], lives, never_resumes="allow")
+    assert (allowed.outcome, allowed.scope.began_anew) == (Outcome.EXACT, 1)
+
+
+def test_nothing_stood() -> None:
+    """Where no complete checkpoint stood there is nothing to resume."""
+    last = trained(Book(), range(20), step=0).done(20).finished()
+    assert judge([unkilled()], [replace(killed(), standing=()), last]).exact
+
+
+def test_one_that_resumes_among_others() -> None:
+    """Where another life resumes, beginning anew is legal replay, and counted."""
+    anew = trained(Book(), range(14), step=0).killed(standing=("model/ckpt-10",))
+    third = Book().reads("model/ckpt-10").restored(10).train(range(10, 20), step=10).done(20).finished()
+    verdict = judge([unkilled()], [killed(), anew, third])
+    assert (verdict.outcome, verdict.scope.began_anew, verdict.scope.resumed) == (Outcome.EXACT, 1, 1)
+
+
+@pytest.mark.parametrize("begin", [10, 11])
+def test_step_that_fits_two_saves(begin: int) -> None:
+    """Where counters fit several moments, and the verdict depends on which it was, nothing is claimed."""
+
+    def lived(first: int, end: int) -> Book:
+        book = counting(Book(), "Adam")
+        for number in range(first, end):
+            if number in (10, 11):
+                book.read("save", Adam=number // 4).saved(number // 4)
+            book.read("element", Adam=number // 4).train([number], step=number // 4)
+        return book
+
+    whole, last = lived(0, 40).done(10).finished(), lived(begin, 40).done(10).finished()
+    verdict = judge([whole], [lived(0, 14).killed(), last])
+    assert (verdict.outcome, verdict.life, verdict.reason) == (
+        Outcome.UNKNOWN,
+        2,
+        "life 2 may have resumed a model that was saved after 11 elements of life 1; or after 10 elements of life 1: "
+        "what it shows of its step fits each of them, and the verdict depends on it: pass step=, a function whose "
+        "steps differ between them",
+    )
