@@ -130,6 +130,8 @@ class Preemption:
         elements_per_step: int | None = None,
         compare_weights: bool = False,
         order: Order | None = None,
+        validation: Sequence[str] | None = None,
+        never_resumes: Literal["fail", "allow"] | None = None,
         at: str | None = None,
         times: int | None = None,
         workers: int | None = None,
@@ -150,6 +152,9 @@ class Preemption:
             compare_weights: also compare the variables of the last checkpoint with the reference run's, bit for bit.
             workers: processes of the training; each finds its place in the environment variable `TF_CONFIG`, and they
                 share one `model_dir`.
+            validation: places of iterators that are for validation, `["train.py:57"]`: only where a step takes an element
+                of one now and then, and its place in the step does not tell that it is no training data.
+            never_resumes: `allow` for a training that is meant to begin anew whenever it is started.
             restart: who of them is started again when one was killed: the whole `gang`, or only that `worker`.
             order, at, times, signal, grace, timeout, max_elements: as for `check_dataset`.
 
@@ -175,6 +180,8 @@ class Preemption:
             workers=workers,
             restart=restart,
             order=order,
+            validation=validation,
+            never_resumes=never_resumes,
             signal=signal,
             grace=grace,
             timeout=timeout,
@@ -190,6 +197,8 @@ class Preemption:
         elements_per_step: int | None = None,
         compare_weights: bool = False,
         order: Order | None = None,
+        validation: Sequence[str] | None = None,
+        never_resumes: Literal["fail", "allow"] | None = None,
         at: str | None = None,
         times: int | None = None,
         workers: int | None = None,
@@ -205,7 +214,8 @@ class Preemption:
             argv: the script (or `-m`, a module) and its arguments, a list or one string; `{model_dir}` in it becomes
                 the trial's checkpoint directory, `{scratch_dir}` a directory for what the pipeline keeps besides,
                 `{worker}` the number of the worker.
-            step, elements_per_step, compare_weights, workers, restart: as for `check_training`.
+            step, elements_per_step, compare_weights, validation, never_resumes, workers, restart: as for
+                `check_training`.
             order, at, times, signal, grace, timeout, max_elements: as for `check_dataset`.
 
         Returns:
@@ -232,6 +242,8 @@ class Preemption:
             workers=workers,
             restart=restart,
             order=order,
+            validation=validation,
+            never_resumes=never_resumes,
             signal=signal,
             grace=grace,
             timeout=timeout,

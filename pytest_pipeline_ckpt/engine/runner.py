@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -283,11 +284,15 @@ class Check:
         """
         reference, _ = self.reference()
         directory = store.fresh(self.directory / name)
-        alone = self.judge_alone(reference, _reference_run(self.reference_directory()))
+        alone = self.judge([reference], [reference])
         if not alone.exact:
             return Trial(alone, None, directory, tails([("the reference run", reference)]), reference=reference)
         facts = self.facts(reference)
         planned = schedule(facts)
+        if not any(kill.signal is not signal.SIGKILL for kill in planned.kills):
+            alone = self.ensure_saved(alone, reference, _reference_run(self.reference_directory()))
+        if not alone.exact:  # what is saved on notice only may be judged where there is one
+            return Trial(alone, None, directory, reference=reference)
         lives = self._lives(directory, planned, facts)
         verdict = self.judge([reference], lives)
         if checker.needs_more_references(verdict):
@@ -364,16 +369,16 @@ class Check:
             reference, elements_per_step=self.workload.elements_per_step, validation=self.conditions.validation
         )
 
-    def judge_alone(self, reference: Life, run: Path) -> Verdict:
-        """Judges a run that nobody killed by itself: what cannot be judged, or tells nothing, need not be killed.
+    def ensure_saved(self, alone: Verdict, reference: Life, run: Path) -> Verdict:
+        """The verdict on a run that nobody killed, or that nothing can be judged because it has saved nothing.
 
         Args:
+            alone: the verdict.
             reference: the run.
             run: where its checkpoints are.
         """
-        alone = self.judge([reference], [reference])
         allowed = self.conditions.never_resumes == "allow"
-        if not alone.exact or allowed or standing.saved_anything(reference, standing.names_below(run)):
+        if allowed or standing.saved_anything(reference, standing.names_below(run)):
             return alone
         return _worse(alone, Outcome.UNKNOWN, _SAVED_NOTHING)
 

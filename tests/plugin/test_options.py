@@ -167,6 +167,8 @@ def test_every_option_has_every_session_source(make_config: MakeConfig) -> None:
         "signal": ("SIGTERM", SIGTERM),
         "grace": ("0", 0.0),
         "order": ("any", "any"),
+        "validation": ("train.py:57", ("train.py:57",)),
+        "never_resumes": ("allow", "allow"),
         "timeout": ("1.5", 1.5),
         "max_elements": ("1000", 1000),
         "budget": ("30", 30.0),
@@ -366,12 +368,12 @@ def test_bad_values(make_config: MakeConfig, flag: str, value: str, message: str
         (
             {"tims": 2},
             "@pytest.mark.preempt: 'tims' is not a keyword of it: "
-            "give one of at, trials, times, workers, restart, states, loss, signal, grace, order, timeout, shrink",
+            "give one of at, trials, times, workers, restart, states, loss, signal, grace, order, validation, never_resumes, timeout, shrink",
         ),
         (
             {"seed": 2},
             "@pytest.mark.preempt: 'seed' is not a keyword of it: "
-            "give one of at, trials, times, workers, restart, states, loss, signal, grace, order, timeout, shrink",
+            "give one of at, trials, times, workers, restart, states, loss, signal, grace, order, validation, never_resumes, timeout, shrink",
         ),
     ],
 )
@@ -388,7 +390,7 @@ def test_bad_argument(make_config: MakeConfig) -> None:
         resolve(make_config(), arguments={"trials": 2}, env={})
     assert str(caught.value) == (
         "the check: 'trials' is not a keyword of it: give one of at, times, workers, restart, "
-        "signal, grace, order, timeout, max_elements"
+        "signal, grace, order, validation, never_resumes, timeout, max_elements"
     )
 
 
@@ -417,7 +419,7 @@ def test_positional_marker() -> None:
         options.marker_keywords([pytest.mark.preempt("step:4").mark])
     assert str(caught.value) == (
         "@pytest.mark.preempt: 'step:4' has no keyword: give it one of at, trials, times, workers, restart, states, "
-        "loss, signal, grace, order, timeout, shrink"
+        "loss, signal, grace, order, validation, never_resumes, timeout, shrink"
     )
 
 
@@ -443,6 +445,8 @@ def test_table() -> None:
         "signal",
         "grace",
         "order",
+        "validation",
+        "never_resumes",
         "timeout",
         "shrink",
     )
@@ -455,6 +459,8 @@ def test_table() -> None:
         "signal",
         "grace",
         "order",
+        "validation",
+        "never_resumes",
         "timeout",
         "max_elements",
     )
