@@ -297,6 +297,7 @@ def _workload(
     elements_per_step: int | None = None,
     compare_weights: bool = False,
 ) -> Any:
+    from .engine.model_step import GIVEN
     from .engine.runner import Workload
     from .payload import pickled
 
@@ -310,6 +311,7 @@ def _workload(
         arguments=arguments or {},
         elements_per_step=elements_per_step,
         compare_weights=compare_weights,
+        model_step=None if step is None else GIVEN,
     )
 
 

@@ -58,6 +58,8 @@ class Settings:
     budget: Sourced[float | None]
     shrink: Sourced[float]
     explain: Sourced[bool]
+    model_step: Sourced[str | None]
+    """`module:name` of what tells the model's step; None: it is found."""
     isolation: Sourced[Literal["fork", "spawn"]]
     dataset: Sourced[tuple[str, ...]]
     script: Sourced[tuple[str, ...]]
