@@ -152,8 +152,8 @@ class Preemption:
             compare_weights: also compare the variables of the last checkpoint with the reference run's, bit for bit.
             workers: processes of the training; each finds its place in the environment variable `TF_CONFIG`, and they
                 share one `model_dir`.
-            validation: places of iterators that are for validation, `["train.py:57"]`: only where a step takes an element
-                of one now and then, and its place in the step does not tell that it is no training data.
+            validation: places of iterators that are for validation, `["train.py:57"]`: only where a step takes an
+                element of one now and then, and its place in the step does not tell that it is no training data.
             never_resumes: `allow` for a training that is meant to begin anew whenever it is started.
             restart: who of them is started again when one was killed: the whole `gang`, or only that `worker`.
             order, at, times, signal, grace, timeout, max_elements: as for `check_dataset`.
@@ -309,6 +309,7 @@ def _workload(
     elements_per_step: int | None = None,
     compare_weights: bool = False,
 ) -> Any:
+    from .engine.model_step import GIVEN
     from .engine.runner import Workload
     from .payload import pickled
 
@@ -322,6 +323,7 @@ def _workload(
         arguments=arguments or {},
         elements_per_step=elements_per_step,
         compare_weights=compare_weights,
+        model_step=None if step is None else GIVEN,
     )
 
 

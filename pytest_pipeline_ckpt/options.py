@@ -13,6 +13,7 @@ from .values import (
     number,
     parse_at,
     parse_dataset,
+    parse_model_step,
     parse_place,
     parse_report,
     parse_script,
@@ -238,6 +239,15 @@ OPTIONS = (
         "to it)",
         False,
         is_switch=True,
+    ),
+    Option(
+        "model_step",
+        "MODULE:NAME",
+        parse_model_step,
+        "function, or integer, that tells the model's step, where a check has no step= of its own; '__main__:STEP' is "
+        "a name of the script itself (default: found in what is saved and restored)",
+        None,
+        in_marker=True,
     ),
     Option(
         "isolation",

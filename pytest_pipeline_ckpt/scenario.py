@@ -51,7 +51,11 @@ class Start:
         """
         number = len(self._lives)
         process = self._state.engine.start(
-            _workload(train, step), self._directory / f"life-{number + 1}", Path(model_dir), slot=number % 2, until=1
+            self._workload(train, step),
+            self._directory / f"life-{number + 1}",
+            Path(model_dir),
+            slot=number % 2,
+            until=1,
         )
         life = TrainingLife(process, timeout=timeout or self._state.settings.timeout.value)
         self._lives.append(life)
@@ -78,7 +82,7 @@ class Start:
             raise PreemptUsageError(f"workers={workers}: a gang has at least 2: call training_process itself for one")
         number = len(self._gangs)
         ports = self._ports.enter_context(held_ports(workers))
-        workload = _workload(train, step)
+        workload = self._workload(train, step)
         gang = TrainingGang(timeout=timeout or self._state.settings.timeout.value)
         self._gangs.append(gang)
         for index in range(workers):
@@ -94,6 +98,16 @@ class Start:
             gang.add(process)
         return gang
 
+    def _workload(self, train: Callable[[str], Any] | Sequence[str], step: Callable[[], int] | None) -> Workload:
+        from .engine.model_step import GIVEN
+        from .engine.runner import Workload
+
+        model_step = self._state.settings.model_step.value if step is None else GIVEN
+        if callable(train):
+            return Workload(task="training", payload=pickled(train, step), model_step=model_step)
+        argv = {"argv": script_argv(train, "training_process")}
+        return Workload(task="script", payload=pickled(None, step), arguments=argv, model_step=model_step)
+
     def close(self) -> None:
         """Ends every life that still runs."""
         for life in self._lives:
@@ -101,15 +115,6 @@ class Start:
         for gang in self._gangs:
             gang.kill()
         self._ports.close()
-
-
-def _workload(train: Callable[[str], Any] | Sequence[str], step: Callable[[], int] | None) -> Workload:
-    from .engine.runner import Workload
-
-    if callable(train):
-        return Workload(task="training", payload=pickled(train, step))
-    argv = {"argv": script_argv(train, "training_process")}
-    return Workload(task="script", payload=pickled(None, step), arguments=argv)
 
 
 class TrainingLife:

@@ -60,6 +60,8 @@ class Settings:
     budget: Sourced[float | None]
     shrink: Sourced[float]
     explain: Sourced[bool]
+    model_step: Sourced[str | None]
+    """`module:name` of what tells the model's step; None: it is found."""
     isolation: Sourced[Literal["fork", "spawn"]]
     dataset: Sourced[tuple[str, ...]]
     script: Sourced[tuple[str, ...]]
@@ -129,7 +131,8 @@ def _strongest(option: Option, sources: list[Sourced[Any] | None]) -> Sourced[An
     if given.value is None:
         return given
     if option.repeatable:
-        return Sourced(tuple(option.parse(value, given.where) for value in given.value), given.where)
+        values = [given.value] if isinstance(given.value, str) else given.value
+        return Sourced(tuple(option.parse(value, given.where) for value in values), given.where)
     return Sourced(option.parse(given.value, given.where), given.where)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from signal import SIGKILL
@@ -130,6 +131,8 @@ class ItemTrials:
         settings = settings_of(self._node, arguments=arguments)
         self._skip_repetition(settings)
         workload = work()
+        if workload.model_step is None and workload.task != "dataset":
+            workload = dataclasses.replace(workload, model_step=settings.model_step.value)
         gang = gang_of(workload, settings)
         check = self._prepare(workload, settings, gang)
         self._check_name = f"{self._test}#{self._checks}" if self._checks else self._test

@@ -123,6 +123,19 @@ def parse_place(value: object, where: str) -> str:
     return f"{file.rpartition('/')[2]}:{line}"
 
 
+def parse_model_step(value: object, where: str) -> str:
+    """`MODULE:NAME`; whether they exist is found out in the training process."""
+    module, _, name = str(value).strip().partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise refuse(
+            where,
+            value,
+            "does not name a function or an integer",
+            "give MODULE:NAME, as in my_package.train:current_step, or __main__:STEP for a name of the script",
+        )
+    return f"{module}:{name}"
+
+
 def parse_report(value: object, where: str) -> str:
     """A file whose suffix says what is written into it."""
     if not str(value).lower().endswith((".html", ".json")):

@@ -15,7 +15,10 @@ somebody dies: the supervisor sees EOF when pytest is gone, the training process
 Messages are JSON objects, one a packet (`SOCK_SEQPACKET` keeps the boundaries). In: `{"run": spec path}` with the
 control socket to the server; `{"signal": n}`, `{"until": k|null, "op": n|null}` and `{"end": true}` to the
 supervisor. Out: `started`, `held` (the worker waits at an element or before a file operation), `endless`, `refused` (it
-could not be recorded), `ended`.
+could not be recorded), `differs` (it sets variables before its imports that the server did not have), `ended`.
+
+Modules that read environment variables when they are imported (NumPy) are imported where they are needed, not above: a
+server that preloads nothing leaves them to the user's code.
 """
 
 from __future__ import annotations
@@ -33,12 +36,12 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import psutil
-
-from .recording import Recording
+from .hidden import Interpreter, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from .recording import Recording
 
 MAX_MESSAGE = 1 << 16
 OLDEST_TENSORFLOW = (2, 15)
@@ -61,16 +64,24 @@ def receive(connection: socket.socket) -> dict[str, Any] | None:
     return json.loads(data) if data else None
 
 
-def main(descriptor: int) -> None:
-    """Runs the server on the socket `descriptor` until its peer is gone."""
+def main(descriptor: int, modules: frozenset[str], path: tuple[str, ...]) -> None:
+    """Runs the server until its peer is gone.
+
+    Args:
+        descriptor: of the socket to the peer.
+        modules: those that the interpreter imports when it starts.
+        path: `sys.path` as it was then.
+    """
+    before = Interpreter.now(modules, path)
     connection = socket.socket(fileno=descriptor)
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
     config = receive(connection)
     if config is None:
         return
-    send(connection, **_preload(config["preload"]))
+    preload: Sequence[str] = config["preload"]
+    send(connection, **_preload(preload))
     try:
-        _serve(connection)
+        _serve(connection, Origin(before, before.set_since() if preload else None))
     finally:
         signal.set_wakeup_fd(-1)
         end_descendants()
@@ -128,9 +139,9 @@ def _site_module() -> str:
     return next(loaded, "the interpreter's start-up (a .pth file)")
 
 
-def _serve(connection: socket.socket) -> None:
+def _serve(connection: socket.socket, origin: Origin) -> None:
     parent = os.getppid()
-    pool = _Pool()
+    pool = _Pool(origin)
     wakeup = _wake_on_child()
     poll = select.poll()
     poll.register(connection, select.POLLIN)
@@ -151,7 +162,8 @@ def _serve(connection: socket.socket) -> None:
 class _Pool:
     """The server's supervisors, by their pids."""
 
-    def __init__(self) -> None:
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
         self._supervisors: dict[int, socket.socket] = {}
         self._busy: set[int] = set()
 
@@ -184,7 +196,7 @@ class _Pool:
             os.close(control)
             for other in (connection, ours, *self._supervisors.values()):
                 other.close()
-            _become_supervisor(theirs)
+            _become_supervisor(theirs, self._origin)
         theirs.close()
         self._supervisors[pid] = ours
         return pid
@@ -212,7 +224,7 @@ def _wake_on_child() -> socket.socket:
     return reader
 
 
-def _become_supervisor(requests: socket.socket) -> NoReturn:
+def _become_supervisor(requests: socket.socket, origin: Origin) -> NoReturn:
     code = 70
     try:
         signal.set_wakeup_fd(-1)
@@ -223,7 +235,7 @@ def _become_supervisor(requests: socket.socket) -> NoReturn:
             data, descriptors, _, _ = socket.recv_fds(requests, MAX_MESSAGE, 1)
             if not data:
                 break  # the server is gone
-            Supervisor(requests, socket.socket(fileno=descriptors[0]), json.loads(data)["run"]).run()
+            Supervisor(requests, socket.socket(fileno=descriptors[0]), json.loads(data)["run"], origin).run()
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -236,7 +248,7 @@ def _become_supervisor(requests: socket.socket) -> NoReturn:
 class Supervisor:
     """Runs one life: forwards what the worker says, does what pytest says, ends the tree, reports."""
 
-    def __init__(self, requests: socket.socket, control: socket.socket, spec_path: str) -> None:
+    def __init__(self, requests: socket.socket, control: socket.socket, spec_path: str, origin: Origin) -> None:
         self._requests = requests
         self._control = control
         self._recording: Recording | None = None
@@ -246,7 +258,7 @@ class Supervisor:
         if self._pid == 0:
             for ours in (requests, control, self._worker):
                 ours.close()
-            _become_worker(theirs, spec_path)
+            _become_worker(theirs, spec_path, origin)
         theirs.close()
         self._pidfd = os.pidfd_open(self._pid)
 
@@ -300,6 +312,8 @@ class Supervisor:
             return False
         message = json.loads(data)
         if descriptors:
+            from .recording import Recording
+
             self._recording = Recording(descriptors[0], **message["record"])
             self._poll.register(descriptors[0], select.POLLIN)
             send(self._worker, recording=True)
@@ -327,7 +341,7 @@ class Supervisor:
         return True
 
 
-def _become_worker(gate: socket.socket, spec_path: str) -> NoReturn:
+def _become_worker(gate: socket.socket, spec_path: str, origin: Origin) -> NoReturn:
     supervisor = os.getppid()
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
@@ -335,7 +349,7 @@ def _become_worker(gate: socket.socket, spec_path: str) -> NoReturn:
     os.setsid()
     from . import worker
 
-    worker.main(gate, spec_path)
+    worker.main(gate, spec_path, origin)
 
 
 def end_descendants(*, root: int = 0, spare: Iterable[int] = ()) -> tuple[int | None, int, int]:
@@ -345,6 +359,8 @@ def end_descendants(*, root: int = 0, spare: Iterable[int] = ()) -> tuple[int | 
     many other processes had to be ended. Whoever loses its parent by this becomes a child of this process, a
     subreaper, and is found by the next round; so most lives, which leave nothing behind, cost no look at all processes.
     """
+    import psutil
+
     spared = set(spare)
     status, peak, left = None, 0, 0
     if root:

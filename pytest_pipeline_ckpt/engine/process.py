@@ -14,7 +14,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
@@ -25,30 +25,34 @@ from .wording import is_exception
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from .variables import Values
+
 _BOOT = (
-    "import json,sys; sys.path[:]=json.loads(sys.argv[2]); "
-    f"from {forkserver.__name__} import main; main(int(sys.argv[1]))"
+    "import sys; start=frozenset(sys.modules),tuple(sys.path); import json; sys.path[:]=json.loads(sys.argv[2]); "
+    f"from {forkserver.__name__} import main; main(int(sys.argv[1]),*start)"
 )
 _PATIENCE = 120.0  # seconds for what takes milliseconds unless the machine is lost: forks, reaping, an import
 WATCH_EVERY = 0.2  # seconds between two looks at a life's progress; an event is seen at once
 _TAIL_LINES = 20
+_GONE: dict[str, Any] = {"event": "ended", "status": None, "peak_kb": 0, "left_behind": 0}
+"""What is as if said by a supervisor that somebody has killed."""
 
 
 class Server:
     """A fresh interpreter that has imported `preload` and forks lives. Not started until the first one is asked for.
 
     Args:
-        hash_seed: `PYTHONHASHSEED` of the interpreter; None leaves the user's environment as it is.
-        preload: modules to import before the first life; empty for `--preempt-isolation=spawn`.
+        environ: its environment.
+        hash_seed: `PYTHONHASHSEED` of the interpreter; None leaves the environment as it is.
+        preload: modules to import before the first life; empty: nothing is imported before the user's code does.
         log: file for what the interpreter itself prints.
     """
 
-    def __init__(self, *, hash_seed: str | None, preload: Sequence[str], log: Path) -> None:
-        self.environ = dict(os.environ)
+    def __init__(self, environ: Mapping[str, str], *, hash_seed: str | None, preload: Sequence[str], log: Path) -> None:
         self._log = log
         self._ready: dict[str, Any] | None = None
         self._lock = threading.Lock()  # lives are started by several threads, and it says once that it is ready
-        started = dict(self.environ)
+        started = dict(environ)
         if hash_seed is not None:
             started["PYTHONHASHSEED"] = hash_seed
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -82,8 +86,8 @@ class Server:
         initialised_by: str | None = self._ready["initialised_by"]
         return initialised_by
 
-    def start(self, spec: worker.Spec, payload: bytes) -> TrainingProcess:
-        """Starts one life."""
+    def start(self, spec: worker.Spec, payload: bytes) -> socket.socket:
+        """Starts one life; returns the connection to its supervisor."""
         path = worker.write_spec(spec, payload)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -92,7 +96,7 @@ class Server:
                 socket.send_fds(self._connection, [request], [theirs.fileno()])
             except (BrokenPipeError, ConnectionResetError):
                 raise WorkerError(f"the fork server is gone; its output: {tail(self._log)}") from None
-        return TrainingProcess(ours, Path(spec.directory))
+        return ours
 
     def close(self) -> None:
         """Ends the server and whatever it still runs, and waits until it is gone."""
@@ -128,20 +132,30 @@ class Ended:
     """Processes besides the root that had to be ended."""
 
 
+class Launch(Protocol):
+    """Starts a life. Both return the connection to its supervisor, and what to call when it has ended."""
+
+    def __call__(self) -> tuple[socket.socket, Callable[[], None]]:
+        """Starts it for the first time."""
+
+    def again(self, values: Values) -> tuple[socket.socket, Callable[[], None]]:
+        """Starts it anew, because it has set these variables before its imports and its server did not have them."""
+
+
 class TrainingProcess:
     """One life: a training process, its ledger, and the power to hold, signal and kill it."""
 
-    def __init__(self, control: socket.socket, directory: Path) -> None:
+    def __init__(self, directory: Path, launch: Launch) -> None:
         self.directory = directory
         self.pid: int | None = None
         self.ended: Ended | None = None
         self.deadline: float | None = None
         """`time.monotonic()` at which `events` says `late`."""
-        self.on_end: Callable[[], None] = lambda: None
-        """Called once, when no process of the life is left."""
         self.refused: str | None = None
         """Why its file operations cannot be recorded, although they should be."""
-        self._control = control
+        self._launch = launch
+        self._control, self._on_end = launch()
+        self._ending = False
         self.held = False
         """Whether it waits, at an element or before a file operation, until it is released."""
         self._progress: tuple[int, ...] = ()
@@ -190,6 +204,7 @@ class TrainingProcess:
 
     def end(self) -> None:
         """SIGKILL to the whole tree, without waiting for it."""
+        self._ending = True
         if self.ended is None:
             forkserver.send(self._control, end=True)
 
@@ -238,9 +253,10 @@ class TrainingProcess:
 
     def receive(self) -> str:
         """Takes the next event in; blocks until there is one."""
-        message = forkserver.receive(self._control)
-        if message is None:
-            message = {"event": "ended", "status": None, "peak_kb": 0, "left_behind": 0}
+        message = forkserver.receive(self._control) or _GONE
+        if message["event"] == "differs" and not self._ending:
+            self._start_again(message["variables"])
+            return "started"
         if message["event"] == "started":
             self.pid = message["pid"]
         elif message["event"] == "held":
@@ -250,9 +266,19 @@ class TrainingProcess:
         elif message["event"] == "ended":
             self.ended = _decode(message)
             self._control.close()
-            self.on_end()
+            self._on_end()
         event: str = message["event"]
         return event
+
+    def _start_again(self, values: Values) -> None:
+        """In another server: all of it that has run is what comes before its imports."""
+        forkserver.send(self._control, end=True)
+        while (forkserver.receive(self._control) or _GONE)["event"] != "ended":
+            pass
+        self._control.close()
+        self._on_end()
+        self.pid = None
+        self._control, self._on_end = self._launch.again(values)
 
     def has_progressed(self) -> bool:
         """Whether it has recorded or printed anything since this was asked the last time."""

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import WorkerError
 from . import checker, gang, gang_verdict, standing, store, worker
 from .model import Ending, KillSchedule, Life, Outcome, Verdict
-from .process import Server, TrainingProcess
+from .process import TrainingProcess
+from .servers import Servers
 from .watching import Conditions, live
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from .model import Kill
+    from .variables import Values
 
-_RUNTIME_VARIABLES = ("TF_", "KERAS_", "XLA_", "CUDA_")
 _SAVED_NOTHING = (
     "the reference run saved nothing: no checkpoint, and no file below {model_dir}, so a life that is started again "
     "can only begin anew, and there is nothing to judge: save checkpoints there, or, if the training is meant to begin "
     'anew, pass never_resumes="allow"'
 )
-_PRELOAD = ("tensorflow", f"{__package__}.worker", f"{__package__}.tap", f"{__package__}.trainers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Workload:
     """Of the task; strings in `argv` may hold `{model_dir}`, `{scratch_dir}` and `{worker}`."""
     elements_per_step: int | None = None
     compare_weights: bool = False
+    model_step: str | None = None
+    """What tells the model's step; see `worker.Spec`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +78,13 @@ class Engine:
 
     Args:
         directory: for the servers' logs.
-        seed: of the session; the servers' string-hash seeds come from it, so that xdist workers agree.
-        isolation: `fork`, or `spawn` for a fresh interpreter a life.
-        say: takes a sentence that the user should read once.
+        seed, isolation, say: see `Servers`.
     """
 
     def __init__(
         self, directory: Path, *, seed: int, isolation: Literal["fork", "spawn"], say: Callable[[str], None]
     ) -> None:
-        self._directory = directory
-        self._seed = seed
-        self._isolation = isolation
-        self._say = say
-        self._servers: dict[str | None, Server] = {}
-        self._lock = threading.Lock()  # `every` starts lives from several threads
+        self._servers = Servers(directory, seed=seed, isolation=isolation, say=say)
 
     def start(
         self,
@@ -112,7 +108,7 @@ class Engine:
         """
         model_dir.mkdir(parents=True, exist_ok=True)
         spec = worker.Spec(
-            directory=str(store.fresh(directory)),
+            directory=str(directory),
             model_dir=str(model_dir),
             cwd=os.getcwd(),
             sys_path=list(sys.path),
@@ -123,66 +119,49 @@ class Engine:
             record=None if record is None else str(record),
             op=op,
             stages=None if stages is None else dict(stages),
+            model_step=workload.model_step,
             task=workload.task,
             arguments=_filled(workload.arguments, model_dir, worker_index),
         )
-        with self._lock:
-            server = self._server(slot)
-            shared = server in self._servers.values()
-        process = server.start(spec, workload.payload)
-        if not shared:
-            process.on_end = server.close
-        return process
+        return TrainingProcess(directory, _Launch(self._servers, workload, spec, slot))
 
     def warm_up(self) -> None:
         """Starts the servers, so that their imports overlap with whatever comes before the first life."""
-        if self._isolation == "fork":
-            for slot in (0, 1):
-                self._shared_server(slot)
+        self._servers.warm_up()
 
     def close(self) -> None:
         """Ends all servers and what they still run."""
-        for server in self._servers.values():
-            server.close()
-        self._servers.clear()
-
-    def _server(self, slot: int) -> Server:
-        if self._isolation == "fork":
-            server = self._shared_server(slot)
-            culprit = server.initialised_by()
-            if culprit is None and not (changed := _changed_variables(server.environ)):
-                return server
-            if culprit is not None:
-                self._isolation = "spawn"
-                why = f"importing {culprit} runs TensorFlow ops, after which forks of the process may hang"
-            else:
-                why = f"{', '.join(changed)} changed since pytest started, and TensorFlow reads it at import"
-            self._say(f"{why}: each life starts a fresh interpreter, which takes seconds instead of tenths")
-        return self._own_server()
-
-    def _shared_server(self, slot: int) -> Server:
-        fixed = os.environ.get("PYTHONHASHSEED", "random")
-        hash_seed = None
-        if fixed in ("", "random"):
-            hash_seed = str(1 + (self._seed + slot) % (2**32 - 2))
-        else:
-            self._say(
-                f"PYTHONHASHSEED={fixed} is set, so a file order that comes from set() or hash() looks the same in all "
-                "lives; it is not after a real restart without the variable (tox sets it; PYTHONHASHSEED=random undoes "
-                "that)"
-            )
-        if hash_seed not in self._servers:
-            log = self._directory / f"server-{os.getpid()}-{len(self._servers)}.log"
-            self._servers[hash_seed] = Server(hash_seed=hash_seed, preload=_PRELOAD, log=log)
-        return self._servers[hash_seed]
-
-    def _own_server(self) -> Server:
-        return Server(hash_seed=None, preload=(), log=self._directory / f"server-{os.getpid()}-own.log")
+        self._servers.close()
 
 
-def _changed_variables(started: Mapping[str, str]) -> list[str]:
-    relevant = {name for name in (*started, *os.environ) if name.startswith(_RUNTIME_VARIABLES)}
-    return sorted(name for name in relevant if started.get(name) != os.environ.get(name))
+class _Launch:
+    """Starts a life, and starts it again if it turns out to want another server."""
+
+    def __init__(self, servers: Servers, workload: Workload, spec: worker.Spec, slot: int) -> None:
+        self._servers = servers
+        self._spec = spec
+        self._payload = workload.payload
+        self._slot = slot
+        self._training = f"{workload.task} {workload.arguments} {hashlib.sha256(workload.payload).hexdigest()}"
+        model_dir = Path(spec.model_dir)
+        self._empty = [each for each in (model_dir, store.scratch_directory(model_dir)) if _is_empty(each)]
+
+    def __call__(self) -> tuple[socket.socket, Callable[[], None]]:
+        """Starts it: its control connection, and what is to be done when it has ended."""
+        server, alone = self._servers.of(self._training, self._slot, self._spec.environ)
+        store.fresh(Path(self._spec.directory))
+        return server.start(self._spec, self._payload), server.close if alone else lambda: None
+
+    def again(self, values: Values) -> tuple[socket.socket, Callable[[], None]]:
+        """Starts it with other variables; what it has written before its imports is taken away as far as we know it."""
+        self._servers.learn(self._training, values)
+        for directory in self._empty:
+            store.fresh(directory)
+        return self()
+
+
+def _is_empty(directory: Path) -> bool:
+    return directory.is_dir() and not any(directory.iterdir())
 
 
 def _filled(arguments: Mapping[str, Any], model_dir: Path, worker_index: int) -> dict[str, Any]:

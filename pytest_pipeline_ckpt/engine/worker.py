@@ -8,6 +8,7 @@ forked TensorFlow must not be torn down twice.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import faulthandler
 import functools
@@ -15,22 +16,26 @@ import json
 import os
 import pickle
 import random
-import runpy
+import resource
 import signal
 import socket
 import sys
 import tempfile
-import threading
 import traceback
 import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import forkserver, syscalls
-from .ledger import LedgerWriter
+from . import forkserver, script, variables
+from .hidden import Hidden
+from .model_step import ModelStep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .hidden import Origin
+    from .ledger import LedgerWriter
     from .model import Stream
 
 STACKS_SIGNAL = signal.SIGRTMAX - 3
@@ -42,6 +47,10 @@ STDOUT, STDERR, STACKS, SPEC, PAYLOAD = (
     "spec.json",
     "payload.pickle",
 )
+_LOWEST_DESCRIPTOR = 512
+"""Of ours, where that many may be open."""
+_PYTEST = ("PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_XDIST_")
+"""Variables that pytest and its plugins set for the code of tests, which a script is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,8 @@ class Spec:
     stages: dict[str, Any] | None
     """Nothing is trained, but the pipeline's stages are read alone; see `stage_walk`. `mode` (`record` or `resume`),
     `directory`, `lenient`, and `streams`, the keys of the iterators at which that may happen, empty: at the first."""
+    model_step: str | None
+    """What tells the model's step: `model_step.GIVEN`, the payload's function, or `module:name`; None: it is found."""
     task: str
     """`training`: the payload's function, `dataset`: our trainer over it, `script`, or `weights`."""
     arguments: dict[str, Any]
@@ -117,19 +128,52 @@ class Gate:
         self._until = message["until"]
 
 
-def main(connection: socket.socket, spec_path: str) -> NoReturn:
-    """Lives the life that the spec describes, and exits with its code."""
-    code = 1
+def main(connection: socket.socket, spec_path: str, origin: Origin) -> NoReturn:
+    """Lives the life that the spec describes, and exits with its code.
+
+    Args:
+        connection: to the supervisor.
+        spec_path: of the spec.
+        origin: what this process was before it was forked.
+    """
+    code, interrupted, before = 1, False, frozenset(sys.modules)
     try:
         spec = Spec(**json.loads(Path(spec_path).read_text()))
-        _take_place(spec)
-        if spec.record is not None:
-            _be_recorded(spec, connection)
-        code = _run(spec, connection)
+        with _high_descriptors():
+            connection = _moved(connection)
+            _take_place(spec)
+            if spec.record is not None:
+                _be_recorded(spec, connection)
+        code = _Life(spec, connection, origin).live()
     except BaseException as error:
-        _print_exception(error)
+        script.report(error)
+        interrupted = isinstance(error, KeyboardInterrupt)
     finally:
-        _leave(code)
+        script.leave(code, interrupted=interrupted, before=before)
+
+
+@contextlib.contextmanager
+def _high_descriptors() -> Iterator[None]:
+    """Descriptors opened within it get numbers out of the way of the user's, who finds 3 free as in any new process."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = _LOWEST_DESCRIPTOR if soft == resource.RLIM_INFINITY else min(_LOWEST_DESCRIPTOR, soft // 2)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    taken = [null]
+    while taken[-1] < lowest - 1:
+        taken.append(os.dup(null))
+    try:
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+def _moved(connection: socket.socket) -> socket.socket:
+    """The same connection under the lowest free descriptor."""
+    low = connection.detach()
+    high = os.dup(low)
+    os.close(low)
+    return socket.socket(fileno=high)
 
 
 def _take_place(spec: Spec) -> None:
@@ -145,8 +189,10 @@ def _take_place(spec: Spec) -> None:
     stacks = os.open(Path(spec.directory, STACKS), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True)
     os.environ.clear()
-    os.environ.update(spec.environ)
+    os.environ.update({k: v for k, v in spec.environ.items() if spec.task != "script" or not k.startswith(_PYTEST)})
     os.chdir(spec.cwd)
+    if "multiprocessing.process" in sys.modules:
+        sys.modules["multiprocessing.process"].ORIGINAL_DIR = spec.cwd  # type: ignore[attr-defined]
     sys.path[:] = spec.sys_path
     # Forks share the server's state, so an unseeded draw would look reproducible. A restart draws anew.
     random.seed(os.urandom(16))
@@ -158,6 +204,8 @@ def _take_place(spec: Spec) -> None:
 
 def _be_recorded(spec: Spec, connection: socket.socket) -> None:
     """Has the supervisor see every file operation from now on, of this process and of what it starts."""
+    from . import syscalls
+
     try:
         listener = syscalls.install()
     except syscalls.RecordingUnavailableError as error:
@@ -169,32 +217,117 @@ def _be_recorded(spec: Spec, connection: socket.socket) -> None:
     forkserver.receive(connection)  # from here on somebody answers
 
 
-def _run(spec: Spec, connection: socket.socket) -> int:
-    import tensorflow as tf
+class _Life:
+    """Runs the user's code under the tap, and writes down how far it came."""
 
-    if complaint := forkserver.too_old(tf):
-        raise ImportError(complaint)
-    from . import tap, trainers
+    def __init__(self, spec: Spec, connection: socket.socket, origin: Origin) -> None:
+        self._spec = spec
+        self._connection = connection
+        self._origin = origin
+        self._directory = Path(spec.directory)
+        self._process = os.getpid()
+        self._tap: Any = None
+        self._payload: dict[str, Any] | None = None
+        self._returned = False
+        self._step = None if spec.model_step is None else ModelStep(self._given, spec.model_step, spec.sys_path)
 
-    if spec.task == "weights":
-        trainers.compare_weights(**spec.arguments)
-        return 0
-    directory = Path(spec.directory)
-    payload = _load(directory / PAYLOAD)
-    writer = LedgerWriter(directory)
-    gate = Gate(connection, writer, until=spec.until, cap=spec.max_elements, ignored=spec.ignored)
-    _keep_generated_code_in(directory)
-    installed = tap.install(writer, gate, step=payload["step"], model_dir=Path(spec.model_dir))
-    if spec.stages is not None:
-        _walk_instead(spec.stages, installed)
-    try:
-        _train(spec, payload["function"])
-    except SystemExit as stop:
-        code = _exit_code(stop)
-        if code != 0:
+    def live(self) -> int:
+        """Returns the exit code of the user's code."""
+        if self._spec.task == "weights":
+            from . import trainers
+
+            trainers.compare_weights(**self._spec.arguments)
+            return 0
+        atexit.register(self._finish)
+        if self._origin.by_imports is None:
+            import wrapt
+
+            wrapt.when_imported("tensorflow")(self._install)
+            for name in ("tensorflow", "jax"):
+                wrapt.when_imported(name)(self._finish_before_it)
+        else:
+            import tensorflow as tf
+
+            self._install(tf)
+            Hidden(self._origin, self._importing)
+        try:
+            self._train()
+        except SystemExit as stop:
+            code = script.exit_code(stop)
+            self._returned = code == 0
             return code
-    installed.finish(functools.partial(trainers.saved_step, spec.model_dir))
-    return 0
+        self._returned = True
+        return 0
+
+    def _install(self, tensorflow: Any) -> None:
+        """Puts the tap in; nothing of the user's has run an op by then."""
+        if complaint := forkserver.too_old(tensorflow):
+            raise ImportError(complaint)
+        from . import tap
+
+        spec = self._spec
+        writer = self._writer()
+        gate = Gate(self._connection, writer, until=spec.until, cap=spec.max_elements, ignored=spec.ignored)
+        _keep_generated_code_in(self._directory)
+        self._tap = tap.install(writer, gate, step=self._step, model_dir=Path(spec.model_dir))
+        if spec.stages is not None:
+            _walk_instead(spec.stages, self._tap)
+
+    def _writer(self) -> LedgerWriter:
+        from .ledger import LedgerWriter
+
+        with _high_descriptors():
+            return LedgerWriter(self._directory)
+
+    def _importing(self) -> None:
+        """The user's code imports a runtime: under the variables with which the server did, or it would be deaf."""
+        by_imports = self._origin.by_imports or {}
+        values = variables.differing(self._origin.before.environ, os.environ, by_imports=by_imports)
+        if values and os.getpid() == self._process:
+            forkserver.send(self._connection, event="differs", variables=values)
+            forkserver.receive(self._connection)  # until it is killed
+            os._exit(70)
+
+    def _given(self) -> Callable[[], Any]:
+        step: Callable[[], Any] = self._loaded()["step"]
+        return step
+
+    def _loaded(self) -> dict[str, Any]:
+        """The payload; a script's not before its step is asked for, because loading it may import what it needs."""
+        if self._payload is None:
+            with script.searching(self._spec.sys_path):
+                self._payload = _load(self._directory / PAYLOAD)
+        return self._payload
+
+    def _train(self) -> None:
+        spec = self._spec
+        if spec.task == "script":
+            script.run(spec.arguments["argv"], self._origin.own_path)
+            return
+        function = self._loaded()["function"]
+        if spec.task == "dataset":
+            from .trainers import dataset_trainer
+
+            function = dataset_trainer(function, **spec.arguments)
+        function(spec.model_dir)
+
+    def _finish(self) -> None:
+        """Runs at exit, when all of the user's code has, and its variables are still there."""
+        if not self._returned or os.getpid() != self._process:
+            return
+        if self._tap is None:
+            from .model import UNKNOWN_STEP, Kind
+
+            self._writer().event(Kind.DONE, UNKNOWN_STEP)
+            return
+        from . import trainers
+
+        self._tap.finish(functools.partial(trainers.saved_step, self._spec.model_dir))
+
+    def _finish_before_it(self, _: object) -> None:
+        """What a runtime registers at its import would otherwise run before `_finish`, and take its counters away."""
+        atexit.unregister(self._finish)
+        atexit.register(self._finish)
 
 
 def _walk_instead(stages: dict[str, Any], installed: Any) -> None:
@@ -216,7 +349,7 @@ def _walk_instead(stages: dict[str, Any], installed: Any) -> None:
             getattr(walk, stages["mode"])()
         except BaseException:
             Path(stages["directory"], stage_results.FAILED).write_text(traceback.format_exc())
-        _leave(0)
+        script.leave(0, interrupted=False, before=frozenset(sys.modules))
 
     installed.witness.on_made = made
 
@@ -229,17 +362,6 @@ def _keep_generated_code_in(directory: Path) -> None:
     loader.tempfile = types.SimpleNamespace(NamedTemporaryFile=here)
 
 
-def _train(spec: Spec, function: Any) -> None:
-    if spec.task == "script":
-        _run_script(spec.arguments["argv"])
-    elif spec.task == "dataset":
-        from .trainers import dataset_trainer
-
-        dataset_trainer(function, **spec.arguments)(spec.model_dir)
-    else:
-        function(spec.model_dir)
-
-
 def _load(path: Path) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = pickle.loads(path.read_bytes())
@@ -249,50 +371,6 @@ def _load(path: Path) -> dict[str, Any]:
             f"its import path is pytest's own: {os.pathsep.join(sys.path[:6])}..."
         ) from error
     return loaded
-
-
-def _run_script(argv: list[str]) -> None:
-    """Runs the script as `python script ...` or `python -m module ...` would."""
-    if argv[0] == "-m":
-        sys.argv = argv[1:]
-        sys.path.insert(0, os.getcwd())
-        runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = list(argv)
-        sys.path.insert(0, str(Path(argv[0]).resolve().parent))
-        runpy.run_path(argv[0], run_name="__main__")
-
-
-def _print_exception(error: BaseException) -> None:
-    """Prints what the interpreter would, without the frames that lead from this module to the user's code."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and _leads_there(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    traceback.print_exception(type(error), error, trace)
-
-
-def _leads_there(filename: str) -> bool:
-    return filename == __file__ or filename == "<frozen runpy>" or filename == runpy.__file__
-
-
-def _exit_code(stop: SystemExit) -> int:
-    if stop.code is None or isinstance(stop.code, int):
-        return stop.code or 0
-    print(stop.code, file=sys.stderr)
-    return 1
-
-
-def _leave(code: int) -> NoReturn:
-    """Ends as the interpreter would: waits for threads, runs `atexit`, flushes."""
-    try:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
 
 
 def write_spec(spec: Spec, payload: bytes) -> Path:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def test_several_threads_wait_for_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says once that it is ready, and each of them hears it."""
     monkeypatch.setattr(process, "_PATIENCE", 20.0)
-    server = Server(hash_seed=None, preload=["json"], log=tmp_path / "log")
+    server = Server(dict(os.environ), hash_seed=None, preload=["json"], log=tmp_path / "log")
     try:
         with ThreadPoolExecutor(4) as pool:
             asked = [pool.submit(server.initialised_by) for _ in range(4)]

@@ -89,6 +89,7 @@ def test_defaults(make_config: MakeConfig) -> None:
         budget=Sourced(None, "default"),
         shrink=Sourced(10.0, "default"),
         explain=Sourced(False, "default"),
+        model_step=Sourced(None, "default"),
         isolation=Sourced("fork", "default"),
         dataset=Sourced((), "default"),
         script=Sourced((), "default"),
@@ -174,6 +175,7 @@ def test_every_option_has_every_session_source(make_config: MakeConfig) -> None:
         "budget": ("30", 30.0),
         "shrink": ("0", 0.0),
         "explain": ("yes", True),
+        "model_step": ("pkg.train:current", "pkg.train:current"),
         "isolation": ("spawn", "spawn"),
         "dataset": ("pkg.input:make", ("pkg.input:make",)),
         "script": ("train.py {model_dir}", ("train.py {model_dir}",)),
@@ -287,6 +289,7 @@ GRACE = "give the seconds between the signal and SIGKILL"
 TIMEOUT = "give the seconds that a training may go without progress"
 BUDGET = "give the seconds that trials may be started in, or leave it out"
 SHRINK = "give the seconds that may be spent on each failed trial, or 0 to leave it as it is"
+MODEL_STEP = "give MODULE:NAME, as in my_package.train:current_step, or __main__:STEP for a name of the script"
 DATASET = "give MODULE:FUNCTION, as in my_package.input:make_dataset, where the function takes no argument"
 
 
@@ -326,6 +329,8 @@ DATASET = "give MODULE:FUNCTION, as in my_package.input:make_dataset, where the 
         ("budget", "-3", f"'-3' is not more than 0: {BUDGET}"),
         ("shrink", "-1", f"'-1' is less than 0: {SHRINK}"),
         ("shrink", "long", f"'long' is not a number of seconds: {SHRINK}"),
+        ("model-step", "train", f"'train' does not name a function or an integer: {MODEL_STEP}"),
+        ("model-step", "train.py:step()", f"'train.py:step()' does not name a function or an integer: {MODEL_STEP}"),
         ("isolation", "thread", "'thread' is not known: give fork or spawn"),
         ("dataset", "input", f"'input' does not name a function: {DATASET}"),
         ("dataset", "in put:make", f"'in put:make' does not name a function: {DATASET}"),
@@ -368,12 +373,14 @@ def test_bad_values(make_config: MakeConfig, flag: str, value: str, message: str
         (
             {"tims": 2},
             "@pytest.mark.preempt: 'tims' is not a keyword of it: "
-            "give one of at, trials, times, workers, restart, states, loss, signal, grace, order, validation, never_resumes, timeout, shrink",
+            "give one of at, trials, times, workers, restart, states, loss, signal, grace, order, validation, "
+            "never_resumes, timeout, shrink, model_step",
         ),
         (
             {"seed": 2},
             "@pytest.mark.preempt: 'seed' is not a keyword of it: "
-            "give one of at, trials, times, workers, restart, states, loss, signal, grace, order, validation, never_resumes, timeout, shrink",
+            "give one of at, trials, times, workers, restart, states, loss, signal, grace, order, validation, "
+            "never_resumes, timeout, shrink, model_step",
         ),
     ],
 )
@@ -419,7 +426,7 @@ def test_positional_marker() -> None:
         options.marker_keywords([pytest.mark.preempt("step:4").mark])
     assert str(caught.value) == (
         "@pytest.mark.preempt: 'step:4' has no keyword: give it one of at, trials, times, workers, restart, states, "
-        "loss, signal, grace, order, validation, never_resumes, timeout, shrink"
+        "loss, signal, grace, order, validation, never_resumes, timeout, shrink, model_step"
     )
 
 
@@ -449,6 +456,7 @@ def test_table() -> None:
         "never_resumes",
         "timeout",
         "shrink",
+        "model_step",
     )
     assert marker == MARKER_KEYWORDS
     assert CHECK_KEYWORDS == (
