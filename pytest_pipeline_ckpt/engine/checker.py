@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from .cases import Case, Terms, traced
+from .chosen import Choice, choice, with_choice
 from .findings import judge_lane
 from .histories import study
 from .idle_steps import without_idle_steps
@@ -95,7 +96,9 @@ def judge(
     """
     try:
         terms = Terms(order, elements_per_step, tuple(validation), never_resumes, tuple(saved_by_others))
-        return _judge(_alone(references), without_idle_steps(lives), terms)
+        chosen = choice(references, lives)
+        mine = without_idle_steps([with_choice(life, chosen) for life in lives])
+        return _judge(_alone(references, chosen), mine, terms)
     except Exception as error:  # whatever it is, the answer is "unknown"
         return Verdict(Outcome.UNKNOWN, f"the checker itself failed: {type(error).__name__}: {error}")
 
@@ -127,11 +130,12 @@ def survived(
     reference: Life, lives: Sequence[Life], *, elements_per_step: int | None = None
 ) -> tuple[UintArray, UintArray] | None:
     """Fingerprints of what a reference run trained on, and of what the final model has been; None: not known."""
-    first = index(_alone([reference])[0])
+    chosen = choice([reference], lives)
+    first = index(_alone([reference], chosen)[0])
     known = study(first, elements_per_step)
     if known.reason is not None:
         return None
-    case = traced(first, [first.life], without_idle_steps(lives), known)
+    case = traced(first, [first.life], without_idle_steps([with_choice(life, chosen) for life in lives]), known)
     made = [
         pieces_of(lane, [tracks[number] for tracks in case.tracks], len(lives))
         for number, lane in enumerate(known.lanes)
@@ -178,9 +182,10 @@ def reference_facts(
     )
 
 
-def _alone(references: Sequence[Life]) -> list[Life]:
-    """Reference runs, each by itself, without steps that stand for no element."""
-    return [without_idle_steps([life])[0] for life in references]
+def _alone(references: Sequence[Life], chosen: Choice | None = None) -> list[Life]:
+    """Reference runs, each by itself, without steps that stand for no element; `chosen`: what tells the step."""
+    chosen = chosen or choice(references, ())
+    return [without_idle_steps([with_choice(life, chosen)])[0] for life in references]
 
 
 def _judge(

@@ -285,3 +285,25 @@ def test_step_that_fits_two_saves(begin: int) -> None:
         "what it shows of its step fits each of them, and the verdict depends on it: pass step=, a function whose "
         "steps differ between them",
     )
+
+
+def in_epochs(begin: int, end: int, *, data: int = 0) -> Book:
+    """Epochs of 8 steps: an epoch, and a step within it, and no step that counts on; saved after every fourth step."""
+    book = counting(Book(), "epoch", "step_in_epoch")
+    for number in range(begin, end):
+        at = {"epoch": number // 8, "step_in_epoch": number % 8}
+        book.read("element", **at).step(-1, iterator=number // 8).element(number + data, iterator=number // 8)
+        if number % 4 == 3:
+            within = number % 8 + 1
+            book.read("save", epoch=number // 8, step_in_epoch=within).wrote("model/ckpt").saved(-1)
+    return book
+
+
+@pytest.mark.parametrize(("data", "outcome"), [(0, Outcome.EXACT), (-4, Outcome.MISALIGNED), (-12, Outcome.RESTARTED)])
+def test_epoch_and_step_in_epoch(data: int, outcome: Outcome) -> None:
+    """Two counters are one step where one of them begins anew with each epoch."""
+    whole = in_epochs(0, 24).read("end", epoch=3, step_in_epoch=0).done(-1).finished()
+    first = in_epochs(0, 14).killed()
+    last = in_epochs(12, 24, data=data).read("end", epoch=3, step_in_epoch=0).done(-1)
+    assert judge([whole], [whole]).exact
+    assert judge([whole], [first, last.finished()]).outcome is outcome

@@ -1,0 +1,105 @@
+"""Which counter tells the model's step where the one in the ledgers does not: chosen by the reference run. Pure.
+
+A life writes the step into its ledger as it guesses it: its first element comes before anything has been counted. The
+reference run shows which counters advance with the training. If the guess does not, or goes back (the step within an
+epoch), another counter takes its place in all ledgers, or two together (`epoch` and `step_in_epoch`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .model import UNKNOWN_STEP, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .evidence import Evidence, Reading
+    from .model import Ledger, Life
+
+_STEPPED = (Kind.STEP, Kind.SAVED, Kind.RESTORED, Kind.DONE)
+_ROLES = ("model", "bare", "data")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One counter, or two of which the first counts what the second does again and again."""
+
+    names: tuple[str, ...]
+    span: int = 1
+    """More than the second ever shows."""
+
+    def value(self, values: Mapping[str, int]) -> int:
+        """What they show; `UNKNOWN_STEP` if one could not be read."""
+        if any(name not in values for name in self.names):
+            return UNKNOWN_STEP
+        shown = [values[name] for name in self.names]
+        return shown[0] if len(shown) == 1 else shown[0] * self.span + shown[1]
+
+
+def choice(references: Sequence[Life], lives: Sequence[Life]) -> Choice | None:
+    """The counters to be taken instead of the ledgers' own steps; None: those do, or nothing is better."""
+    if not references:
+        return None
+    first = references[0].ledger
+    records = first.records
+    known = records["value"][records["kind"] == Kind.STEP].astype(np.int64)
+    if _counts(known[known >= 0].tolist()):
+        return None
+    for role in _ROLES:
+        names = [one.name for one in first.evidence.counters if one.role == role]
+        alone = [Choice((name,)) for name in names]
+        pairs = [Choice(pair, _span(pair[1], [*references, *lives])) for pair in itertools.permutations(names, 2)]
+        found = [one for one in (*alone, *pairs) if _counts(_shown(first.evidence, one))]
+        if found:  # the finest, and of several the one that needs fewest
+            return max(found, key=lambda one: len(set(_shown(first.evidence, one))))
+    return None
+
+
+def with_choice(life: Life, chosen: Choice | None) -> Life:
+    """A life with the chosen counters' values as the steps of its records."""
+    if chosen is None:
+        return life
+    return replace(life, ledger=_with_steps(life.ledger, chosen))
+
+
+def _counts(values: Sequence[int]) -> bool:
+    """Whether something advances, and never goes back."""
+    return len(values) > 1 and values[-1] > values[0] and all(a <= b for a, b in itertools.pairwise(values))
+
+
+def _shown(evidence: Evidence, chosen: Choice) -> list[int]:
+    values = [chosen.value(one.values) for one in evidence.readings if one.why == "element"]
+    return [value for value in values if value != UNKNOWN_STEP]
+
+
+def _span(name: str, lives: Sequence[Life]) -> int:
+    return 1 + max((one.values.get(name, 0) for life in lives for one in life.ledger.evidence.readings), default=0)
+
+
+def _with_steps(ledger: Ledger, chosen: Choice) -> Ledger:
+    records = np.array(ledger.records)
+    readings = ledger.evidence.readings
+    at = [one.at for one in readings]
+    for number in np.flatnonzero(np.isin(records["kind"], _STEPPED)).tolist():
+        last = bisect_right(at, number) - 1
+        reading = readings[last] if last >= 0 else None
+        known = reading is not None and _belongs(reading, number, int(records["kind"][number]))
+        value = chosen.value(reading.values) if reading is not None and known else UNKNOWN_STEP
+        records["value"][number] = np.int64(value).astype(np.uint64)
+    return replace(ledger, records=records)
+
+
+def _belongs(reading: Reading, number: int, kind: int) -> bool:
+    """Whether the last reading before a record is of it: of an element it stands directly before."""
+    if kind == Kind.STEP:
+        return reading.why == "element" and reading.at == number
+    return reading.why == {Kind.SAVED: "save", Kind.RESTORED: "restore", Kind.DONE: "end"}[Kind(kind)]
+
+
+__all__ = ["Choice", "choice", "with_choice"]
