@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _VOTES = 4096
 """So many sightings decide how many elements were pulled: an offset does not change after training has begun."""
 _PROBE = 32
+_FEW = 8
 _MOST_SLACK = 3
 """Steps by which the elements may be off a number of elements a step that the user has given."""
 _NO_ENDS = np.empty(0, np.int64)
@@ -359,7 +360,10 @@ def _law(taken: IntArray, steps: IntArray, first_step: int, fixed: int | None, *
     """
     own, made = taken[alone], steps[alone]
     last = int(np.argmax(steps))
-    rate = best_rate(taken, steps, float(taken[last] / steps[last]), fixed=fixed)
+    ratio = float(taken[last] / steps[last])
+    rate = best_rate(taken, steps, ratio, fixed=fixed)
+    if rate is None and len(own) > _FEW:  # at its end a loader gives out what it had taken ahead
+        rate = best_rate(own, made, ratio, fixed=fixed)
     if rate is not None:
         surplus = (own - rate * made)[made > 0]
         # A number that the user has given is believed as long as it is one that the steps stay near to.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .indexed import BoolArray, Indexed, IntArray, Positions
 
 _MOST_CANDIDATES = 64
+_BEGUN = 4
+"""So many sightings behind the first step tell the elements of a step without those before it."""
 _DENSE = 64
 """So many elements of a life each have a sighting of the step."""
 
@@ -192,6 +194,9 @@ def best_rate(
     """
     if fixed is not None:
         return fixed if fixed / 2 <= ratio <= fixed * 2 + 1 else None
+    begun = steps > 0
+    if np.count_nonzero(begun) >= _BEGUN:  # a loader takes some ahead before the first step
+        taken, steps, groups = taken[begun], steps[begun], None if groups is None else groups[begun]
     low, high = max(1, math.floor(ratio / 2)), max(1, math.ceil(ratio)) + 1
     if high - low > _MOST_CANDIDATES:
         low = max(1, high - _MOST_CANDIDATES)

@@ -307,3 +307,29 @@ def test_epoch_and_step_in_epoch(data: int, outcome: Outcome) -> None:
     last = in_epochs(12, 24, data=data).read("end", epoch=3, step_in_epoch=0).done(-1)
     assert judge([whole], [whole]).exact
     assert judge([whole], [first, last.finished()]).outcome is outcome
+
+
+def prefetched(steps: range, values: range, book: Book, *, ahead: int = 2) -> Book:
+    """A loader that holds two elements: they are taken before the first step, and one with each step."""
+    left = list(values)
+    for _ in range(ahead):
+        book.train([left.pop(0)], step=steps.start)
+    for step in steps:
+        if left:
+            book.train([left.pop(0)], step=step)
+        if step + 1 == 10:
+            book.saved(10)
+    return book
+
+
+@pytest.mark.parametrize(("begin", "outcome"), [(10, Outcome.EXACT), (12, Outcome.MISALIGNED)])
+def test_elements_in_flight(begin: int, outcome: Outcome) -> None:
+    """What a loader held at a save had not been trained on: a pipeline that goes on behind it has lost that."""
+    whole = prefetched(range(20), range(20), Book()).done(20).finished()
+    first = prefetched(range(13), range(15), Book()).killed()
+    last = prefetched(range(10, 20), range(begin, 20), Book().restored(10)).done(20).finished()
+    assert judge([whole], [whole]).exact
+    verdict = judge([whole], [first, last])
+    assert verdict.outcome is outcome
+    if outcome is not Outcome.EXACT:
+        assert verdict.reason.startswith("elements 10..11 were never trained")
