@@ -18,9 +18,15 @@ class Patches:
         self._items: list[tuple[dict[Any, Any], Any, Any]] = []
 
     def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Replaces `owner.name` by `make(original)`."""
-        original = getattr(owner, name)
-        self._undo.append((owner, name, owner.__dict__.get(name)))
+        """Replaces `owner.name` by `make(original)`, where it is defined: in the class that `owner` has it from.
+
+        A name of its own would show. Keras takes a model whose class's `compile` is not `Trainer.compile` for one that
+        overrides it, and then leaves the model that it loads uncompiled.
+        """
+        if isinstance(owner, type):
+            owner = next(base for base in owner.__mro__ if name in vars(base))
+        original = vars(owner)[name]
+        self._undo.append((owner, name, original))
         # `wraps` also copies `__module__`, by which AutoGraph knows TensorFlow's code and does not convert it.
         setattr(owner, name, functools.wraps(original)(make(original)))
 
@@ -33,11 +39,8 @@ class Patches:
     def undo(self) -> None:
         """Puts everything back, in reverse order."""
         self.active = False
-        for owner, name, own in reversed(self._undo):
-            if own is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, own)
+        for owner, name, original in reversed(self._undo):
+            setattr(owner, name, original)
         self._undo.clear()
         for items, key, original in reversed(self._items):
             items[key] = original
