@@ -3,7 +3,8 @@
 A sidecar of the ledger, `evidence.jsonl`, a JSON object a line. Each line has `at`, the number of records that the
 ledger had: so it is known which elements had been taken. What a line `is`:
 
-- `counter`: something that counts the model's steps, or may: `id` (in this life), `name`, `role`, `owner` in words;
+- `counter`: something that counts the model's steps, or may: `id` (in this life), `name`, `role`, `owner` in words; a
+  line more when one of these has changed. An `id` that is read and never announced has turned out to count nothing;
 - `read`: `values` of each counter that could be read then, by its id; `why` is `save`, `restore`, `element` or `end`;
 - `writing`, `wrote`: a save to `path` began, and was complete (an asynchronous one: committed). The state is that of
   the beginning. `weights`, `data`: whether trained variables, whether the position of an iterator, were in it;
@@ -134,10 +135,15 @@ class EvidenceWriter:
         self._lock = threading.RLock()  # a signal handler may interrupt
         self._counters = 0
 
-    def counter(self, counter: Counter) -> int:
-        """Announces a counter; returns the id that its readings carry."""
+    def number(self) -> int:
+        """A new id, for something that may turn out to be a counter; it can be read before it is announced."""
         with self._lock:
             number, self._counters = self._counters, self._counters + 1
+        return number
+
+    def counter(self, counter: Counter, *, number: int | None = None) -> int:
+        """Announces a counter, or what is now known of one; returns the id that its readings carry."""
+        number = self.number() if number is None else number
         self._append("counter", id=number, name=counter.name, role=counter.role, owner=counter.owner)
         return number
 
@@ -196,7 +202,8 @@ class _Parsed:
     """What has been read so far."""
 
     counters: dict[str, Counter] = field(default_factory=dict)
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[tuple[int, Why, Mapping[str, int]]] = field(default_factory=list)
+    """With the values by the counters' ids."""
     saved: list[Saved] = field(default_factory=list)
     moved: list[tuple[int, str, str]] = field(default_factory=list)
     restored: list[Restored] = field(default_factory=list)
@@ -208,9 +215,14 @@ def parse(lines: Iterable[Mapping[str, Any]]) -> Evidence:
     found = _Parsed()
     for line in lines:
         _take(found, line)
+    readings = []
+    for at, why, values in found.readings:
+        known = {found.counters[number].name: value for number, value in values.items() if number in found.counters}
+        if known:
+            readings.append(Reading(at, why, known))
     return Evidence(
         tuple(found.counters.values()),
-        *(tuple(found.readings), tuple(found.saved), tuple(found.moved), tuple(found.restored), found.origins),
+        *(tuple(readings), tuple(found.saved), tuple(found.moved), tuple(found.restored), found.origins),
     )
 
 
@@ -219,8 +231,7 @@ def _take(found: _Parsed, line: Mapping[str, Any]) -> None:
     if what == "counter":
         found.counters[str(line["id"])] = Counter(line["name"], line["role"], line["owner"])
     elif what == "read":
-        values = {found.counters[number].name: value for number, value in line["values"].items()}
-        found.readings.append(Reading(at, line["why"], values))
+        found.readings.append((at, line["why"], line["values"]))
     elif what == "writing":
         found.saved.append(Saved(line["path"], at, None, line["weights"], line["data"]))
     elif what == "wrote":

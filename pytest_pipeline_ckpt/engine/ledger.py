@@ -31,6 +31,7 @@ from .previews import PREVIEW_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 RECORD = np.dtype(
@@ -124,6 +125,10 @@ class LedgerWriter:
         """
         with self._lock:
             self.event(kind, read())
+
+    def together(self) -> AbstractContextManager[Any]:
+        """Within it, no other thread appends a record."""
+        return self._lock
 
     def save(self, *, began: float, seconds: float, size: int) -> None:
         """Appends what a save cost; `began` is of `time.monotonic()`."""

@@ -18,7 +18,7 @@ from .model import Flag, Kind, Stream
 from .previews import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import FrameType
 
     from .fingerprint import Component
@@ -186,8 +186,21 @@ class Recorder:
         """Whether the next element of an iterator gets a STEP."""
         return iterator.due(self.steps.restores, self.in_life)
 
-    def taken(self, iterator: TappedIterator, parts: Sequence[Component], step: Callable[[], int | None]) -> None:
-        """Records an element; returns when the trainer may have it."""
+    def taken(
+        self,
+        iterator: TappedIterator,
+        parts: Sequence[Component],
+        step: Callable[[], int | None],
+        values: Callable[[], Mapping[int, int]],
+    ) -> None:
+        """Records an element; returns when the trainer may have it.
+
+        Args:
+            iterator: that has given it.
+            parts: its components.
+            step: tells the model's step before it.
+            values: tells what all counters say before it, by their ids.
+        """
         if self._skips(iterator):
             return
         digest = fingerprint(parts)
@@ -197,11 +210,9 @@ class Recorder:
             if iterator.ended:
                 self._forget(iterator)
             stream = self._begun(iterator)
+            self.steps.lineage.element(self.in_life + 1)
             if self.due(iterator):
-                value = step()
-                if value is not None:
-                    self._writer.event(Kind.STEP, value, stream=stream.index, iterator=iterator.ordinal)
-                    iterator.restores = self.steps.restores
+                self._step(iterator, stream, step, values)
             if flags and not self._opaque_named:
                 self._opaque_named = True
                 self._writer.opaque(iterator.source.opaque or "an element")
@@ -217,6 +228,24 @@ class Recorder:
             iterator.taken += 1
             self.in_life += 1
             self._gate.taken(stream)
+
+    def _step(
+        self,
+        iterator: TappedIterator,
+        stream: Stream,
+        step: Callable[[], int | None],
+        values: Callable[[], Mapping[int, int]],
+    ) -> None:
+        """Writes the STEP of the next element, and directly before it all counters, where they are wanted."""
+        value = step()
+        if value is None:
+            return
+        read = values() if self.steps.wants_values(self.in_life) else {}
+        with self._writer.together():
+            if read:
+                self.steps.evidence.read("element", read)
+            self._writer.event(Kind.STEP, value, stream=stream.index, iterator=iterator.ordinal)
+        iterator.restores = self.steps.restores
 
     def end(self, iterator: TappedIterator, *, step: int = 0, idle: int = 0) -> None:
         """Records that an iterator is exhausted, once, or whenever the model counts a step all the same.

@@ -33,14 +33,14 @@ from .graphs import recording
 from .model import UNKNOWN_STEP, Kind
 from .patches import Patches
 from .recorder import Gate, Recorder, Source, TappedIterator
-from .steps import Steps
+from .steps import ELEMENTS_READ, Steps
 from .tap_distributed import DistributedTap
 from .tap_loops import LoopTap
 from .tap_sessions import SessionTap
 from .witness import Witness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from .fingerprint import Component
@@ -71,6 +71,8 @@ class Tap:
         self.witness.on_restored = self.steps.note_restored
         self.witness.elements = lambda: self.recorder.in_life
         self._call_step: int | None = None
+        self._call_values: Mapping[int, int] = {}
+        """What all counters said before the call of the function that is running: for the first element in it, only."""
         self._took: TappedIterator | None = None
         """What the function that is running has read last."""
         self._reads_before_calls = step is not None
@@ -86,6 +88,8 @@ class Tap:
         step = self.steps.final()
         if step == UNKNOWN_STEP and not self.recorder.in_life:
             step = stood()
+        self.steps.lineage.look_for_commits()
+        self.steps.read_all("end")
         self._writer.event(Kind.DONE, step)
 
     def uninstall(self) -> None:
@@ -163,7 +167,8 @@ class Tap:
                 self.recorder.end(self._known(iterator))
                 raise
             known = self._known(iterator)
-            self.recorder.taken(known, elements.components(element, known.leaves), self.steps.eager)
+            parts = elements.components(element, known.leaves)
+            self.recorder.taken(known, parts, self.steps.eager, self.steps.values)
             return element
 
         return _next_internal
@@ -178,7 +183,7 @@ class Tap:
                 return self.in_function(iterator, optional)
             if optional.has_value():
                 parts = elements.components(optional.get_value())
-                self.recorder.taken(self._known(iterator), parts, self.steps.eager)
+                self.recorder.taken(self._known(iterator), parts, self.steps.eager, self.steps.values)
             else:
                 self.recorder.end(self._known(iterator))
             return optional
@@ -240,7 +245,8 @@ class Tap:
 
         def record(step: Any, *arrays: Any) -> Any:
             known = self._took = which(*arrays[: begin - 1])
-            self.record(known, optional, regroup(arrays[begin - 1 :]), lambda: self._step_in_function(int(step), key))
+            parts = regroup(arrays[begin - 1 :])
+            self.record(known, optional, parts, lambda: self._step_in_function(int(step), key), self._before_call)
             return ()
 
         return elements.after(element, recording(record, inputs))
@@ -253,11 +259,23 @@ class Tap:
         self._reads_before_calls = self._reads_before_calls or source is not None
         return self.steps.eager() if self._call_step is None else self._call_step
 
+    def _before_call(self) -> Mapping[int, int]:
+        """What the counters said before the running call; nothing of it holds for a second element within it."""
+        values, self._call_values = self._call_values, {}
+        return values
+
+    def _wants_values(self, iterator: TappedIterator | None) -> bool:
+        """Whether all counters are to be read before a call of a function that may take an element."""
+        if not self.steps.wants_values(self.recorder.in_life):
+            return False
+        return self.recorder.in_life < ELEMENTS_READ if iterator is None else self.recorder.due(iterator)
+
     def _function_call(self, original: Any) -> Any:
         def __call__(function: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it replaces one
             if not context.executing_eagerly():
                 return original(function, *args, **kwargs)
             iterator = self._iterator_of(function, args)
+            self._call_values = self.steps.values() if self._wants_values(iterator) else {}
             if not self._reads_before_calls and iterator is None:
                 self._call_step = None
                 result = original(function, *args, **kwargs)
@@ -296,7 +314,12 @@ class Tap:
         self.recorder.end(iterator, step=step if idle > 0 else 0, idle=max(0, idle))
 
     def record(
-        self, known: TappedIterator, optional: bool, parts: list[Component], step: Callable[[], int | None]
+        self,
+        known: TappedIterator,
+        optional: bool,
+        parts: list[Component],
+        step: Callable[[], int | None],
+        values: Callable[[], Mapping[int, int]],
     ) -> None:
         """Records an element, or the end, by the values of a graph.
 
@@ -305,13 +328,14 @@ class Tap:
             optional: whether the first of `parts` says if there is an element.
             parts: its components.
             step: tells the model's step before it.
+            values: tells what all counters say before it.
         """
         if optional:
             if not parts[0]:
                 self.recorder.end(known)
                 return
             del parts[0]
-        self.recorder.taken(known, parts, step)
+        self.recorder.taken(known, parts, step, values)
 
 
 def install(

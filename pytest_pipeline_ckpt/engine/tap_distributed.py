@@ -76,8 +76,8 @@ class DistributedTap:
 
     def _seen(self, iterator: Any, element: Any) -> Any:
         if context.executing_eagerly():
-            known = iterator._preempt_iterator
-            self._tap.recorder.taken(known, elements.components(element, known.leaves), self._tap.steps.eager)
+            known, steps = iterator._preempt_iterator, self._tap.steps
+            self._tap.recorder.taken(known, elements.components(element, known.leaves), steps.eager, steps.values)
             return element
         source = getattr(iterator, "_preempt_source", None) or self._tap.recorder.source(iterator.element_spec)
         return self._tap.by_handle(source, _resource(iterator), element)

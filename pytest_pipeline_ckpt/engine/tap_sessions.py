@@ -104,7 +104,7 @@ class SessionTap:
             if taken is None:
                 taken = graph.last_fed[resource.name] = self._fed(graph, arrays[0], source)
                 arrays = arrays[1:]
-            self._tap.record(taken, optional, regroup(arrays), step)
+            self._tap.record(taken, optional, regroup(arrays), step, self._tap.steps.session_values)
             return ()
 
         done = recording(record, inputs)

@@ -1,0 +1,223 @@
+"""Child side: which files a life writes and reads, and from which of them its trained weights come. No TensorFlow.
+
+A save is noted with the state of its beginning; where that is known only in the middle of the call (a Checkpoint gives
+its files a number), when it is. What is nested in a save or restore of somebody's is part of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from .evidence import EvidenceWriter
+
+T = TypeVar("T")
+ORIGINS_AT = (2, 9)
+"""Elements of a life before which it is written down where the weights come from: the second, by when the first step
+has made what is made late, and one behind the first that are looked at closely."""
+_NAMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """A restore of TensorFlow's: what it has put where is known later, because variables may be made later."""
+
+    path: str
+    found: Callable[[], Mapping[Any, str]]
+    """The names of the variables that have been restored by now, by their keys."""
+
+
+@dataclass(frozen=False, slots=True)
+class _Call:
+    """The outermost save or restore in a thread."""
+
+    path: str | None = None
+    """Where it is known by its arguments."""
+    began: list[str] = field(default_factory=list)
+    """Paths that this call has begun to write."""
+    restored: list[str] = field(default_factory=list)
+    later: bool = False
+    """Whether what it has begun is complete only some time after it has returned."""
+
+
+class Lineage:
+    """Writes down what is saved and restored in one life.
+
+    Nothing here raises into the user's program: what cannot be told is not told.
+    """
+
+    def __init__(self, evidence: EvidenceWriter) -> None:
+        self._evidence = evidence
+        self._calls = threading.local()
+        self._trained: dict[Any, str] = {}
+        self._open: dict[str, _Call] = {}
+        """Which call has begun to write a path that is not complete."""
+        self._restores: list[_Status] = []
+        self._groups: list[tuple[str, int, tuple[str, ...]]] = []
+        """Of restores whose weights are known by nothing else: path, how many, some names."""
+        self._loose: str | None = None
+        """The last file with numbers in it that was read by hand."""
+        self.more: Callable[[], Mapping[Any, str]] = dict
+        """Tells what else are trained weights by now."""
+        self._lock = threading.RLock()
+        self._pending: list[tuple[str, Callable[[], bool]]] = []
+
+    # Calls.
+
+    @contextlib.contextmanager
+    def call(self, path: object = None) -> Iterator[_Call]:
+        """Around a save or restore; within it, others belong to it."""
+        outer: _Call | None = getattr(self._calls, "now", None)
+        if outer is not None:
+            yield outer
+            return
+        now = self._calls.now = _Call(path_of(path))
+        complete = False
+        try:
+            yield now
+            complete = not now.later
+        finally:
+            self._calls.now = None
+            for one in now.began:
+                if complete:
+                    self._evidence.wrote(one)
+                if not now.later:
+                    self._open.pop(one, None)
+
+    def inside(self) -> bool:
+        """Whether this thread is within a save or restore that is noted by itself."""
+        return getattr(self._calls, "now", None) is not None
+
+    def writing(self, path: object, *, weights: Mapping[Any, str], data: bool) -> None:
+        """The state that goes to a path is that of now; within `call`."""
+        now: _Call = self._calls.now
+        place = now.path or path_of(path)
+        if place is None or place in now.began:
+            return
+        now.began.append(place)
+        self.trained(weights)
+        # Else another thread writes it for the call that has begun.
+        if self._open.setdefault(place, now) is now:
+            self._evidence.writing(place, weights=bool(weights), data=data)
+
+    def completes_elsewhere(self) -> None:
+        """What the call has begun is completed by another thread, which calls the same."""
+        now: _Call = self._calls.now
+        now.later = True
+
+    def restored(self, path: object, *, weights: bool, data: bool) -> None:
+        """A path was read; within `call`, or by itself."""
+        now: _Call | None = getattr(self._calls, "now", None)
+        place = (now and now.path) or path_of(path)
+        if place is None or (now is not None and place in now.restored):
+            return
+        if now is not None:
+            now.restored.append(place)
+        self._evidence.restored(place, weights=weights, data=data)
+
+    # Whose weights come from where.
+
+    def trained(self, weights: Mapping[Any, str]) -> None:
+        """These are weights that are trained: a save has them, or an optimizer is applied to them."""
+        with self._lock:
+            self._trained.update(weights)
+
+    def came_from(self, path: object, found: Callable[[], Mapping[Any, str]]) -> None:
+        """Some weights come from a path; `found` tells now and later which."""
+        now: _Call | None = getattr(self._calls, "now", None)
+        place = (now and now.path) or path_of(path)
+        if place is not None:
+            self._restores.append(_Status(place, found))
+
+    def group(self, path: object, count: int, names: tuple[str, ...]) -> None:
+        """A restore from a path gave so many arrays of weights, which nothing else knows."""
+        place = path_of(path)
+        if place is not None and count:
+            self._groups = [one for one in self._groups if one[0] != place]
+            self._groups.append((place, count, names[:_NAMES]))
+
+    def loose(self, path: str) -> None:
+        """A file with numbers in it was read by hand: weights that nobody has restored may come from it."""
+        self._loose = path
+
+    def element(self, number: int) -> None:
+        """The life's `number`-th element is about to be recorded, from 1."""
+        if self._pending:
+            self.look_for_commits()
+        if number in ORIGINS_AT:
+            self.write_origins()
+
+    def write_origins(self) -> None:
+        """Writes down from which files the trained weights come, if anything is known of them."""
+        with contextlib.suppress(Exception):
+            groups = self._origins()
+            if groups:
+                self._evidence.origins(groups)
+
+    def _origins(self) -> list[tuple[str | None, int, tuple[str, ...]]]:
+        more = self.more()
+        with self._lock:
+            trained = {**self._trained, **more}
+            origin: dict[Any, str] = {}
+            for status in self._restores:
+                origin.update(dict.fromkeys(status.found(), status.path))
+        files: dict[str | None, list[str]] = {}
+        for key, name in trained.items():
+            files.setdefault(origin.get(key, self._loose), []).append(name)
+        groups = [(path, len(names), tuple(names[:_NAMES])) for path, names in files.items()]
+        if self._loose is not None and self._loose not in files and not self._groups:
+            groups.append((self._loose, 1, ()))
+        return [*groups, *self._groups]
+
+    # Files that are complete some time after the call.
+
+    def completes(self, path: str, complete: Callable[[], bool]) -> None:
+        """A path is complete as soon as `complete` says so; it is asked at each element, and at the end."""
+        with self._lock:
+            self._pending.append((path, complete))
+
+    def look_for_commits(self) -> None:
+        """Notes which of the pending files are complete."""
+        with self._lock:
+            pending, self._pending = self._pending, []
+            for path, complete in pending:
+                try:
+                    done = complete()
+                except Exception:  # gone, or not to be looked at: it will never be known
+                    continue
+                if done:
+                    self._evidence.wrote(path)
+                else:
+                    self._pending.append((path, complete))
+
+
+def path_of(given: object) -> str | None:
+    """A path that was given to a save or restore, if it is one."""
+    if isinstance(given, bytes):
+        given = os.fsdecode(given)
+    if not isinstance(given, (str, os.PathLike)):
+        return None
+    path = os.fspath(given)
+    path = os.fsdecode(path) if isinstance(path, bytes) else path
+    return path if "://" in path else os.path.abspath(path)
+
+
+def quietly(note: Callable[..., None]) -> Callable[..., None]:
+    """What notes something, and keeps its own mistakes from the user's program."""
+
+    @functools.wraps(note)
+    def noted(*args: Any, **kwargs: Any) -> None:
+        with contextlib.suppress(Exception):
+            note(*args, **kwargs)
+
+    return noted
+
+
+__all__ = ["ORIGINS_AT", "Lineage", "path_of", "quietly"]
