@@ -14,6 +14,7 @@ import collections
 import json
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def report(seen: Iterable[Any], due: int | Sequence[int] = 1, **other: Any) -> N
     times = [int(number) for number in seen]
     right = [due] * len(times) if isinstance(due, int) else list(due)
     line = {
+        "argv": sys.argv[1:],
         "twice": [element for element, number in enumerate(times) if number > right[element]],
         "never": [element for element, number in enumerate(times) if number < right[element]],
         "other": {key: float(value) for key, value in other.items()},

@@ -1,4 +1,4 @@
-"""What is true of a training of the corpus: killed at exact moments, resumed, asked for its proof, without the plugin."""
+"""What is true of a training of the corpus: killed at exact moments, resumed, asked for its proof; no plugin in it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def find(training: Training, launcher: Launcher) -> Truth:
     for kills in training.kills:
         with tempfile.TemporaryDirectory() as directory:
             lives = [_live(training, launcher, Path(directory), kill=kill) for kill in [*kills.split(", "), ""]]
-        ended.append(Ended(kills, tuple(lives), _wrong(whole.proof, lives[-1])))
+        ended.append(Ended(kills, tuple(lives), wrong(whole.proof, lives[-1].proof)))
     return Truth(whole, tuple(ended))
 
 
@@ -128,14 +128,14 @@ def _live(training: Training, launcher: Launcher, directory: Path, *, kill: str)
     return Life(status, steps, proved, output.read_text(errors="replace"))
 
 
-def _wrong(right: dict[str, Any] | None, last: Life) -> str:
-    """How the proof of a resumed training differs from the one of a run that nobody killed."""
-    if last.proof is None or right is None:
-        return f"status {last.status}"
-    words = [f"{word} {_ranges(last.proof[word])}" for word in ("twice", "never") if last.proof[word] != right[word]]
+def wrong(right: dict[str, Any] | None, proof: dict[str, Any] | None) -> str:
+    """How the proof of a resumed training differs from the one of a run that nobody killed; empty: in nothing."""
+    if right is None or proof is None:
+        return "no proof"
+    words = [f"{word} {_ranges(proof[word])}" for word in ("twice", "never") if proof[word] != right[word]]
     for name, value in right["other"].items():
-        if not math.isclose(last.proof["other"][name], value, rel_tol=TOLERANCE, abs_tol=1e-6):
-            words.append(f"{name} {last.proof['other'][name]:g} not {value:g}")
+        if not math.isclose(proof["other"][name], value, rel_tol=TOLERANCE, abs_tol=1e-6):
+            words.append(f"{name} {proof['other'][name]:g} not {value:g}")
     return ", ".join(words)
 
 
