@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import tensorflow as tf
@@ -15,6 +15,7 @@ from . import elements
 from .fingerprint import fingerprint
 from .ledger import PREVIEW_LIMIT, LedgerWriter
 from .model import Flag, Kind, Stream
+from .pace import Pace
 from .previews import pack
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 STEPS_FIRST = 64
 """The first elements of a life each get a STEP record..."""
 STEPS_EVERY = 32
-"""...and of those after them every 32nd of each iterator."""
+"""...and of those after them every 32nd of each iterator, or each where steps take different numbers of elements."""
 _FRAMES = 8
 _NO_USER_FRAME = "the dataset"
 _ROLES = {"evaluate": "evaluate", "predict": "predict", "_maybe_symbolic_build": "build"}
@@ -85,10 +86,12 @@ class TappedIterator:
     ended: bool = False
     restores: int = -1
     """How many restores there had been at its last element."""
+    pace: Pace = field(default_factory=Pace)
 
     def due(self, restores: int, in_life: int) -> bool:
         """Whether the next element gets a STEP."""
-        return self.taken % STEPS_EVERY == 0 or in_life < STEPS_FIRST or self.restores != restores or self.ended
+        regular = self.taken % STEPS_EVERY == 0 or in_life < STEPS_FIRST
+        return regular or self.pace.uneven or self.restores != restores or self.ended
 
 
 def where(frame: FrameType | None = None) -> tuple[str, str]:
@@ -246,6 +249,8 @@ class Recorder:
                 self.steps.evidence.read("element", read)
             self._writer.event(Kind.STEP, value, stream=stream.index, iterator=iterator.ordinal)
         iterator.restores = self.steps.restores
+        if value >= 0:
+            iterator.pace.sees(iterator.taken, value)
 
     def end(self, iterator: TappedIterator, *, step: int = 0, idle: int = 0) -> None:
         """Records that an iterator is exhausted, once, or whenever the model counts a step all the same.
@@ -276,7 +281,7 @@ class Recorder:
 
     @staticmethod
     def _forget(iterator: TappedIterator) -> None:
-        iterator.ordinal, iterator.taken, iterator.ended = -1, 0, False
+        iterator.ordinal, iterator.taken, iterator.ended, iterator.pace = -1, 0, False, Pace()
 
     def _begun(self, iterator: TappedIterator) -> Stream:
         """The stream of an iterator that is about to get a record."""
