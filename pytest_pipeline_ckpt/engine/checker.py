@@ -299,7 +299,8 @@ RANK = {
 
 def _judge_lane(case: Case, number: int, pieces: Sequence[Piece], order: str, final: int, differ: bool) -> Differing:
     right = [tracks[number] for tracks in case.right]
-    plain = judge_lane(case.known.lanes[number], pieces, references=len(right), ended=bool(final))
+    unsteady = any(track.off is not None for track in right[1:])
+    plain = judge_lane(case.known.lanes[number], pieces, references=len(right), ended=bool(final), unsteady=unsteady)
     if plain is None:
         return Differing(None, sum(piece.kept for piece in pieces[1:]))
     if not final and (order == "any" or differ):

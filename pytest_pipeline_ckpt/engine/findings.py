@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from .indexed import UintArray
 
 
-def judge_lane(lane: Lane, pieces: Sequence[Piece], *, references: int, ended: bool) -> Finding | None:
+def judge_lane(
+    lane: Lane, pieces: Sequence[Piece], *, references: int, ended: bool, unsteady: bool = False
+) -> Finding | None:
     """Compares `H` with `G`; None: they are equal.
 
     Args:
@@ -25,6 +27,7 @@ def judge_lane(lane: Lane, pieces: Sequence[Piece], *, references: int, ended: b
         pieces: of the lives.
         references: how many reference runs there were, all equal.
         ended: the last life came to its natural end, so that all of `G` should be there.
+        unsteady: the reference runs themselves take other numbers of elements for the same steps.
     """
     right = len(lane.track)
     for number, piece in enumerate(pieces):
@@ -41,7 +44,28 @@ def judge_lane(lane: Lane, pieces: Sequence[Piece], *, references: int, ended: b
     total = pieces[-1].start + len(pieces[-1].track) if pieces else 0
     if ended and total < right:
         return _incomplete(lane, pieces, total)
-    return None
+    found = (_out_of_step(piece, unsteady=unsteady) for piece in pieces[1:] if piece.track.off is not None)
+    return next(found, None)
+
+
+def _out_of_step(piece: Piece, *, unsteady: bool) -> Finding:
+    """The right elements, of which the steps take other numbers: something that held some of them was not restored."""
+    assert piece.track.off is not None
+    if unsteady:
+        reason = (
+            "how many elements a step takes differs from run to run, so whether all that had been taken when the model "
+            "was saved had been trained on is not known: seed what decides it"
+        )
+        return Finding(Outcome.UNKNOWN, piece.life, reason)
+    step, by = piece.track.off
+    how = "had taken more elements" if by > 0 else "had taken fewer elements"
+    fate = "has been lost" if by > 0 else "is trained on twice"
+    reason = (
+        f"life {piece.life} {how} than the reference run when its step {step} began (up to {abs(by)} in all), although "
+        "it went on with the right one: what had been taken before the save and was not trained on yet (a packing "
+        f"buffer, a queue) {fate}"
+    )
+    return Finding(Outcome.LOST if by > 0 else Outcome.DUPLICATED, piece.life, reason)
 
 
 def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:

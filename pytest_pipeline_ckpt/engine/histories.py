@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .law import Law, drifts, observed
+from .law import Law, observed
 from .model import Ending, Kind
 from .training import Classes, best_rate, classify, disjoint, training_rows
 
@@ -34,8 +34,6 @@ _VOTES = 4096
 """So many sightings decide how many elements were pulled: an offset does not change after training has begun."""
 _PROBE = 32
 _FEW = 8
-_MOST_SLACK = 3
-"""Steps by which the elements may be off a number of elements a step that the user has given."""
 _NO_ENDS = np.empty(0, np.int64)
 
 
@@ -68,6 +66,9 @@ class Track:
     """Whether the life came to its natural end."""
     start: int | None = None
     """How many elements its model had been trained on before, where more than the step tells that."""
+    off: tuple[int, int] | None = None
+    """Where steps take different numbers of elements: the first step that the life began after more or fewer elements
+    than the reference run, and by how many at most; fewer are negative."""
 
     def __len__(self) -> int:
         """The number of elements."""
@@ -366,8 +367,7 @@ def _law(taken: IntArray, steps: IntArray, first_step: int, fixed: int | None, *
         rate = best_rate(own, made, ratio, fixed=fixed)
     if rate is not None:
         surplus = (own - rate * made)[made > 0]
-        # A number that the user has given is believed as long as it is one that the steps stay near to.
-        if not drifts(surplus, rate) and (not len(surplus) or np.ptp(surplus) < _MOST_SLACK * rate):
+        if not len(surplus) or np.ptp(surplus) < rate:
             return Law(first_step, rate)
     return observed(made + first_step, own, first_step)
 
@@ -389,12 +389,30 @@ def _track(life: Indexed, members: IntArray, lane: Lane, fresh: bool, start: int
     if window.step is None:
         return Track(life, at, None, False, len(at), _NO_ENDS, done, start)
     pulled = _pulled(life, at, members, window, lane.law, lane.lags, start)
+    off = None if lane.law.constant else _off(life, at, members, window, lane, start)
     if pulled is None:
         # No step was seen, so at most the elements of one step can have been trained on; the next life's step tells.
         left = len(at) - window.skipped
         pulled = left if done else max(0, left - lane.law.rate)
         return _cut(life, at, members, window, lane.law, pulled, trained=False, start=start)
-    return _cut(life, at, members, window, lane.law, min(pulled, len(at) - window.skipped), start=start)
+    track = _cut(life, at, members, window, lane.law, min(pulled, len(at) - window.skipped), start=start)
+    return replace(track, off=off)
+
+
+def _off(
+    life: Indexed, at: Positions, members: IntArray, window: _Window, lane: Lane, start: int | None
+) -> tuple[int, int] | None:
+    """The first step at which a life had taken other numbers of elements than the law says, and by how many."""
+    own, _, _ = _sightings(life, members, window)
+    assert window.step is not None
+    used, taken = _begun(life, at, own, window)
+    steps = life.events.step[used]
+    base = _base(lane.law, window.step, start)
+    seen = np.isin(steps, lane.law.steps)  # between two that the reference run was seen at, nobody knows
+    more = (taken - (lane.law.upto(steps) - base))[seen] - lane.lags.own
+    if len(more) <= 1 or not more.any() or (more == more[0]).all():
+        return None  # if it is the same all along it was taken before training began
+    return int(steps[seen][np.flatnonzero(more != 0)[0]]), int(more[np.argmax(np.abs(more))])
 
 
 def _window(life: Indexed, at: Positions, members: IntArray) -> _Window:
@@ -448,15 +466,27 @@ def _surplus(
     base = _base(law, window.step, start)
     found = []
     for seen in (own, resting[kinds == Kind.SAVED], resting[kinds == Kind.DONE], other):
-        used = seen[(seen < window.until) & (life.events.step[seen] > window.step)][:_VOTES]
-        taken = np.searchsorted(at, life.events.at[used]) - window.skipped
-        steps = life.events.step[used]
         if not law.constant and seen is own:
-            # What a step takes begins with the first sighting of it, if the one before was an element earlier.
-            begins = (np.diff(taken, prepend=-2) == 1) & (np.diff(steps, prepend=-1) != 0)
-            taken, steps = (taken[begins], steps[begins]) if begins.any() else (taken, steps)
+            used, taken = _begun(life, at, own, window)
+        else:
+            used = seen[(seen < window.until) & (life.events.step[seen] > window.step)][:_VOTES]
+            taken = np.searchsorted(at, life.events.at[used]) - window.skipped
+        steps = life.events.step[used]
         found.append(taken - (law.upto(steps) - base))
     return found[0], found[1], found[2], found[3]
+
+
+def _begun(life: Indexed, at: Positions, own: IntArray, window: _Window) -> tuple[IntArray, IntArray]:
+    """The sightings at which steps began, because the one before was an element earlier, and the elements before."""
+    assert window.step is not None
+    seen = own[own < window.until][:_VOTES]
+    taken = np.searchsorted(at, life.events.at[seen]) - window.skipped
+    steps = life.events.step[seen]
+    later = steps > window.step
+    begun = later & (np.diff(taken, prepend=-2) == 1) & (np.diff(steps, prepend=-1) != 0)
+    begun[:1] = False
+    kept = begun if begun.any() else later
+    return seen[kept], taken[kept]
 
 
 def _base(law: Law, step: int, start: int | None) -> int:

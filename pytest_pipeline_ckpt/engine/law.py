@@ -72,18 +72,4 @@ def observed(steps: IntArray, taken: IntArray, first_step: int) -> Law | None:
     return Law(first_step, max(1, widest), seen, least)
 
 
-def drifts(surplus: IntArray, rate: int) -> bool:
-    """Whether the elements beyond a constant rate became more, or fewer, for good: then it is not constant.
-
-    A loop that takes an element ahead has one more from its first step on; within a step the number goes up and down.
-    """
-    third = len(surplus) // 3
-    if third < max(2, rate):
-        return False
-    head, tail = surplus[:third], surplus[-third:]
-    return bool(head.max() < tail.max() and head.min() < tail.min()) or bool(
-        head.max() > tail.max() and head.min() > tail.min()
-    )
-
-
-__all__ = ["Law", "drifts", "observed"]
+__all__ = ["Law", "observed"]
