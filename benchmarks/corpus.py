@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--every", action="store_true", help="each instant of a run, not random kills")
     parser.add_argument("--out", type=Path, help="JSON: what has been judged, to go on with")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.truth:
         sys.exit(print_truth(chosen(arguments.names)) > 0)
     verdicts(chosen(arguments.names), "every" if arguments.every else "random", arguments.trials, arguments.out)

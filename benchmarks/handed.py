@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=3, help="where no kill is named")
     parser.add_argument("--no-every", action="store_true", help="leave `every` out")
     parser.add_argument("--seconds", type=float, default=300, help="for one row of the table")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     results = []
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary, "cases")
