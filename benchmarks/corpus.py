@@ -15,17 +15,15 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "support" / "corpus"), str(ROOT / "hook" / "src")]
+sys.path.insert(0, str(ROOT / "tests" / "support" / "corpus"))
 import truth  # noqa: E402  (the path must be known first)
+from asking import ask  # noqa: E402
 from judging import Judged, judge  # noqa: E402
 from registry import CORPUS, Training  # noqa: E402
 
@@ -71,30 +69,20 @@ def print_row(training: Training, found: truth.Truth, *, agrees: bool) -> None:
                 break
 
 
-def ask(trainings: list[Training], mode: str, trials: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
-    """Runs the plugin as a user does, over several trainings: the report's rows, the proofs, what pytest printed."""
+def asked(trainings: list[Training], mode: str, trials: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
+    """Of several trainings in one session: the report's rows, the proofs, what pytest printed."""
     with tempfile.TemporaryDirectory() as directory:
-        report, proofs = Path(directory, "report.json"), Path(directory, "proofs")
-        command = [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"),
-            *(f"--preempt-at={mode}", f"--preempt-trials={trials}", "--preempt-shrink=0"),
-            *(f"--preempt-report={report}", f"--basetemp={directory}/lives"),
-            *(f"--preempt-script={command_of(training)}" for training in trainings),
-        ]
-        environ = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'hook' / 'src'}", "PROOF": str(proofs)}
-        with Path(directory, "output").open("w+") as output:
-            end = subprocess.Popen(command, cwd=directory, env=environ, stdout=output, stderr=output)
-            try:
-                end.wait(SECONDS * len(trainings))
-            except subprocess.TimeoutExpired:
-                # It writes what it knows, and ends its lives.
-                end.send_signal(signal.SIGINT)
-                end.wait()
-            output.seek(0)
-            printed = output.read()
-        found = json.loads(report.read_text()) if report.exists() else {"trials": [], "surveys": []}
+        scratch, proofs = Path(directory), Path(directory, "proofs")
+        scripts = [f"--preempt-script={command_of(training)}" for training in trainings]
+        rows, printed = ask(
+            [f"--preempt-at={mode}", f"--preempt-trials={trials}", *scripts],
+            cwd=scratch,
+            scratch=scratch,
+            seconds=SECONDS * len(trainings),
+            environ={"PROOF": str(proofs)},
+        )
         lines = proofs.read_text().splitlines() if proofs.exists() else []
-    return [*found["trials"], *found["surveys"]], [json.loads(line) for line in lines], printed
+    return rows, [json.loads(line) for line in lines], printed
 
 
 def command_of(training: Training) -> str:
@@ -108,7 +96,7 @@ def verdicts(trainings: list[Training], mode: str, trials: int, out: Path | None
     for _, ways in itertools.groupby(trainings, key=lambda training: training.program):
         group = list(ways)
         left = [training for training in group if f"{mode} {training.name}" not in known]
-        rows, proofs, printed = ask(left, mode, trials) if left else ([], [], "")
+        rows, proofs, printed = asked(left, mode, trials) if left else ([], [], "")
         for training in left:
             own = [row for row in rows if row["test"].endswith(command_of(training))]
             shown = [proof for proof in proofs if f"--how={training.how}" in proof["argv"]]
@@ -149,7 +137,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--every", action="store_true", help="each instant of a run, not random kills")
     parser.add_argument("--out", type=Path, help="JSON: what has been judged, to go on with")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.truth:
         sys.exit(print_truth(chosen(arguments.names)) > 0)
     verdicts(chosen(arguments.names), "every" if arguments.every else "random", arguments.trials, arguments.out)

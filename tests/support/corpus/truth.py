@@ -25,6 +25,8 @@ IMPORTED = {
 TOLERANCE = 1e-5
 """Relative: sums of float32 in the same order; what is lost or trained twice changes far more."""
 KILLED = -9
+ENVIRON = {**os.environ, "PYTHONPATH": str(HERE.parents[2] / "hook" / "src"), "TF_CPP_MIN_LOG_LEVEL": "2"}
+"""Of each life: the production package is this checkout's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +86,16 @@ Launcher = Callable[[list[str], dict[str, str], Path], int]
 def in_its_own_interpreter(argv: list[str], environ: dict[str, str], output: Path) -> int:
     """As a user starts it."""
     with output.open("a") as file:
-        return subprocess.call([sys.executable, *argv], env={**os.environ, **environ}, stdout=file, stderr=file)
+        return subprocess.call([sys.executable, *argv], env={**ENVIRON, **environ}, stdout=file, stderr=file)
 
 
 @contextlib.contextmanager
 def forking(needs: str) -> Iterator[Launcher]:
     """A launcher that forks from a server which has made the imports: the same, without their seconds."""
     command, pipe = [sys.executable, str(HERE / "zygote.py"), *IMPORTED[needs]], subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as server:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=ENVIRON
+    ) as server:
 
         def launch(argv: list[str], environ: dict[str, str], output: Path) -> int:
             assert server.stdin is not None
@@ -119,7 +123,7 @@ def _live(training: Training, launcher: Launcher, directory: Path, *, kill: str)
     progress, proof, output = directory / "progress", directory / "proof", directory / "output"
     for path in (progress, proof, output):
         path.unlink(missing_ok=True)
-    environ = {"PROGRESS": str(progress), "PROOF": str(proof), "KILL": kill, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environ = {"PROGRESS": str(progress), "PROOF": str(proof), "KILL": kill}
     argv = [str(training.path), f"--model_dir={directory / 'model'}", f"--how={training.how}"]
     status = launcher(argv, environ, output)
     moments = progress.read_text().splitlines() if progress.exists() else []
