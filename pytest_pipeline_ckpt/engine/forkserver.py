@@ -34,6 +34,7 @@ import signal
 import socket
 import sys
 import traceback
+import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .hidden import Interpreter, Origin
@@ -79,16 +80,22 @@ def main(descriptor: int, modules: frozenset[str], path: tuple[str, ...]) -> Non
     if config is None:
         return
     preload: Sequence[str] = config["preload"]
-    send(connection, **_preload(preload))
+    filters: list[Any] = []
+    send(connection, **_preload(preload, filters))
     try:
-        _serve(connection, Origin(before, before.set_since() if preload else None))
+        _serve(connection, Origin(before, tuple(filters), before.set_since() if preload else None))
     finally:
         signal.set_wakeup_fd(-1)
         end_descendants()
 
 
-def _preload(modules: Iterable[str]) -> dict[str, Any]:
-    """Imports `modules`; says which is missing, and which one started TensorFlow's runtime."""
+def _preload(modules: Iterable[str], filters: list[Any]) -> dict[str, Any]:
+    """Imports `modules`; says which is missing, and which one started TensorFlow's runtime.
+
+    Args:
+        modules: their names.
+        filters: gets those of `warnings` as they are when NumPy has been imported.
+    """
     for name in modules:
         already = bool(runtime_signs())
         try:
@@ -97,6 +104,8 @@ def _preload(modules: Iterable[str]) -> dict[str, Any]:
             return {"failed": name, "error": traceback.format_exc(limit=-3)}
         if name == "tensorflow" and (complaint := too_old(sys.modules[name])):
             return {"failed": name, "error": complaint}
+        if name == "numpy":
+            filters[:] = warnings.filters
         if runtime_signs():
             return {"initialised_by": _site_module() if already else name}
     gc.collect()
@@ -141,8 +150,8 @@ def _site_module() -> str:
 
 def _serve(connection: socket.socket, origin: Origin) -> None:
     parent = os.getppid()
-    pool = _Pool(origin)
     wakeup = _wake_on_child()
+    pool = _Pool(origin, wakeup)
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     poll.register(wakeup, select.POLLIN)
@@ -162,8 +171,9 @@ def _serve(connection: socket.socket, origin: Origin) -> None:
 class _Pool:
     """The server's supervisors, by their pids."""
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, wakeup: socket.socket) -> None:
         self._origin = origin
+        self._wakeup = wakeup
         self._supervisors: dict[int, socket.socket] = {}
         self._busy: set[int] = set()
 
@@ -194,7 +204,7 @@ class _Pool:
         pid = os.fork()
         if pid == 0:
             os.close(control)
-            for other in (connection, ours, *self._supervisors.values()):
+            for other in (connection, ours, self._wakeup, *self._supervisors.values()):
                 other.close()
             _become_supervisor(theirs, self._origin)
         theirs.close()
@@ -227,7 +237,7 @@ def _wake_on_child() -> socket.socket:
 def _become_supervisor(requests: socket.socket, origin: Origin) -> NoReturn:
     code = 70
     try:
-        signal.set_wakeup_fd(-1)
+        os.close(signal.set_wakeup_fd(-1))
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -26,12 +26,14 @@ _GROUPS = {
     **dict.fromkeys(("tensorflow", "keras", "tf_keras", "tensorflow_estimator"), _TENSORFLOW),
     **dict.fromkeys(("jax", "jaxlib"), _JAX),
     "numpy": _NUMPY,
+    "xxhash": _OURS,
 }
 _NEEDS = {
     _TENSORFLOW: (_TENSORFLOW, _JAX, _OTHER, _NUMPY),  # TensorFlow imports Keras, and JAX where it is installed
     _JAX: (_JAX, _OTHER, _NUMPY),
     _OTHER: (_OTHER, _NUMPY),
     _NUMPY: (_NUMPY,),
+    _OURS: (_OURS,),
 }
 """The modules of a group refer to those of these groups, and may look for them in `sys.modules`."""
 
@@ -62,6 +64,8 @@ class Origin:
 
     before: Interpreter
     """The server, when it had imported nothing."""
+    with_numpy: tuple[Any, ...]
+    """The filters of `warnings` when it had imported NumPy."""
     by_imports: Mapping[str, str] | None
     """The environment variables that its imports have set; None: it imports nothing before the user's code does."""
 
@@ -87,17 +91,11 @@ class Hidden:
         for name in [name for name in sys.modules if name not in before.modules and not _stays(name)]:
             if sys.modules[name] is not None:
                 self._modules[group_of(name)][name] = sys.modules.pop(name)
-        self._set_filters(before.filters)
+        after_numpy, after_all = origin.with_numpy, tuple(warnings.filters)
+        self._filters = {_NUMPY: _added(before.filters, after_numpy), _OTHER: _added(after_numpy, after_all)}
+        _filter(before.filters)
         self._finder = _Finder(self)
         sys.meta_path.insert(0, self._finder)
-
-    def _set_filters(self, before: Sequence[Any]) -> None:
-        """Importing puts filters before and behind those that there are."""
-        after = list(warnings.filters)
-        first = after.index(before[0]) if before and before[0] in after else len(after)
-        self._first = [one for one in after[:first] if one not in before]
-        self._last = [one for one in after[first:] if one not in before]
-        _filter(list(before))
 
     def module(self, name: str) -> ModuleType | None:
         """The hidden module of this name."""
@@ -106,22 +104,19 @@ class Hidden:
     def show(self, name: str) -> None:
         """Puts the modules of a name's group back, and those that it needs."""
         self._importing()
-        for group in _NEEDS[group_of(name)]:
+        for group in reversed(_NEEDS[group_of(name)]):
             modules, self._modules[group] = self._modules[group], {}
             sys.modules.update({name: module for name, module in modules.items() if name not in sys.modules})
+            first, last = self._filters.pop(group, ((), ()))
+            if first or last:
+                _filter((*first, *warnings.filters, *last))
         if group_of(name) in (_TENSORFLOW, _JAX):
-            self._apply_effects()
+            for variable, value in self._by_imports.items():
+                os.environ.setdefault(variable, value)
+            self._by_imports = {}
         if not any(self._modules.values()):
             with contextlib.suppress(ValueError):
                 sys.meta_path.remove(self._finder)
-
-    def _apply_effects(self) -> None:
-        """What importing does to the process besides, done once."""
-        for name, value in self._by_imports.items():
-            os.environ.setdefault(name, value)
-        self._by_imports = {}
-        _filter([*self._first, *warnings.filters, *self._last])
-        self._first, self._last = [], []
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -130,16 +125,19 @@ class _Finder(importlib.abc.MetaPathFinder):
     def __init__(self, hidden: Hidden) -> None:
         self._hidden = hidden
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> Any:  # noqa: ARG002 - importlib calls it
-        """The spec that the module has, with a loader that brings the module itself."""
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        """The spec as it is found without us, with a loader that brings the module itself."""
         module = self._hidden.module(fullname)
         if module is None:
             return None
-        original = getattr(module, "__spec__", None)
-        spec = importlib.machinery.ModuleSpec(fullname, _Loader(self._hidden, fullname, module, original))
-        for name in ("origin", "loader_state", "submodule_search_locations", "has_location", "cached"):
-            if original is not None:
-                setattr(spec, name, getattr(original, name))
+        own = getattr(module, "__spec__", None)
+        others = (each.find_spec(fullname, path, target) for each in sys.meta_path if each is not self)
+        spec = next((each for each in others if each is not None), None)
+        if spec is None:
+            spec = importlib.machinery.ModuleSpec(fullname, None)
+        elif own is not None and spec.origin != own.origin:
+            return None  # another one of the same name, which the user's import path has first
+        spec.loader = _Loader(self._hidden, fullname, module, own)
         return spec
 
 
@@ -173,7 +171,14 @@ def _stays(name: str) -> bool:
     return top == _OURS or top in sys.stdlib_module_names or top == "__main__"
 
 
-def _filter(filters: list[Any]) -> None:
+def _added(before: Sequence[Any], after: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The filters that importing has put before and behind those that there were."""
+    middle = after.index(before[0]) if before and before[0] in after else len(after)
+    new = [[one for one in part if one not in before] for part in (after[:middle], after[middle:])]
+    return new[0], new[1]
+
+
+def _filter(filters: Sequence[Any]) -> None:
     warnings.filters[:] = filters  # type: ignore[index]
     warnings._filters_mutated()  # type: ignore[attr-defined]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import importlib.machinery
 import io
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .hidden import user_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _HERE = os.path.join(os.path.dirname(__file__), "")
 
@@ -116,6 +117,14 @@ def report(error: BaseException) -> None:
         sys.__excepthook__(type(error), error, error.__traceback__)
 
 
+def _ignored(hook: Callable[[Any], Any], ignored: Any) -> None:
+    """What `sys.unraisablehook` does with an exception that a function run at exit has raised, without our frames."""
+    trace = ignored.exc_traceback
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+        trace = trace.tb_next
+    hook(type(ignored)((ignored.exc_type, ignored.exc_value, trace, ignored.err_msg, ignored.object)))
+
+
 def _without_ours(error: BaseException | None, seen: set[int]) -> None:
     """Takes the frames of this package out of an exception and its causes."""
     if error is None or id(error) in seen:
@@ -144,6 +153,7 @@ def leave(code: int, *, interrupted: bool, before: frozenset[str]) -> NoReturn:
         interrupted: whether Ctrl-C ended it, which a shell is told by the signal.
         before: the modules that there were before the user's.
     """
+    sys.unraisablehook = functools.partial(_ignored, sys.unraisablehook)
     for do in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
         try:
             do()

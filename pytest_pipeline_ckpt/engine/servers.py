@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .variables import Values
 
 _PRELOAD = (
-    *("tensorflow", "psutil", "wrapt"),
+    *("numpy", "tensorflow", "psutil", "wrapt"),
     *(f"{__package__}.{name}" for name in ("worker", "tap", "trainers", "recording")),
 )
 _MOST_ENVIRONMENTS = 4

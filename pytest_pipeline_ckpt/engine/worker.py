@@ -139,8 +139,8 @@ def main(connection: socket.socket, spec_path: str, origin: Origin) -> NoReturn:
     code, interrupted, before = 1, False, frozenset(sys.modules)
     try:
         spec = Spec(**json.loads(Path(spec_path).read_text()))
+        connection = _moved(connection)
         with _high_descriptors():
-            connection = _moved(connection)
             _take_place(spec)
             if spec.record is not None:
                 _be_recorded(spec, connection)
@@ -169,11 +169,9 @@ def _high_descriptors() -> Iterator[None]:
 
 
 def _moved(connection: socket.socket) -> socket.socket:
-    """The same connection under the lowest free descriptor."""
-    low = connection.detach()
-    high = os.dup(low)
-    os.close(low)
-    return socket.socket(fileno=high)
+    """The same connection under a descriptor of ours."""
+    with connection, _high_descriptors():
+        return socket.socket(fileno=os.dup(connection.fileno()))
 
 
 def _take_place(spec: Spec) -> None:
@@ -266,18 +264,18 @@ class _Life:
         from . import tap
 
         spec = self._spec
-        writer = self._writer()
-        gate = Gate(self._connection, writer, until=spec.until, cap=spec.max_elements, ignored=spec.ignored)
         _keep_generated_code_in(self._directory)
-        self._tap = tap.install(writer, gate, step=self._step, model_dir=Path(spec.model_dir))
+        with _high_descriptors():
+            writer = self._writer()
+            gate = Gate(self._connection, writer, until=spec.until, cap=spec.max_elements, ignored=spec.ignored)
+            self._tap = tap.install(writer, gate, step=self._step, model_dir=Path(spec.model_dir))
         if spec.stages is not None:
             _walk_instead(spec.stages, self._tap)
 
     def _writer(self) -> LedgerWriter:
         from .ledger import LedgerWriter
 
-        with _high_descriptors():
-            return LedgerWriter(self._directory)
+        return LedgerWriter(self._directory)
 
     def _importing(self) -> None:
         """The user's code imports a runtime: under the variables with which the server did, or it would be deaf."""
