@@ -69,7 +69,7 @@ class Spec:
     task: str
     """`training`: the payload's function, `dataset`: our trainer over it, `script`, or `weights`."""
     arguments: dict[str, Any]
-    """Of the task: `argv` of a script, the keywords of `trainers.dataset_trainer` or `trainers.compare_weights`."""
+    """Of the task: `argv` of a script, the keywords of `trainers.dataset_trainer` or `weight_differences.compare`."""
 
 
 class Gate:
@@ -174,10 +174,10 @@ def _run(spec: Spec, connection: socket.socket) -> int:
 
     if complaint := forkserver.too_old(tf):
         raise ImportError(complaint)
-    from . import tap, trainers
+    from . import tap, trainers, weight_differences
 
     if spec.task == "weights":
-        trainers.compare_weights(**spec.arguments)
+        weight_differences.compare(**spec.arguments)
         return 0
     directory = Path(spec.directory)
     payload = _load(directory / PAYLOAD)
