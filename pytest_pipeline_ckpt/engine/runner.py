@@ -79,7 +79,7 @@ class Engine:
         self._directory = directory
         self._seed = seed
         self._isolation = isolation
-        self._say = say
+        self.say = say
         self._servers: dict[str | None, Server] = {}
         self._lock = threading.Lock()  # `every` starts lives from several threads
 
@@ -150,7 +150,7 @@ class Engine:
                 why = f"importing {culprit} runs TensorFlow ops, after which forks of the process may hang"
             else:
                 why = f"{', '.join(changed)} changed since pytest started, and TensorFlow reads it at import"
-            self._say(f"{why}: each life starts a fresh interpreter, which takes seconds instead of tenths")
+            self.say(f"{why}: each life starts a fresh interpreter, which takes seconds instead of tenths")
         return self._own_server()
 
     def _shared_server(self, slot: int) -> Server:
@@ -159,7 +159,7 @@ class Engine:
         if fixed in ("", "random"):
             hash_seed = str(1 + (self._seed + slot) % (2**32 - 2))
         else:
-            self._say(
+            self.say(
                 f"PYTHONHASHSEED={fixed} is set, so a file order that comes from set() or hash() looks the same in all "
                 "lives; it is not after a real restart without the variable (tox sets it; PYTHONHASHSEED=random undoes "
                 "that)"
@@ -218,7 +218,7 @@ class Check:
             start = time.monotonic()  # not before: the server may have had to import TensorFlow first
             return live(process, self.conditions), time.monotonic() - start
 
-        return store.shared_life(self.reference_directory(number), run)
+        return store.shared_life(self.reference_directory(number), run, self.engine.say)
 
     def _gang_reference(self, directory: Path, number: int) -> tuple[Life, float]:
         run = _reference_run(directory)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,12 +62,14 @@ class _Known:
     """Where the lives of a resume were killed that ended bit-equal."""
     differing: str | None = None
     """Those of the first one that did not."""
-    varying: list[str] | None = None
-    """What differs between two runs that nobody killed; None: not looked at."""
+    varying: dict[str, list[str]] = field(default_factory=dict)
+    """By the number of a further run that nobody killed: what it does not have like the one that counts."""
+    format: int = store.FORMAT
 
     @classmethod
     def read(cls, path: Path) -> _Known:
-        return cls(**json.loads(path.read_text())) if path.exists() else cls()
+        stored = json.loads(path.read_text()) if path.exists() else {}
+        return cls(**stored) if stored.get("format") == store.FORMAT else cls()
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self)))
@@ -108,7 +110,7 @@ def _insisted(check: Check, verdict: Verdict, ended: Ended) -> Verdict:
         return _worse(verdict, Outcome.UNKNOWN, reason)
     if not found.differences:
         return verdict
-    if _varying(check, ended, 1):
+    if _varying(check, ended, _Known(), 1):
         reason = (
             "every element is exact, but the final weights cannot be compared: two runs that nobody killed end "
             "with different weights; seed the initial weights (tf.keras.utils.set_random_seed)"
@@ -131,16 +133,15 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
         known.equal = known.equal or ended.killed
         known.settled = known.differing is None
         return verdict if known.differing is None else _noted(verdict, _only_here(known.differing))
-    if known.varying is None:
-        known.varying = _varying(check, ended, 1)
-    differences = [one for one in found.differences if one.key not in known.varying]
+    anyway = _varying(check, ended, known, 1)
+    differences = [one for one in found.differences if one.key not in anyway]
     counts = _counts(differences)
-    if counts and not _vary(check, ended, counts):
+    if counts and not _vary(check, ended, known, counts):
         return _worse(verdict, Outcome.DIVERGED, _miscounted(counts))
-    if known.varying or not differences:
+    if anyway or not differences:
         known.settled = True  # weights that differ anyway tell nothing
         return verdict
-    if known.equal is not None and not _vary(check, ended, differences):
+    if known.equal is not None and not _vary(check, ended, known, differences):
         return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal))
     known.differing = known.differing or ended.killed
     return _noted(verdict, ANEW if any(one.anew for one in differences) else NOTE)
@@ -151,20 +152,23 @@ def _resumed(verdict: Verdict, life: int) -> bool:
     return any(span.life == life and span.start > 0 and span.taken > 0 for span in verdict.lives)
 
 
-def _varying(check: Check, ended: Ended, number: int) -> list[str]:
+def _varying(check: Check, ended: Ended, known: _Known, number: int) -> list[str]:
     """What the `number`-th run that nobody killed does not have like the one that counts."""
+    if str(number) in known.varying:
+        return known.varying[str(number)]
     life, _ = check.reference(number)
     if life.ending is not Ending.FINISHED:
         raise WorkerError(f"the reference run was repeated, and failed ({life.status})")
     again = dataclasses.replace(
         ended, lives=[life], last=check.reference_directory(number), model_dir=check.reference_model_dir(number)
     )
-    return sorted({one.key for one in _compared(check, again, since=False).differences})
+    known.varying[str(number)] = sorted({one.key for one in _compared(check, again, since=False).differences})
+    return known.varying[str(number)]
 
 
-def _vary(check: Check, ended: Ended, differences: Collection[Difference]) -> bool:
+def _vary(check: Check, ended: Ended, known: _Known, differences: Collection[Difference]) -> bool:
     """Whether a third run shows that what differs is no matter of resuming: threads, a clock."""
-    return not {one.key for one in differences}.isdisjoint(_varying(check, ended, 2))
+    return not {one.key for one in differences}.isdisjoint(_varying(check, ended, known, 2))
 
 
 def _compared(check: Check, ended: Ended, *, since: bool) -> Compared:

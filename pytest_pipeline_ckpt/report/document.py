@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .records import FailureRecord, Judgement, ScopeRecord, SurveyRecord, TrialRecord
 
 FORMAT = "pytest-pipeline-ckpt report"
-VERSION = 1
+VERSION = 2
 """Of the format: a key that is removed, or means something else, makes it 2."""
 
 
