@@ -176,7 +176,7 @@ class Outcome(enum.Enum):
     CRASHED = "crashed"
     HUNG = "hung"
     DIVERGED = "diverged"
-    """Every element is exact, the final weights are not the reference's (`compare_weights=True`)."""
+    """Every element is exact, the final weights are not the reference's; see `weights`."""
     FLAKY = "flaky"
     UNKNOWN = "unknown"
 
