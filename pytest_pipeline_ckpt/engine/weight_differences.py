@@ -6,7 +6,8 @@ the names.
 
 Integers are told apart, because a count that differs says that the model was trained on something else, while other
 values also differ where a random generator went on elsewhere. Counts are signed integers: scalars, and histograms,
-whose sum is a multiple of the training's elements. What counts something else is left out: saves, lives, seconds.
+whose sum is a multiple of the training's elements or steps. What counts something else is left out: saves, lives,
+seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from .weight_files import saved_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from .weight_files import Array, Saved, Tensor
 
@@ -51,6 +52,8 @@ class Difference:
     """Of floating point numbers and of integers that are no counts; None: shapes or only bits differ."""
     counts: tuple[int, int] | None = None
     """Of a count what it is and what it should be; of a histogram the first of its numbers that differ."""
+    at: str = ""
+    """Where in a histogram that is: `[50]`."""
     anew: bool = False
     """A count of an optimizer that has gone less far: it began anew."""
 
@@ -110,10 +113,11 @@ def compare(
     tensors, differences = 0, []
     for left, right in _pairs(written, theirs, moments, strangers=notices):
         mine, its = left.tensors(), right.tensors()
+        units = {elements, *(value for name, value in _steps(its).items() if _STEP.search(name))}
         for name in sorted(mine.keys() & its.keys()):
             if (mine[name].floating or its[name].floating) or not _NOT_OF_TRAINING.search(name.lower()):
                 tensors += 1
-                differences += _difference(right.name, name, mine[name], its[name], elements=elements, kills=kills)
+                differences += _difference(right.name, name, mine[name], its[name], units, kills)
     found = Compared(tensors, tuple(missing), tuple(differences))
     Path(result).write_text(json.dumps(asdict(found)))
 
@@ -174,7 +178,9 @@ def _anew(name: str, ours: int, theirs: int) -> bool:
     return bool(_OPTIMIZER.search(name)) and 0 <= ours < theirs
 
 
-def _difference(file: str, name: str, ours: Tensor, theirs: Tensor, *, elements: int, kills: int) -> list[Difference]:
+def _difference(
+    file: str, name: str, ours: Tensor, theirs: Tensor, units: Collection[int], kills: int
+) -> list[Difference]:
     left, right = ours.load(), theirs.load()
     if left.shape != right.shape or left.dtype != right.dtype:
         return [Difference(file, name)]
@@ -188,8 +194,9 @@ def _difference(file: str, name: str, ours: Tensor, theirs: Tensor, *, elements:
         return []
     if not left.shape and _anew(name, *pair):
         return [Difference(file, name, counts=pair, anew=True)]
-    if _is_count(theirs, right, elements) and max(pair) < _ABSURD:
-        return [Difference(file, name, counts=pair)]
+    if _is_count(theirs, right, units) and max(pair) < _ABSURD:
+        where = f"[{', '.join(map(str, at))}]" if at else ""
+        return [Difference(file, name, counts=pair, at=where)]
     return [Difference(file, name, largest=_largest(left, right))]
 
 
@@ -204,11 +211,12 @@ def _counts_lives(shape: tuple[int, ...], ours: int, theirs: int, kills: int) ->
     return not shape and 0 <= theirs <= 1 and 0 < ours - theirs <= kills
 
 
-def _is_count(tensor: Tensor, values: Any, elements: int) -> bool:
+def _is_count(tensor: Tensor, values: Any, units: Collection[int]) -> bool:
     if not tensor.shape:
         return True
     total = int(values.sum())
-    return not tensor.unsigned and elements > 0 and total > 0 and total % elements == 0 and values.min() >= 0
+    counted = total > 0 and values.min() >= 0 and any(unit > 1 and total % unit == 0 for unit in units)
+    return counted and not tensor.unsigned
 
 
 __all__ = ["Compared", "Difference", "compare", "pattern"]

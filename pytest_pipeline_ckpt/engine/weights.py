@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from .runner import Check
 
 NOTE = "final weights differ; elements are exact: a random generator or optimizer is not restored"
-ANEW = "final weights differ; elements are exact: the optimizer began anew, its own state is not restored"
+ANEW = (
+    "the optimizer began anew: in the final checkpoint it has made fewer steps than the reference run's; elements are "
+    "exact"
+)
 _KNOWN = "weights.json"
 _ATTEMPTS = 3
 """After so many resumes of which nothing could be compared no other is tried."""
@@ -138,13 +141,14 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
     counts = _counts(differences)
     if counts and not _vary(check, ended, known, counts):
         return _worse(verdict, Outcome.DIVERGED, _miscounted(counts))
-    if anyway or not differences:
+    anew = any(one.anew for one in differences)
+    if not differences or (anyway and not anew):
         known.settled = True  # weights that differ anyway tell nothing
         return verdict
-    if known.equal is not None and not _vary(check, ended, known, differences):
+    if known.equal is not None and not anyway and not _vary(check, ended, known, differences):
         return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal))
     known.differing = known.differing or ended.killed
-    return _noted(verdict, ANEW if any(one.anew for one in differences) else NOTE)
+    return _noted(verdict, ANEW if anew else NOTE)
 
 
 def _resumed(verdict: Verdict, life: int) -> bool:
@@ -237,8 +241,8 @@ def _miscounted(counts: Sequence[Difference]) -> str:
     ours, theirs = first.counts
     more = f", and {len(counts) - 1} more" if len(counts) > 1 else ""
     return (
-        f"every element is exact, but what the final checkpoint counts is not the reference run's: {first.tensor} is "
-        f"{ours}, not {theirs} (in {first.file}{more}): a part of the model was restored from another moment, or not "
+        f"every element is exact, but what the final checkpoint counts is not the reference run's: {first.tensor}"
+        f"{first.at} is {ours}, not {theirs} (in {first.file}{more}): a part of the model was restored from another moment, or not "
         "at all"
     )
 

@@ -91,11 +91,14 @@ def test_a_count_that_differs(tmp_path: Path, name: str, ours: dict[str, int], t
 
 
 def test_a_histogram(tmp_path: Path) -> None:
-    """Integers whose sum is a multiple of the elements count them; others may be anything, and are only different."""
+    """Integers whose sum is a multiple of elements or steps count them; others may be anything, and only differ."""
     right = np.ones(40, np.int64)
     wrong = right.copy()
     wrong[[7, 8]] = 0, 2
     both(tmp_path, "m-40.npz", {"seen": wrong, "step": 40}, {"seen": right, "step": 40})
+    assert counted(found(tmp_path, elements=41)) == {"seen": (0, 1)}
+    assert [one.at for one in found(tmp_path).differences] == ["[7]"]
+    both(tmp_path, "m-40.npz", {"seen": wrong, "opt_state/mu": WEIGHTS}, {"seen": right, "opt_state/mu": WEIGHTS})
     assert counted(found(tmp_path, elements=40)) == {"seen": (0, 1)}
     assert counted(found(tmp_path, elements=33)) == {}
     assert [one.tensor for one in found(tmp_path, elements=33).differences] == ["seen"]
