@@ -128,7 +128,7 @@ class Preemption:
         *,
         step: Callable[[], int] | None = None,
         elements_per_step: int | None = None,
-        compare_weights: bool = False,
+        compare_weights: bool | Literal["auto"] = "auto",
         order: Order | None = None,
         validation: Sequence[str] | None = None,
         never_resumes: Literal["fail", "allow"] | None = None,
@@ -149,7 +149,9 @@ class Preemption:
             step: returns the model's step, in the training process; only where it can't be found (`global_step` of a
                 session, `optimizer.iterations`, `step` in a `tf.train.Checkpoint`).
             elements_per_step: training elements a step; None: measured in the reference run.
-            compare_weights: also compare the variables of the last checkpoint with the reference run's, bit for bit.
+            compare_weights: True: the variables of the last checkpoint must also be the reference run's, bit for bit.
+                `"auto"`: they are looked at once a test, and fail only if counts in them differ, or another resume
+                ended bit-equal; else a note tells. False: they are not looked at.
             workers: processes of the training; each finds its place in the environment variable `TF_CONFIG`, and they
                 share one `model_dir`.
             validation: places of iterators that are for validation, `["train.py:57"]`: only where a step takes an
@@ -195,7 +197,7 @@ class Preemption:
         *,
         step: Callable[[], int] | None = None,
         elements_per_step: int | None = None,
-        compare_weights: bool = False,
+        compare_weights: bool | Literal["auto"] = "auto",
         order: Order | None = None,
         validation: Sequence[str] | None = None,
         never_resumes: Literal["fail", "allow"] | None = None,
@@ -307,7 +309,7 @@ def _workload(
     arguments: dict[str, Any] | None = None,
     step: Callable[[], int] | None = None,
     elements_per_step: int | None = None,
-    compare_weights: bool = False,
+    compare_weights: bool | Literal["auto"] = False,
 ) -> Any:
     from .engine.model_step import GIVEN
     from .engine.runner import Workload
@@ -316,6 +318,10 @@ def _workload(
     _require(
         elements_per_step is None or elements_per_step >= 1,
         f"elements_per_step={elements_per_step} is less than 1: give the training elements of one step",
+    )
+    _require(
+        compare_weights in (True, False, "auto"),
+        f"compare_weights={compare_weights!r} is neither True nor False nor 'auto'",
     )
     return Workload(
         task=task,

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from .engine.runner import Check, Trial
 
 KEY = "preempt/failures"
-"""In pytest's cache: `{test id without the trial: {"at": "step:11", "smallest": true}}`."""
+"""In pytest's cache: `{"format": 2, "failures": {test id without the trial: {"at": "step:11", "smallest": true}}}`."""
+FORMAT = 2
+"""Another one is forgotten, not read: the same words may mean something else. 1 had the failures alone."""
+OUTDATED = f"failures of earlier runs are remembered in another version's format (pytest's cache, {KEY}): forgotten"
 INPUT_KEY = "preempt_failures"
 """In an xdist worker's input: the same as JSON."""
 REPORT_ATTRIBUTE = "preempt_memory"
@@ -58,9 +61,14 @@ class Memory:
     def recall(self, test: str) -> Remembered | None:
         """What failed the last time, if anything did."""
         if self._known is None:
-            given = getattr(self._config, "workerinput", {}).get(INPUT_KEY)
-            self._known = _read(self._stored() if given is None else json.loads(given))
+            self._known = _read(_failures(self._given()))
         return self._known.get(test)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether what is known was written by a version that means something else by it."""
+        given = self._given()
+        return isinstance(given, dict) and bool(given) and given.get("format") != FORMAT
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """An item has ended, here or in a worker."""
@@ -75,10 +83,11 @@ class Memory:
         if self._cache is None or not self._found_out:
             return
         stored = self._stored()
-        known = {test: stored[test] for test in _read(stored)}  # what cannot be read is left behind
+        failures = _failures(stored)
+        known = {test: failures[test] for test in _read(failures)}  # what cannot be read is left behind
         changed = {test: entry for test, entry in {**known, **self._found_out}.items() if entry is not None}
-        if changed != stored:
-            self._cache.set(KEY, changed)
+        if {"format": FORMAT, "failures": changed} != stored:
+            self._cache.set(KEY, {"format": FORMAT, "failures": changed})
 
     @property
     def _cache(self) -> pytest.Cache | None:
@@ -87,13 +96,26 @@ class Memory:
     def _stored(self) -> Any:
         return {} if self._cache is None else self._cache.get(KEY, {})
 
+    def _given(self) -> Any:
+        """As stored; in a worker as the controller has read it."""
+        given = getattr(self._config, "workerinput", {}).get(INPUT_KEY)
+        return self._stored() if given is None else json.loads(given)
 
-def _read(stored: Any) -> dict[str, Remembered]:
+
+def _failures(stored: Any) -> dict[str, Any]:
+    """What is in the cache, if it is of this format."""
+    match stored:
+        case {"format": int(number), "failures": dict(failures)} if number == FORMAT:
+            return failures
+    return {}
+
+
+def _read(failures: dict[str, Any]) -> dict[str, Remembered]:
     """The entries that can be read: anybody may have written the file."""
     from .engine import plan
 
     read = {}
-    for test, entry in stored.items() if isinstance(stored, dict) else ():
+    for test, entry in failures.items():
         match entry:
             case {"at": str(at), "smallest": bool(smallest)}:
                 try:
@@ -136,6 +158,9 @@ class CheckMemory:
             check: what is trained.
             name: of the trial's directory.
         """
+        if self._memory.outdated:
+            self._forget()  # so that something is written, and it is gone
+            self._say(OUTDATED)
         remembered = self._memory.recall(self._test)
         if remembered is None:
             return None
@@ -213,4 +238,15 @@ def is_first(node: Any, trial_id: str, ids: Sequence[str]) -> bool:
     return next((each for each in ids if f"{before}{each}{after}" in selected), trial_id) == trial_id
 
 
-__all__ = ["INPUT_KEY", "KEY", "CheckMemory", "Memory", "Remembered", "carry", "is_first", "judged"]
+__all__ = [
+    "FORMAT",
+    "INPUT_KEY",
+    "KEY",
+    "OUTDATED",
+    "CheckMemory",
+    "Memory",
+    "Remembered",
+    "carry",
+    "is_first",
+    "judged",
+]

@@ -44,6 +44,9 @@ class Attempts:
     differ, as positions do when a kill comes earlier. `exact`, `unknown` and `flaky` are never the same failure,
     because no trial with such a verdict is shrunk.
 
+    Weights are compared in each attempt where they have decided, else in none: what the trials of a test find out
+    together (`compare_weights="auto"`) is not what a smaller schedule is about.
+
     Args:
         check: what is trained.
         failed: the trial.
@@ -51,7 +54,10 @@ class Attempts:
     """
 
     def __init__(self, check: Check, failed: Trial, tried: dict[KillSchedule, Trial]) -> None:
-        self._check = check
+        by_weights = failed.verdict.outcome is Outcome.DIVERGED
+        self._check = dataclasses.replace(
+            check, workload=dataclasses.replace(check.workload, compare_weights=by_weights)
+        )
         self._failed = failed
         self._tried = tried
         self.now = 0

@@ -109,10 +109,11 @@ SECTIONS = {
         "Restore the newest checkpoint before training. `--preempt-never-resumes=allow` is for trainings that mean it.",
     ),
     "diverged": Section(
-        "Every element is exact, but the final weights are not those of the reference run, bit for bit. Looked at only "
-        "with `compare_weights=True`.",
+        "Every element is exact, but the final checkpoint is not that of the reference run: integers in it count "
+        "something else, or another resume of the test ended with the same weights bit for bit and this one did not. "
+        "With `compare_weights=True` any other bit fails.",
         "diverged",
-        "The optimizer's momentum is not in the checkpoint.",
+        "The optimizer's momentum is not in the checkpoint, and the test has `compare_weights=True`.",
         "Save everything that a step reads. On GPUs first make sure that two runs that nobody kills end alike.",
     ),
     "flaky": Section(

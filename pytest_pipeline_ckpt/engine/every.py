@@ -331,6 +331,7 @@ class EveryInstant:
         if run.meta.refused is not None:
             what = "the inside of saves and power losses were" if self._extent.power else "the inside of saves was"
             notes.append(f"{what} not covered, only the states between elements: {run.meta.refused}")
+        notes += sorted(set(self._resumer.noted))
         notes += _durability([instant.state for _, instant in instants if instant.state.loss])
         return Survey(
             *(_verdict(found, notes, power=self._extent.power), len(run.timeline.elements), known, len(instants), mine),

@@ -180,7 +180,7 @@ class Outcome(enum.Enum):
     NEVER_RESUMED = "never-resumed"
     """Complete checkpoints stood, and no life read one: each began anew, with a new model."""
     DIVERGED = "diverged"
-    """Every element is exact, the final weights are not the reference's (`compare_weights=True`)."""
+    """Every element is exact, the final weights are not the reference's; see `weights`."""
     FLAKY = "flaky"
     UNKNOWN = "unknown"
 

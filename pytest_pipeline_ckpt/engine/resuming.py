@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import checker, crash_states, ledger, relocation, runs, store
+from . import checker, crash_states, ledger, relocation, runs, store, weights
 from .instants import element_records
 from .model import Ending, Kind, Life, Outcome, Verdict
 from .runner import Check, live
@@ -46,6 +46,8 @@ class Resumer:
         self._longest = _longest(first)
         self._lock = threading.Lock()
         self._differs: bool | None = None
+        self.noted: list[str] = []
+        """What the final weights of exact lives have shown."""
 
     def resume(
         self,
@@ -88,10 +90,16 @@ class Resumer:
                 verdict = self._check.judge(references, [*killed[:-1], went_on, life])
             if verdict.outcome in _OTHER_ELEMENTS and checker.rows_differ(references):
                 verdict = dataclasses.replace(verdict, outcome=Outcome.FLAKY, reason=_undecided(verdict), spans=())
-        if verdict.exact and life.ending is Ending.FINISHED and self._check.workload.compare_weights:
-            right = runs.final_model_dir(self._check)
-            verdict = self._check.compare_weights(verdict, directory, store.model_directory(place), right)
-        return verdict, life
+        looked_at = self._with_weights(verdict, [*killed, life], directory, place, f"killed {instant.words}")
+        self.noted += looked_at.notes[len(verdict.notes) :]
+        return looked_at, life
+
+    def _with_weights(
+        self, verdict: Verdict, lives: Sequence[Life], directory: Path, place: Path, killed: str
+    ) -> Verdict:
+        right = runs.final_model_dir(self._check)
+        ended = weights.Ended(lives, directory, store.model_directory(place), right, self._first.life, killed)
+        return weights.judged(self._check, verdict, ended)
 
     def run_of(self, life: Life, directory: Path, place: Path) -> Run:
         """The run of a life that was resumed with `record`."""

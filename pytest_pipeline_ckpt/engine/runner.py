@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -14,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import WorkerError
-from . import checker, gang, gang_verdict, standing, store, worker
+from . import checker, gang, gang_verdict, standing, store, weights, worker
 from .model import Ending, KillSchedule, Life, Outcome, Verdict
 from .process import TrainingProcess
 from .servers import Servers
@@ -45,7 +43,8 @@ class Workload:
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Of the task; strings in `argv` may hold `{model_dir}`, `{scratch_dir}` and `{worker}`."""
     elements_per_step: int | None = None
-    compare_weights: bool = False
+    compare_weights: bool | Literal["auto"] = False
+    """See `weights`."""
     model_step: str | None = None
     """What tells the model's step; see `worker.Spec`."""
 
@@ -84,6 +83,7 @@ class Engine:
     def __init__(
         self, directory: Path, *, seed: int, isolation: Literal["fork", "spawn"], say: Callable[[str], None]
     ) -> None:
+        self.say = say
         self._servers = Servers(directory, seed=seed, isolation=isolation, say=say)
 
     def start(
@@ -204,7 +204,7 @@ class Check:
             start = time.monotonic()  # not before: the server may have had to import TensorFlow first
             return live(process, self.conditions), time.monotonic() - start
 
-        return store.shared_life(self.reference_directory(number), run)
+        return store.shared_life(self.reference_directory(number), run, self.engine.say)
 
     def _gang_reference(self, directory: Path, number: int) -> tuple[Life, float]:
         run = _reference_run(directory)
@@ -276,9 +276,11 @@ class Check:
         verdict = self.judge([reference], lives)
         if checker.needs_more_references(verdict):
             verdict = self.judge([reference, self.reference(1)[0], self.reference(2)[0]], lives)
-        if verdict.exact and self.workload.compare_weights:
-            model_dir = store.model_directory(directory / store.RUN)
-            verdict = self.compare_weights(verdict, directory, model_dir, self.reference_model_dir(0))
+        if verdict.exact:
+            last = life_directory(directory, len(lives))
+            model_dir, right = store.model_directory(directory / store.RUN), self.reference_model_dir(0)
+            ended = weights.Ended(lives, last, model_dir, right, reference, f"killed at {planned}")
+            verdict = weights.judged(self, verdict, ended)
         if verdict.exact:
             shutil.rmtree(directory / store.RUN, ignore_errors=True)
         named = [(f"life {number}", life) for number, life in enumerate(lives, 1)]
@@ -359,7 +361,7 @@ class Check:
         allowed = self.conditions.never_resumes == "allow"
         if allowed or standing.saved_anything(reference, standing.names_below(run)):
             return alone
-        return _worse(alone, Outcome.UNKNOWN, _SAVED_NOTHING)
+        return dataclasses.replace(alone, outcome=Outcome.UNKNOWN, reason=_SAVED_NOTHING)
 
     def judge(
         self, references: list[Life], lives: list[Life], *, never_resumes: Literal["fail", "allow"] | None = None
@@ -383,50 +385,10 @@ class Check:
             never_resumes=never_resumes or self.conditions.never_resumes,
         )
 
-    def compare_weights(self, verdict: Verdict, directory: Path, model_dir: Path, right: Path) -> Verdict:
-        """An exact verdict with the final weights looked at: those in `model_dir` against those in `right`."""
-        found = self._weights(directory, model_dir, right)
-        if found["missing"]:
-            return _worse(verdict, Outcome.UNKNOWN, _no_checkpoint(found["missing"]))
-        if not found["compared"]:
-            reason = "compare_weights=True, but the newest checkpoints have no floating point variable in common"
-            return _worse(verdict, Outcome.UNKNOWN, reason)
-        if not found["different"]:
-            return verdict
-        if self._weights(directory, self.reference_model_dir(1), self.reference_model_dir(0))["different"]:
-            reason = (
-                "every element is exact, but the final weights cannot be compared: two runs that nobody killed end "
-                "with different weights; seed the initial weights (tf.keras.utils.set_random_seed)"
-            )
-            return _worse(verdict, Outcome.FLAKY, reason)
-        name, largest = max(found["different"].items(), key=lambda item: item[1])
-        reason = (
-            f"every element is exact, but {len(found['different'])} of {found['compared']} final variables are not "
-            f"the reference run's (largest difference {largest:.3g}, in {name}): something besides the input is not "
-            "restored, often the optimizer"
-        )
-        return _worse(verdict, Outcome.DIVERGED, reason)
-
     def reference_model_dir(self, number: int) -> Path:
         """Where the `number`-th reference run left its checkpoints."""
         self.reference(number)
         return store.model_directory(_reference_run(self.reference_directory(number)))
-
-    def _weights(self, directory: Path, left: Path, right: Path) -> dict[str, Any]:
-        result = directory / "weights.json"
-        result.unlink(missing_ok=True)
-        arguments = {"model_dir": str(left), "other_dir": str(right), "result": str(result)}
-        process = self.engine.start(
-            dataclasses.replace(self.workload, task="weights", arguments=arguments),
-            directory / "weights",
-            left,
-            slot=0,
-        )
-        life = live(process, self.conditions)
-        if life.ending is not Ending.FINISHED:
-            raise WorkerError(f"comparing the weights failed ({life.status}):\n{life.stderr_tail}")
-        found: dict[str, Any] = json.loads(result.read_text())
-        return found
 
 
 def life_directory(trial: Path, number: int, worker_index: int | None = None) -> Path:
@@ -437,14 +399,6 @@ def life_directory(trial: Path, number: int, worker_index: int | None = None) ->
 
 def _reference_run(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}-{store.RUN}")
-
-
-def _no_checkpoint(missing: list[str]) -> str:
-    return f"compare_weights=True, but there is no TensorFlow checkpoint in {' and '.join(missing)}"
-
-
-def _worse(verdict: Verdict, outcome: Outcome, reason: str) -> Verdict:
-    return dataclasses.replace(verdict, outcome=outcome, reason=reason)
 
 
 def tails(lives: list[tuple[str, Life]]) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def first_run(check: Check) -> tuple[Life, Path]:
             shutil.copytree(store.model_directory(root), final_model_dir(check), dirs_exist_ok=True)
         return life, time.monotonic() - start
 
-    return store.shared_life(directory, run)[0], directory
+    return store.shared_life(directory, run, check.engine.say)[0], directory
 
 
 def _look_whether_complete(directory: Path, root: Path) -> None:

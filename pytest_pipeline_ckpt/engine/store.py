@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 RUN = "run"
 """Directory of what a trial's lives leave to each other: checkpoints, and what the pipeline keeps besides."""
 _OUTCOME = "outcome.json"
+FORMAT = 2
+"""Of what trials share: outcomes, and the ledgers and recordings beside them. Raised whenever one of them changes."""
+OUTDATED = "a shared run in {} is of another version's format: it is dropped, and made again"
 
 
 def check_directory(session: Path, name: str) -> Path:
@@ -64,12 +67,23 @@ def fresh(directory: Path) -> Path:
     return directory
 
 
-def shared_life(directory: Path, live: Callable[[Path], tuple[model.Life, float]]) -> tuple[model.Life, float]:
-    """The life stored in `directory`, with its duration in seconds; whoever comes first lives it, under a file lock."""
+def shared_life(
+    directory: Path, live: Callable[[Path], tuple[model.Life, float]], say: Callable[[str], None]
+) -> tuple[model.Life, float]:
+    """The life stored in `directory`, with its duration in seconds; whoever comes first lives it, under a file lock.
+
+    Args:
+        directory: of the life.
+        live: lives it there.
+        say: told if there is one of another format, which is not read.
+    """
     with locked(directory.with_suffix(".lock")):
-        if not (directory / _OUTCOME).exists():
+        outdated = _outdated(directory / _OUTCOME)
+        if outdated:
+            say(OUTDATED.format(directory))
+        if outdated or not (directory / _OUTCOME).exists():
             life, seconds = live(fresh(directory))
-            outcome = {**_outcome(life), "s": seconds}
+            outcome = {"format": FORMAT, **_outcome(life), "s": seconds}
             if life.gang:
                 outcome["workers"] = [None if one is None else _outcome(one) for one in life.gang]
             (directory / _OUTCOME).write_text(json.dumps(outcome))
@@ -82,6 +96,15 @@ def shared_life(directory: Path, live: Callable[[Path], tuple[model.Life, float]
         for worker, one in enumerate(outcome["workers"])
     ]
     return incarnation(lives), outcome["s"]
+
+
+def _outdated(outcome: Path) -> bool:
+    try:
+        return bool(json.loads(outcome.read_text()).get("format") != FORMAT)
+    except FileNotFoundError:
+        return False
+    except ValueError:  # torn, by somebody who killed pytest: it is not to be read either
+        return True
 
 
 def _outcome(life: model.Life) -> dict[str, Any]:

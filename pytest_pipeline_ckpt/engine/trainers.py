@@ -7,7 +7,6 @@ by the tap like anybody else's code.
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,30 +123,6 @@ def _checked(dataset: Any) -> tf.data.Dataset:
             f"{type(dataset).__qualname__}"
         )
     return dataset
-
-
-def compare_weights(model_dir: str, other_dir: str, result: str) -> None:
-    """Writes to the file `result` (JSON) how the newest checkpoints of two directories differ.
-
-    `{"compared": n, "missing": which directory has no checkpoint, "different": {name: largest difference}}`; only
-    floating point tensors in both count, and they are equal when they are so bit for bit.
-    """
-    import numpy as np
-
-    newest = [_newest(directory) for directory in (model_dir, other_dir)]
-    missing = [directory for directory, path in zip((model_dir, other_dir), newest, strict=True) if path is None]
-    compared, different = 0, {}
-    if not missing:
-        ours, theirs = (tf.train.load_checkpoint(path) for path in newest)
-        dtypes = ours.get_variable_to_dtype_map()
-        shared = set(theirs.get_variable_to_dtype_map())
-        for name in sorted(name for name, dtype in dtypes.items() if dtype.is_floating and name in shared):
-            left, right = ours.get_tensor(name), theirs.get_tensor(name)
-            compared += 1
-            if left.tobytes() != right.tobytes():
-                same_shape = left.shape == right.shape
-                different[name] = float(np.max(np.abs(left - right))) if same_shape and left.size else -1.0
-    Path(result).write_text(json.dumps({"compared": compared, "missing": missing, "different": different}))
 
 
 def saved_step(model_dir: str) -> int:

@@ -80,7 +80,7 @@ class Spec:
     task: str
     """`training`: the payload's function, `dataset`: our trainer over it, `script`, or `weights`."""
     arguments: dict[str, Any]
-    """Of the task: `argv` of a script, the keywords of `trainers.dataset_trainer` or `trainers.compare_weights`."""
+    """Of the task: `argv` of a script, the keywords of `trainers.dataset_trainer` or `weight_differences.compare`."""
 
 
 class Gate:
@@ -232,9 +232,9 @@ class _Life:
     def live(self) -> int:
         """Returns the exit code of the user's code."""
         if self._spec.task == "weights":
-            from . import trainers
+            from . import weight_differences
 
-            trainers.compare_weights(**self._spec.arguments)
+            weight_differences.compare(**self._spec.arguments)
             return 0
         atexit.register(self._finish)
         if self._origin.by_imports is None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .records import FailureRecord, Judgement, ScopeRecord, SurveyRecord, TrialRecord
 
 FORMAT = "pytest-pipeline-ckpt report"
-VERSION = 1
+VERSION = 2
 """Of the format: a key that is removed, or means something else, makes it 2."""
 
 
@@ -119,6 +119,7 @@ def _whole(shards: Sequence[SurveyRecord]) -> SurveyRecord:
         "outcome": Outcome.EXACT.value if worst is None else worst["outcome"],
         "reason": words if worst is None else f"{words}; the first, {worst['where']}: {worst['reason']}",
         "scope": _sum([one["scope"] for one in shards]),
+        "notes": list(dict.fromkeys(note for one in shards for note in one["notes"])),
         "judged": judged,
         "sequences": sum(one["sequences"] for one in shards),
         "map": sorted((cell for shard in shards for cell in shard["map"]), key=lambda cell: cell[0]),

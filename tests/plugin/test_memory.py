@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_pipeline_ckpt.engine.model import Kill, KillSchedule
-from pytest_pipeline_ckpt.memory import INPUT_KEY, KEY, REPORT_ATTRIBUTE, Memory, Remembered, is_first
+from pytest_pipeline_ckpt.memory import FORMAT, INPUT_KEY, KEY, REPORT_ATTRIBUTE, Memory, Remembered, is_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,11 @@ def report(**found_out: object) -> Any:
     return made
 
 
+def of_this_format(**failures: object) -> dict[str, object]:
+    """The cache as this version writes it."""
+    return {"format": FORMAT, "failures": failures}
+
+
 def stored(config: pytest.Config) -> object:
     """What the cache has."""
     assert config.cache is not None
@@ -46,12 +51,13 @@ def stored(config: pytest.Config) -> object:
         "not json",
         "[1, 2]",
         '"step:3"',
-        '{"test": "step:3"}',
-        '{"test": {"at": "step:3"}}',
-        '{"test": {"at": 3, "smallest": true}}',
-        '{"test": {"at": "stpe:3", "smallest": true}}',
-        '{"test": {"at": "every", "smallest": true}}',
-        '{"test": {"at": "step:3", "smallest": "yes"}}',
+        '{"format": 2, "failures": []}',
+        '{"format": 2, "failures": {"test": "step:3"}}',
+        '{"format": 2, "failures": {"test": {"at": "step:3"}}}',
+        '{"format": 2, "failures": {"test": {"at": 3, "smallest": true}}}',
+        '{"format": 2, "failures": {"test": {"at": "stpe:3", "smallest": true}}}',
+        '{"format": 2, "failures": {"test": {"at": "every", "smallest": true}}}',
+        '{"format": 2, "failures": {"test": {"at": "step:3", "smallest": "yes"}}}',
     ],
 )
 def test_garbage_is_no_memory(make_config: Make, pytester: pytest.Pytester, garbage: str) -> None:
@@ -64,7 +70,26 @@ def test_garbage_is_no_memory(make_config: Make, pytester: pytest.Pytester, garb
     assert memory.recall("test") is None
     memory.pytest_runtest_logreport(report(other=entry("step:4")))
     memory.pytest_sessionfinish()
-    assert stored(config) == {"other": entry("step:4")}
+    assert stored(config) == of_this_format(other=entry("step:4"))
+
+
+@pytest.mark.parametrize(
+    "older",
+    [{"test": entry("step:3")}, {"format": 1, "failures": {"test": entry("step:3")}}],
+    ids=["without a number", "of another number"],
+)
+def test_another_format_is_forgotten(make_config: Make, older: dict[str, object]) -> None:
+    """What another version has written is never read as if it were of this one, and is gone with the next write."""
+    config = make_config()
+    assert config.cache is not None
+    config.cache.set(KEY, older)
+    memory = Memory(config)
+    assert memory.outdated
+    assert memory.recall("test") is None
+    memory.pytest_runtest_logreport(report(test=None))
+    memory.pytest_sessionfinish()
+    assert stored(config) == of_this_format()
+    assert not Memory(make_config()).outdated
 
 
 def test_recalled(make_config: Make) -> None:
@@ -80,7 +105,7 @@ def test_recalled(make_config: Make) -> None:
     second.pytest_runtest_logreport(report(fixed=None))
     second.pytest_sessionfinish()
     config = make_config()
-    assert stored(config) == {"test": entry("step:11,3@SIGTERM", smallest=False)}
+    assert stored(config) == of_this_format(test=entry("step:11,3@SIGTERM", smallest=False))
     assert Memory(make_config("--cache-clear")).recall("test") is None
 
 
@@ -93,7 +118,7 @@ def test_the_smallest_of_several_trials(make_config: Make, order: tuple[int, ...
     for number in order:
         memory.pytest_runtest_logreport(reports[number])
     memory.pytest_sessionfinish()
-    assert stored(config) == {"test": entry("step:11")}
+    assert stored(config) == of_this_format(test=entry("step:11"))
 
 
 def test_a_run_that_finds_nothing_out_writes_nothing(make_config: Make, pytester: pytest.Pytester) -> None:
@@ -118,10 +143,10 @@ def test_a_worker_is_given_it(make_config: Make) -> None:
     """A worker of pytest-xdist recalls what it was given, and does not look into the cache nor write to it."""
     controller = make_config()
     assert controller.cache is not None
-    controller.cache.set(KEY, {"test": entry("step:4")})
+    controller.cache.set(KEY, of_this_format(test=entry("step:4")))
     config = make_config()
     config.workerinput = {INPUT_KEY: Memory(controller).to_json()}  # type: ignore[attr-defined]
-    controller.cache.set(KEY, {"test": entry("step:5")})
+    controller.cache.set(KEY, of_this_format(test=entry("step:5")))
     worker = Memory(config)
     assert worker.recall("test") == Remembered(KillSchedule((Kill(4),)), smallest=True)
     assert not config.pluginmanager.is_registered(worker)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_pipeline_ckpt.memory import FORMAT, KEY, OUTDATED
+
 if TYPE_CHECKING:
     from _pytest.pytester import Pytester, RunResult
 
@@ -48,15 +50,15 @@ def run(pytester: Pytester, *options: str) -> RunResult:
 
 def remembered(pytester: Pytester) -> object:
     """What pytest's cache has."""
-    path = pytester.path.joinpath(".pytest_cache/v/preempt/failures")
-    return json.loads(path.read_text()) if path.exists() else None
+    path = pytester.path.joinpath(".pytest_cache/v", KEY)
+    return json.loads(path.read_text())["failures"] if path.exists() else None
 
 
 def remember(pytester: Pytester, at: str, *, smallest: bool = True) -> None:
     """As if an earlier run had failed."""
-    path = pytester.path.joinpath(".pytest_cache/v/preempt/failures")
+    path = pytester.path.joinpath(".pytest_cache/v", KEY)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({FIRST: {"at": at, "smallest": smallest}}))
+    path.write_text(json.dumps({"format": FORMAT, "failures": {FIRST: {"at": at, "smallest": smallest}}}))
 
 
 def test_from_a_failure_to_its_repair(pytester: Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +164,21 @@ def test_a_schedule_that_cannot_be_reached(pytester: Pytester, monkeypatch: pyte
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([f"note: {FIRST}: replayed step:11,40, which failed before: *, so it is forgotten"])
     assert remembered(pytester) == {}
+
+
+def test_what_another_version_remembers(pytester: Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures in another format are not replayed but forgotten, once, and that is said."""
+    monkeypatch.setenv("REPAIRED", "1")
+    pytester.makepyfile(test_train=TRAIN + TEST)
+    path = pytester.path.joinpath(".pytest_cache/v", KEY)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({FIRST: {"at": "step:11", "smallest": True}}))
+    result = run(pytester, "--preempt-trials=1", SEED)
+    result.assert_outcomes(passed=1)
+    assert result.outlines.count(f"note: {OUTDATED}") == 1
+    assert "replayed" not in result.stdout.str()
+    assert remembered(pytester) == {}
+    assert OUTDATED not in run(pytester, "--preempt-trials=1", SEED).stdout.str()
 
 
 UNSEEDED = """

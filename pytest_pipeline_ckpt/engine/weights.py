@@ -1,0 +1,280 @@
+"""The second net: whether a resume whose elements are exact also ended with the weights of the run that nobody killed.
+
+With `compare_weights=True` any difference fails. With `"auto"` the first resume of a test that ran to its end is looked
+at, and none after it where it is bit-equal. If it differs, a second reference run shows what differs anyway, and the
+next resumes are looked at too. A difference fails only where it cannot be a random generator that went on elsewhere: a
+count differs, or another resume of the test ended bit-equal, so this one lacks something that can be restored. All else
+is a note. What the trials of a test know of each other is a file in the check's directory, for all xdist workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import WorkerError
+from . import checker, store, worker
+from .model import Ending, Kind, Outcome, Verdict
+from .watching import live
+from .weight_differences import Compared, Difference
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from .model import Life
+    from .runner import Check
+
+NOTE = "final weights differ; elements are exact: a random generator or optimizer is not restored"
+ANEW = (
+    "the optimizer began anew: in the final checkpoint it has made fewer steps than the reference run's; elements are "
+    "exact"
+)
+_KNOWN = "weights.json"
+_ATTEMPTS = 3
+"""After so many resumes of which nothing could be compared no other is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The resume that is looked at: lives over one checkpoint directory, the last of which ran to its end."""
+
+    lives: Sequence[Life]
+    last: Path
+    """Directory of the last life."""
+    model_dir: Path
+    right: Path
+    """What the reference run has left."""
+    reference: Life
+    killed: str
+    """Where the lives were killed, in words."""
+
+
+@dataclass(frozen=False, slots=True)
+class _Known:
+    """What the trials of a test have found so far."""
+
+    settled: bool = False
+    """Nothing more is to be found."""
+    attempts: int = 0
+    equal: str | None = None
+    """Where the lives of a resume were killed that ended bit-equal."""
+    differing: str | None = None
+    """Those of the first one that did not."""
+    varying: dict[str, list[str]] = field(default_factory=dict)
+    """By the number of a further run that nobody killed: what it does not have like the one that counts."""
+    format: int = store.FORMAT
+
+    @classmethod
+    def read(cls, path: Path) -> _Known:
+        stored = json.loads(path.read_text()) if path.exists() else {}
+        return cls(**stored) if stored.get("format") == store.FORMAT else cls()
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(dataclasses.asdict(self)))
+
+
+def judged(check: Check, verdict: Verdict, ended: Ended) -> Verdict:
+    """A verdict with the final weights looked at, as far as the check asks for that.
+
+    Raises:
+        WorkerError: comparing them failed, and the check insists on it.
+    """
+    if not verdict.exact or not check.workload.compare_weights or ended.lives[-1].ending is not Ending.FINISHED:
+        return verdict
+    if check.workload.compare_weights != "auto":
+        return _insisted(check, verdict, ended)
+    if not _resumed(verdict, len(ended.lives)):
+        return verdict
+    path = check.directory / _KNOWN
+    with store.locked(path.with_suffix(".lock")):
+        known = _Known.read(path)
+        if known.settled:
+            return verdict
+        try:
+            return _looked_at(check, verdict, ended, known)
+        except WorkerError:
+            known.settled = True  # the elements are exact, and that is what was asked for
+            return verdict
+        finally:
+            known.write(path)
+
+
+def _insisted(check: Check, verdict: Verdict, ended: Ended) -> Verdict:
+    found = _compared(check, ended, since=False)
+    if found.missing:
+        return _worse(verdict, Outcome.UNKNOWN, _no_checkpoint(found.missing))
+    if not found.tensors:
+        reason = "compare_weights=True, but no two checkpoints of the same step have a variable in common"
+        return _worse(verdict, Outcome.UNKNOWN, reason)
+    if not found.differences:
+        return verdict
+    if _varying(check, ended, _Known(), 1):
+        reason = (
+            "every element is exact, but the final weights cannot be compared: two runs that nobody killed end "
+            "with different weights; seed the initial weights (tf.keras.utils.set_random_seed)"
+        )
+        return _worse(verdict, Outcome.FLAKY, reason)
+    counts = _counts(found.differences)
+    if counts:
+        return _worse(verdict, Outcome.DIVERGED, _miscounted(counts))
+    reason = f"every element is exact, but {_unlike(found.differences, found.tensors)}: something besides the input "
+    return _worse(verdict, Outcome.DIVERGED, f"{reason}is not restored, often the optimizer")
+
+
+def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
+    found = _compared(check, ended, since=True)
+    if not found.tensors:
+        known.attempts += 1
+        known.settled = bool(found.missing) or known.attempts >= _ATTEMPTS
+        return verdict
+    if not found.differences:
+        known.equal = known.equal or ended.killed
+        known.settled = known.differing is None
+        return verdict if known.differing is None else _noted(verdict, _only_here(known.differing))
+    anyway = _varying(check, ended, known, 1)
+    differences = [one for one in found.differences if one.key not in anyway]
+    counts = _counts(differences)
+    if counts and not _vary(check, ended, known, counts):
+        return _worse(verdict, Outcome.DIVERGED, _miscounted(counts))
+    anew = any(one.anew for one in differences)
+    if not differences or (anyway and not anew):
+        known.settled = True  # weights that differ anyway tell nothing
+        return verdict
+    if known.equal is not None and not anyway and not _vary(check, ended, known, differences):
+        return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal))
+    known.differing = known.differing or ended.killed
+    return _noted(verdict, ANEW if anew else NOTE)
+
+
+def _resumed(verdict: Verdict, life: int) -> bool:
+    """Whether the last life went on with a model of an earlier one, and trained it: else all is equal anyway."""
+    return any(span.life == life and span.start > 0 and span.taken > 0 for span in verdict.lives)
+
+
+def _varying(check: Check, ended: Ended, known: _Known, number: int) -> list[str]:
+    """What the `number`-th run that nobody killed does not have like the one that counts."""
+    if str(number) in known.varying:
+        return known.varying[str(number)]
+    life, _ = check.reference(number)
+    if life.ending is not Ending.FINISHED:
+        raise WorkerError(f"the reference run was repeated, and failed ({life.status})")
+    again = dataclasses.replace(
+        ended, lives=[life], last=check.reference_directory(number), model_dir=check.reference_model_dir(number)
+    )
+    known.varying[str(number)] = sorted({one.key for one in _compared(check, again, since=False).differences})
+    return known.varying[str(number)]
+
+
+def _vary(check: Check, ended: Ended, known: _Known, differences: Collection[Difference]) -> bool:
+    """Whether a third run shows that what differs is no matter of resuming: threads, a clock."""
+    return not {one.key for one in differences}.isdisjoint(_varying(check, ended, known, 2))
+
+
+def _compared(check: Check, ended: Ended, *, since: bool) -> Compared:
+    """What came of the two directories; `since`: only what the last life has written counts."""
+    directory = ended.last / "weights"
+    result = ended.last / "weights.json"
+    result.unlink(missing_ok=True)
+    ignored, elements = frozenset[str](), 0
+    if not ended.reference.gang:
+        facts = checker.reference_facts(ended.reference, elements_per_step=check.workload.elements_per_step)
+        ignored, elements = facts.ignored, facts.elements
+    arguments = {
+        "model_dir": str(ended.model_dir),
+        "other_dir": str(ended.right),
+        "result": str(result),
+        "since": _started(ended.last) if since else None,
+        "moments": [_moments(life, ignored) for life in (ended.lives[-1], ended.reference)],
+        "elements": elements,
+        "kills": len(ended.lives) - 1,
+        "notices": any(life.noticed is not None for life in ended.lives),
+    }
+    workload = dataclasses.replace(check.workload, task="weights", arguments=arguments)
+    life = live(check.engine.start(workload, directory, ended.model_dir, slot=0), check.conditions)
+    if life.ending is not Ending.FINISHED:
+        raise WorkerError(f"comparing the weights failed ({life.status}):\n{life.stderr_tail}")
+    return Compared.from_json(result.read_text())
+
+
+def _started(life: Path) -> int:
+    """When a life, or the first one of a gang's incarnation, was started."""
+    specs = [*life.glob(worker.SPEC), *life.glob(f"*/{worker.SPEC}")]
+    return min((spec.stat().st_mtime_ns for spec in specs), default=0)
+
+
+def _moments(life: Life, ignored: Collection[str]) -> dict[str, int]:
+    """How many training elements were still to come at each save whose path the life wrote down.
+
+    Lives whose elements are exact end alike, so the same number is the same moment of the training.
+    """
+    if life.gang:
+        return {}
+    records = life.ledger.records
+    trains = [stream.index for stream in life.ledger.streams if stream.key not in ignored]
+    at = np.flatnonzero((records["kind"] == Kind.ELEMENT) & np.isin(records["stream"], trains))
+    return {
+        saved.path.removeprefix("model/"): len(at) - int(np.searchsorted(at, saved.began))
+        for saved in life.ledger.evidence.saved
+        if saved.done is not None
+    }
+
+
+def _counts(differences: Sequence[Difference]) -> list[Difference]:
+    """Those that say that the model was trained on something else."""
+    return [one for one in differences if one.counts is not None and not one.anew]
+
+
+def _unlike(differences: Sequence[Difference], compared: int) -> str:
+    worst = max(differences, key=lambda one: one.largest or 0)
+    size = "" if worst.largest is None else f"largest difference {worst.largest:.3g}, "
+    return f"{len(differences)} of {compared} final variables are not the reference run's ({size}in {worst.tensor})"
+
+
+def _miscounted(counts: Sequence[Difference]) -> str:
+    first = counts[0]
+    assert first.counts is not None
+    ours, theirs = first.counts
+    more = f", and {len(counts) - 1} more" if len(counts) > 1 else ""
+    return (
+        f"every element is exact, but what the final checkpoint counts is not the reference run's: {first.tensor}"
+        f"{first.at} is {ours}, not {theirs} (in {first.file}{more}): a part of the model was restored from another "
+        "moment, or not at all"
+    )
+
+
+def _lacks(differences: Sequence[Difference], compared: int, equal: str) -> str:
+    return (
+        f"every element is exact, but {_unlike(differences, compared)}, and another resume of this test ended "
+        f"bit-equal ({equal}): what this one restored lacks something; compare_weights=True judges each trial by its "
+        "weights"
+    )
+
+
+def _only_here(differing: str) -> str:
+    return (
+        f"final weights are the reference run's here, but another resume of this test ended with others ({differing}): "
+        "not every checkpoint holds all that a step reads"
+    )
+
+
+def _no_checkpoint(missing: Sequence[str]) -> str:
+    return (
+        f"compare_weights=True, but there is no checkpoint in {' and '.join(missing)} that can be compared "
+        "(TensorFlow, Keras, NumPy, Orbax, Flax)"
+    )
+
+
+def _noted(verdict: Verdict, note: str) -> Verdict:
+    return dataclasses.replace(verdict, notes=(*verdict.notes, note))
+
+
+def _worse(verdict: Verdict, outcome: Outcome, reason: str) -> Verdict:
+    return dataclasses.replace(verdict, outcome=outcome, reason=reason)
+
+
+__all__ = ["ANEW", "NOTE", "Ended", "judged"]
