@@ -16,7 +16,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from . import crash_states, further_kills, power_loss, relocation, runs, store
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from . import recording
-    from .instants import Instant
+    from .instants import Instant, Timeline
     from .model import Life, LifeSpan
     from .runs import Run
 
@@ -223,7 +223,7 @@ class EveryInstant:
             lost = power_loss.power_states(timeline.operations, before=timeline.before)
             states = itertools.chain(states, lost)
         if not self._extent.all_states:
-            states = crash_states.distinct(states)
+            states = crash_states.distinct(states, may_be_read=timeline.names.may_be_read)
         return list(enumerate(map(timeline.instant, states)))
 
     def _judge_all(self, mine: Sequence[_State]) -> _Found:
@@ -331,7 +331,7 @@ class EveryInstant:
         if run.meta.refused is not None:
             what = "the inside of saves and power losses were" if self._extent.power else "the inside of saves was"
             notes.append(f"{what} not covered, only the states between elements: {run.meta.refused}")
-        notes += _durability([instant.state for _, instant in instants if instant.state.loss])
+        notes += _durability(run.timeline, [instant.state for _, instant in instants if instant.state.loss])
         return Survey(
             *(_verdict(found, notes, power=self._extent.power), len(run.timeline.elements), known, len(instants), mine),
             *(self._extent.times, found.judged, found.sequences, tuple(found.failures), self._check.directory),
@@ -364,14 +364,19 @@ def _verdict(found: _Found, notes: Sequence[str], *, power: bool) -> Verdict:
     return dataclasses.replace(first.verdict, reason=reason, scope=found.scope, notes=tuple(notes))
 
 
-def _durability(states: Sequence[crash_states.CrashState]) -> list[str]:
-    """Which files a power loss takes, and which it never does: what was fsynced, as a durable save does."""
+def _durability(timeline: Timeline, states: Sequence[crash_states.CrashState]) -> list[str]:
+    """Which files a power loss takes, which it may, and which it never does: fsynced, as their directories are."""
     if not states:
         return []
     lost = {_pattern(name) for state in states for name in state.damaged}
-    kept = {_pattern(name) for state in states for name in state.files if crash_states.may_be_read(name)} - lost
-    note = f"a power loss takes, because they are not fsynced: {', '.join(sorted(lost))}"
-    return [note, *([f"it never takes: {', '.join(sorted(kept))}"] if kept else [])]
+    whole = {name for state in states for name in state.files if timeline.names.may_be_read(name)}
+    unsettled = power_loss.unsettled(timeline.operations, before=timeline.before)
+    adrift = {_pattern(name) for name in whole if unsettled & {name, *map(str, PurePath(name).parents)}} - lost
+    kept = {_pattern(name) for name in whole} - lost - adrift
+    notes = [("a power loss takes, because they are not fsynced", lost)]
+    notes += [("their directories are not fsynced, so on some file systems it takes their names", adrift)]
+    notes += [("it never takes", kept)]
+    return [f"{what}: {', '.join(sorted(names))}" for what, names in notes if names]
 
 
 def _pattern(name: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import ledger
-from .crash_states import visible
+from .names import visible
 from .operations import LogWriter, Operation, snapshot
 from .syscalls import OperationRecorder
 

@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING, BinaryIO
 
-from .crash_states import LOGS
+from .names import LOGS
 from .operations import CONTENTS, Act
 
 if TYPE_CHECKING:
