@@ -4,7 +4,7 @@ A kill lands between two operations, or within a write: the kernel copies a page
 pages, so a large write may be cut at a page's boundary (of all cuts the middle one is taken). What has been written
 stays: SIGKILL loses nothing that is in the page cache.
 
-States that a resume cannot tell apart are one (`names`): TensorFlow never reads its temporary names and its event files.
+States that a resume cannot tell apart are one: TensorFlow never reads its temporary names and its events (`names`).
 """
 
 from __future__ import annotations
@@ -150,9 +150,10 @@ class Directory:
         return state
 
     def at(self, path: str) -> File | str | None:
-        """What is at a name: a file, where a link leads, `directory`, or nothing."""
-        here = "directory" if path == "." or path in self._directories else None
-        return self._files.get(path) or self._links.get(path) or here
+        """What is at a name: a file, `directory`, an arrow and where a link leads, or nothing."""
+        if path in self._links:
+            return f"-> {self._links[path]}"
+        return self._files.get(path) or ("directory" if self.exists(path) else None)
 
     def exists(self, path: str) -> bool:
         """Whether there is anything by this name."""
@@ -160,6 +161,8 @@ class Directory:
 
     def opened(self, operation: Operation) -> File | None:
         """The file of an operation: by its name, and if that is gone by the inode that was seen under it."""
+        if not operation.path:
+            return self._inodes.setdefault(operation.inode, File())
         file = self._files.get(self._followed(operation.path))
         if file is None:
             return self._inodes.get(operation.inode)
@@ -196,7 +199,9 @@ class Directory:
         path, target = operation.path, operation.target
         if not self._can_make(target):
             return
-        if path in self._files:
+        if not path:
+            self._files[target] = self._inodes.setdefault(operation.inode, File())
+        elif path in self._files:
             self._files[target] = self._files[path]
         elif path in self._links:
             self._links[target] = self._links[path]

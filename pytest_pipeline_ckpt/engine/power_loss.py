@@ -156,7 +156,7 @@ def unsettled(operations: Sequence[Operation], *, before: int = 0) -> frozenset[
             now = directory.at(name)
             if now is None:
                 waiting.discard(name)
-            elif now is not was and number >= before and (now != "directory" or "/" in name):
+            elif now != was and number >= before and (now != "directory" or "/" in name):
                 found |= {name} & waiting
                 waiting.add(name)
     return frozenset(found | waiting)
