@@ -416,7 +416,7 @@ def _durability(timeline: Timeline, states: Sequence[crash_states.CrashState]) -
     unsettled = power_loss.unsettled(timeline.operations, before=timeline.before)
     adrift = {_pattern(name) for name in whole if unsettled & {name, *map(str, PurePath(name).parents)}} - lost
     kept = {_pattern(name) for name in whole} - lost - adrift
-    notes = [("a power loss takes, because they are not fsynced", lost)]
+    notes = [("a power loss takes what is not yet fsynced of", lost)]
     notes += [("their directories are not fsynced, so on some file systems it takes their names", adrift)]
     notes += [("it never takes", kept)]
     return [f"{what}: {', '.join(sorted(names))}" for what, names in notes if names]

@@ -55,6 +55,12 @@ def test_a_file_that_mknod_made(preemption: Preemption) -> None:
     assert failure(preemption, placed.marks_by_mknod, at=schedule[1])[0] is Outcome.RESTARTED
 
 
+@pytest.mark.parametrize("at", ["step:15", "step:22,3", "every:6"])
+def test_a_file_called_checkpoint_that_is_another_librarys(preemption: Preemption, at: str) -> None:
+    """It is no text, and disturbs neither the step on disk nor the weights that are compared."""
+    preemption.check_training(placed.has_a_file_called_checkpoint, at=at, compare_weights=True)
+
+
 def test_checkpoints_that_are_elsewhere(preemption: Preemption) -> None:
     """Nothing is claimed: each life would find what the recorded run has left there."""
     outcome, message = failure(preemption, placed.saves_elsewhere, at="every")
