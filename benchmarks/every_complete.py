@@ -37,8 +37,8 @@ from good_pipelines import GOOD  # noqa: E402
 from hooked import SESSIONS  # noqa: E402
 
 from pytest_pipeline_ckpt.engine import crash_states, operations, recording, relocation, store  # noqa: E402
-from pytest_pipeline_ckpt.engine.crash_states import may_be_read, visible  # noqa: E402
 from pytest_pipeline_ckpt.engine.model import Ending, Kill  # noqa: E402
+from pytest_pipeline_ckpt.engine.names import may_be_read, visible  # noqa: E402
 from pytest_pipeline_ckpt.engine.runner import Conditions, Engine, Workload, live  # noqa: E402
 from pytest_pipeline_ckpt.payload import pickled  # noqa: E402
 

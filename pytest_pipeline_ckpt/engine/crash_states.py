@@ -4,14 +4,13 @@ A kill lands between two operations, or within a write: the kernel copies a page
 pages, so a large write may be cut at a page's boundary (of all cuts the middle one is taken). What has been written
 stays: SIGKILL loses nothing that is in the page cache.
 
-States that a resume cannot tell apart are one: TensorFlow never reads its temporary names and its event files.
+States that a resume cannot tell apart are one: TensorFlow never reads its temporary names and its events (`names`).
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import re
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -19,25 +18,17 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
+from .names import may_be_read
 from .operations import CONTENTS, Act, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 PAGE = 4096
 _COPIED = 1 << 20  # bytes at once
 _APART = 10_000_000  # nanoseconds; coarser than the clock of any file system
 _LINKS_FOLLOWED = 40  # as the kernel does
-LOGS = r"(^|/)(events\.out\.tfevents|graph\.pbtxt$)"
-"""What no restore reads, under whatever name."""
-_NEVER_READ = re.compile(rf"_temp(/part[^/]*)?$|\.tempstate\d+$|\.tmp[0-9a-f]{{32}}$|{LOGS}")
-"""What a TensorFlow training writes and no restore reads: parts and temporary names of a save, events, the graph."""
-
-
-def may_be_read(name: str) -> bool:
-    """Whether a restore may read what has this name."""
-    return not _NEVER_READ.search(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +87,8 @@ class CrashState:
     damaged: tuple[str, ...] = ()
     """The files that a restore may read and that are not what was written."""
 
-    def key(self) -> int:
-        """Equal for states that a resume cannot tell apart."""
+    def key(self, *, may_be_read: Callable[[str], bool] = may_be_read) -> int:
+        """Equal for states that a resume cannot tell apart: those with the same under each name that it may read."""
         state = xxhash.xxh3_64()
         seen = [f"d {name}" for name in self.directories if may_be_read(name)]
         seen += [f"f {name} {file.size} {file.key}" for name, file in self.files.items() if may_be_read(name)]
@@ -158,12 +149,20 @@ class Directory:
             file.content = before
         return state
 
+    def at(self, path: str) -> File | str | None:
+        """What is at a name: a file, `directory`, an arrow and where a link leads, or nothing."""
+        if path in self._links:
+            return f"-> {self._links[path]}"
+        return self._files.get(path) or ("directory" if self.exists(path) else None)
+
     def exists(self, path: str) -> bool:
         """Whether there is anything by this name."""
         return path == "." or path in self._files or path in self._links or path in self._directories
 
     def opened(self, operation: Operation) -> File | None:
         """The file of an operation: by its name, and if that is gone by the inode that was seen under it."""
+        if not operation.path:
+            return self._inodes.setdefault(operation.inode, File())
         file = self._files.get(self._followed(operation.path))
         if file is None:
             return self._inodes.get(operation.inode)
@@ -200,7 +199,9 @@ class Directory:
         path, target = operation.path, operation.target
         if not self._can_make(target):
             return
-        if path in self._files:
+        if not path:
+            self._files[target] = self._inodes.setdefault(operation.inode, File())
+        elif path in self._files:
             self._files[target] = self._files[path]
         elif path in self._links:
             self._links[target] = self._links[path]
@@ -281,14 +282,6 @@ def _cut(operation: Operation) -> int:
     return max(0, boundary - operation.offset)
 
 
-def visible(operation: Operation) -> bool:
-    """Whether a resume may be able to tell that an operation has happened; judged by its names alone."""
-    if operation.act is Act.FSYNC or (operation.act is Act.CREATE and not (operation.creates or operation.truncates)):
-        return False
-    names = (operation.path, operation.target if operation.act in (Act.RENAME, Act.LINK) else "")
-    return any(name and may_be_read(name) for name in names)
-
-
 def crash_states(operations: Iterable[Operation], *, before: int = 0) -> Iterator[CrashState]:
     """Every state that SIGKILL can leave, in their order, those that are alike included.
 
@@ -307,11 +300,11 @@ def crash_states(operations: Iterable[Operation], *, before: int = 0) -> Iterato
             yield directory.state(number, operation.elements)
 
 
-def distinct(states: Iterable[CrashState]) -> Iterator[CrashState]:
-    """The first of each kind that a resume can tell apart."""
+def distinct(states: Iterable[CrashState], *, may_be_read: Callable[[str], bool] = may_be_read) -> Iterator[CrashState]:
+    """The first of each kind that a resume can tell apart, which reads names that `may_be_read`."""
     seen: set[int] = set()
     for state in states:
-        key = state.key()
+        key = state.key(may_be_read=may_be_read)
         if key not in seen:
             seen.add(key)
             yield state
@@ -361,7 +354,5 @@ __all__ = [
     "Piece",
     "crash_states",
     "distinct",
-    "may_be_read",
     "rebuild",
-    "visible",
 ]

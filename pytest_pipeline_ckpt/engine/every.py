@@ -16,7 +16,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from . import crash_states, further_kills, power_loss, relocation, runs, store
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from . import recording
-    from .instants import Instant
+    from .instants import Instant, Timeline
     from .model import Life, LifeSpan
     from .runs import Run
 
@@ -187,6 +187,10 @@ class EveryInstant:
         self._check = check
         self._extent = extent
         self._progress = progress
+        self._place_matters = False
+        """Lives that resume elsewhere fail, where those that resume at the recorded place do not."""
+        self._confirmed: set[tuple[Outcome, str]] = set()
+        """Kinds of failure that lives at the recorded place have too."""
 
     def survey(self) -> Survey:
         """Records the run, unless another item has, and judges this item's states.
@@ -203,8 +207,10 @@ class EveryInstant:
             )
         ignored = runs.ignored_streams(self._check, life)
         self._run = runs.run_of(life, lived, ignored)
-        if self._run.meta.blind:
-            return Survey(Verdict(Outcome.UNKNOWN, _blind(self._run.meta)), directory=directory)
+        elsewhere = self._run.saved_elsewhere()
+        unknown = _blind(self._run.meta) if self._run.meta.blind else elsewhere and _elsewhere(elsewhere)
+        if unknown:
+            return Survey(Verdict(Outcome.UNKNOWN, unknown), directory=directory)
         self._resumer = Resumer(self._check, self._run, ignored)
         instants = self._instants()
         numbered = instants[:: self._extent.stride]
@@ -223,12 +229,19 @@ class EveryInstant:
             lost = power_loss.power_states(timeline.operations, before=timeline.before)
             states = itertools.chain(states, lost)
         if not self._extent.all_states:
-            states = crash_states.distinct(states)
+            states = crash_states.distinct(states, may_be_read=timeline.names.may_be_read)
         return list(enumerate(map(timeline.instant, states)))
 
     def _judge_all(self, mine: Sequence[_State]) -> _Found:
-        """Judges the states of this item, several at a time, each life at a place of its own."""
-        movable = relocation.movable(self._run.log, self._run.timeline.operations, self._run.root)
+        """Judges the states of this item: each life at a place of its own, if that changes nothing."""
+        if relocation.movable(self._run.log, self._run.timeline.operations, self._run.root):
+            found = self._judge_at_places(mine, movable=True)
+            if not self._place_matters:
+                return found
+        return self._judge_at_places(mine, movable=False)
+
+    def _judge_at_places(self, mine: Sequence[_State], *, movable: bool) -> _Found:
+        """Judges the states of this item, several at a time."""
         places: queue.SimpleQueue[Path] = queue.SimpleQueue()
         parallel = self._extent.parallel if movable else 1
         for number in range(parallel):
@@ -252,18 +265,48 @@ class EveryInstant:
 
     def _judge(self, state: _State, places: queue.SimpleQueue[Path], *, movable: bool) -> list[Judged]:
         """What came of one state, with all its further kills; empty when the time is up."""
-        if self._extent.deadline is not None and time.monotonic() > self._extent.deadline:
+        late = self._extent.deadline is not None and time.monotonic() > self._extent.deadline
+        if late or (movable and self._place_matters):
             return []
         place = places.get()
         try:
-            with contextlib.nullcontext() if movable else store.locked(self._run.directory.with_suffix(".place")):
+            with contextlib.nullcontext() if movable else self._recorded_place():
                 directory = store.fresh(self._check.directory / f"state-{state.number}")
                 judged = self._first_kill(state, directory, place)
+            if movable and not self._place_matters:
+                self._look_whether_place_matters(state, judged)
             if all(one.verdict.exact for one in judged):
                 shutil.rmtree(directory, ignore_errors=True)
             return judged
         finally:
             places.put(place)
+
+    @contextlib.contextmanager
+    def _recorded_place(self) -> Iterator[None]:
+        """Where the run was recorded, for one life at a time; whoever resumes elsewhere finds nothing there."""
+        with store.locked(self._run.directory.with_suffix(".place")):
+            try:
+                yield
+            finally:
+                shutil.rmtree(self._run.root, ignore_errors=True)
+
+    def _look_whether_place_matters(self, state: _State, judged: Sequence[Judged]) -> None:
+        """Resumes at the recorded place too, once for each kind of failure: its path may be where nobody looks.
+
+        A path that is compressed, for example, or pickled in parts: then a life that resumes elsewhere fails, and one
+        that resumes at the recorded place does not.
+        """
+        failed = [one.verdict for one in judged if not one.verdict.exact]
+        kinds = {(verdict.outcome, re.sub(r"[0-9]+", "0", verdict.reason)) for verdict in failed}
+        if kinds <= self._confirmed:
+            return
+        with self._recorded_place():
+            directory = store.fresh(self._check.directory / f"again-{state.number}")
+            again = self._first_kill(state, directory, self._run.root)
+        shutil.rmtree(directory)
+        if all(one.verdict.exact for one in again):
+            self._place_matters = True
+        self._confirmed |= kinds
 
     def _first_kill(self, state: _State, directory: Path, place: Path) -> list[Judged]:
         """Resumes from a state; where the resumed life is to be killed again, from states of that, and so on."""
@@ -321,7 +364,7 @@ class EveryInstant:
         run = self._run
         known = None if run.meta.refused is not None else len(run.timeline.operations) - run.timeline.before
         notes = [*alone.notes]
-        if not run.saves:
+        if not run.saves and not run.saved():
             notes.append("the run saved nothing, so each resume is a start from nothing, which proves little")
         if run.meta.threads > 1:
             notes.append(
@@ -332,7 +375,7 @@ class EveryInstant:
             what = "the inside of saves and power losses were" if self._extent.power else "the inside of saves was"
             notes.append(f"{what} not covered, only the states between elements: {run.meta.refused}")
         notes += sorted(set(self._resumer.noted))
-        notes += _durability([instant.state for _, instant in instants if instant.state.loss])
+        notes += _durability(run.timeline, [instant.state for _, instant in instants if instant.state.loss])
         return Survey(
             *(_verdict(found, notes, power=self._extent.power), len(run.timeline.elements), known, len(instants), mine),
             *(self._extent.times, found.judged, found.sequences, tuple(found.failures), self._check.directory),
@@ -365,18 +408,31 @@ def _verdict(found: _Found, notes: Sequence[str], *, power: bool) -> Verdict:
     return dataclasses.replace(first.verdict, reason=reason, scope=found.scope, notes=tuple(notes))
 
 
-def _durability(states: Sequence[crash_states.CrashState]) -> list[str]:
-    """Which files a power loss takes, and which it never does: what was fsynced, as a durable save does."""
+def _durability(timeline: Timeline, states: Sequence[crash_states.CrashState]) -> list[str]:
+    """Which files a power loss takes, which it may, and which it never does: fsynced, as their directories are."""
     if not states:
         return []
     lost = {_pattern(name) for state in states for name in state.damaged}
-    kept = {_pattern(name) for state in states for name in state.files if crash_states.may_be_read(name)} - lost
-    note = f"a power loss takes, because they are not fsynced: {', '.join(sorted(lost))}"
-    return [note, *([f"it never takes: {', '.join(sorted(kept))}"] if kept else [])]
+    whole = {name for state in states for name in state.files if timeline.names.may_be_read(name)}
+    unsettled = power_loss.unsettled(timeline.operations, before=timeline.before)
+    adrift = {_pattern(name) for name in whole if unsettled & {name, *map(str, PurePath(name).parents)}} - lost
+    kept = {_pattern(name) for name in whole} - lost - adrift
+    notes = [("a power loss takes what is not yet fsynced of", lost)]
+    notes += [("their directories are not fsynced, so on some file systems it takes their names", adrift)]
+    notes += [("it never takes", kept)]
+    return [f"{what}: {', '.join(sorted(names))}" for what, names in notes if names]
 
 
 def _pattern(name: str) -> str:
     return re.sub(r"[0-9]+", "N", name.removeprefix("model/"))
+
+
+def _elsewhere(where: str) -> str:
+    return (
+        f"checkpoints were saved that are not below the checkpoint directory ({where}): a resumed life finds there "
+        "what the recorded run has left at its end, and not what a kill leaves: let the training save below "
+        "{model_dir}, without anything before it"
+    )
 
 
 def _blind(meta: recording.Recorded) -> str:

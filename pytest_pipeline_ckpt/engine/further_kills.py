@@ -40,7 +40,7 @@ def _groups(run: Run) -> tuple[list[Instant], list[Instant], list[Instant]]:
     states = list(crash_states.crash_states(timeline.operations, before=timeline.before))
     if run.meta.refused is not None:
         return [], [], [_at_element(run, states[-1], len(run.life.ledger.records))] if run.meta.boundaries else []
-    changed = list(crash_states.distinct(states))[1:]
+    changed = list(crash_states.distinct(states, may_be_read=timeline.names.may_be_read))[1:]
     first_saved = next((at for at in run.saves if timeline.taken(at)), 0)
     resuming = [state for state in changed if not timeline.taken(state.elements)]
     saving = [state for state in changed if timeline.taken(state.elements) and state.elements <= first_saved]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import crash_states
 from .model import Kill, Kind
+from .names import Names, visible
 from .operations import Act
 
 if TYPE_CHECKING:
@@ -65,6 +65,12 @@ class Timeline:
     """So many of the operations only describe what was there when the life began."""
     elements: Sequence[int]
     """Of each training element, its place among the ledger's records, ascending."""
+    names: Names = field(init=False, compare=False)
+    """Which names a resume may read."""
+
+    def __post_init__(self) -> None:
+        """Looks through the log."""
+        object.__setattr__(self, "names", Names(self.operations))
 
     def taken(self, records: int) -> int:
         """How many training elements are among the ledger's first `records`."""
@@ -85,24 +91,26 @@ class Timeline:
 
     def _kill(self, state: CrashState, taken: int) -> Kill | None:
         """The live kill that finds the directory in this state."""
-        upcoming = self._upcoming(state.operation)
+        number = self._upcoming(state.operation)
+        upcoming = None if number is None else self.operations[number]
+        passed_over = self.operations[state.operation : number]
+        if any(self.names.tells(op) and self.taken(op.elements) == taken for op in passed_over):
+            return None  # a live kill counts by names alone, and so lands behind that
         if (len(self.elements) if upcoming is None else self.taken(upcoming.elements)) > taken:
             return Kill(taken + 1)  # nothing happens until then
         if upcoming is None:
             return None
         since = 0
-        for number in range(state.operation - 1, self.before - 1, -1):
-            if self.taken(self.operations[number].elements) < taken:
+        for earlier in range(state.operation - 1, self.before - 1, -1):
+            if self.taken(self.operations[earlier].elements) < taken:
                 break
-            since += crash_states.visible(self.operations[number])
+            since += visible(self.operations[earlier])
         return Kill(taken, op=since + 1)
 
-    def _upcoming(self, number: int) -> Operation | None:
-        """The next operation that a resume may be able to tell."""
-        for later in range(number, len(self.operations)):
-            if crash_states.visible(self.operations[later]):
-                return self.operations[later]
-        return None
+    def _upcoming(self, number: int) -> int | None:
+        """The next operation before which a life can be held."""
+        following = range(number, len(self.operations))
+        return next((later for later in following if visible(self.operations[later])), None)
 
 
 def element_records(ledger: Ledger, ignored: frozenset[str]) -> list[int]:

@@ -58,7 +58,8 @@ class Operation:
 
     act: Act
     path: str
-    """Relative to the directory; `.` is the directory itself, empty is a file by a name that it has no longer."""
+    """Relative to the directory; `.` is the directory itself. Empty is a file that is known by its inode: its name is
+    gone, or it never had one and gets its first by a link."""
     target: str = ""
     offset: int = 0
     """Of a write in its file, in bytes."""
@@ -127,8 +128,9 @@ def read(directory: Path) -> Iterator[Operation]:
             )
 
 
-def snapshot(root: Path, log: LogWriter) -> None:
-    """Adds the operations that would make the directory as it is now: what was written first comes first."""
+def snapshot(root: Path, log: LogWriter) -> list[Operation]:
+    """Adds the operations that would make the directory as it is now, and returns them: what is oldest comes first."""
+    made: list[Operation] = []
     files: list[tuple[int, str]] = []
     for directory, names, found in os.walk(root):
         for name in sorted((*names, *found)):
@@ -136,9 +138,9 @@ def snapshot(root: Path, log: LogWriter) -> None:
             status = os.lstat(full)
             path = os.path.relpath(full, root)
             if stat.S_ISLNK(status.st_mode):
-                log.append(Operation(Act.SYMLINK, path, target=os.readlink(full)))
+                made.append(Operation(Act.SYMLINK, path, target=os.readlink(full)))
             elif name in names:
-                log.append(Operation(Act.MKDIR, path))
+                made.append(Operation(Act.MKDIR, path))
             elif stat.S_ISREG(status.st_mode):  # a FIFO or a socket holds nothing, and reading it would wait for ever
                 files.append((status.st_mtime_ns, path))
     known: dict[int, str] = {}
@@ -146,17 +148,22 @@ def snapshot(root: Path, log: LogWriter) -> None:
         full = os.path.join(root, path)
         inode = os.lstat(full).st_ino
         if inode in known:
-            log.append(Operation(Act.LINK, known[inode], target=path))
+            made.append(Operation(Act.LINK, known[inode], target=path))
         else:
             known[inode] = path
-            _copy(full, path, log)
+            made += _copied(full, path, log)
+    for operation in made:
+        log.append(operation)
+    return made
 
 
-def _copy(full: str, path: str, log: LogWriter) -> None:
-    log.append(Operation(Act.CREATE, path, creates=True))
+def _copied(full: str, path: str, log: LogWriter) -> list[Operation]:
     with open(full, "rb") as file:
         blob = log.blob(iter(lambda: file.read(_READ), b""))
-    log.append(Operation(Act.WRITE, path, blob=blob, inode=os.stat(full).st_ino))
+    return [
+        Operation(Act.CREATE, path, creates=True),
+        Operation(Act.WRITE, path, blob=blob, inode=os.stat(full).st_ino),
+    ]
 
 
 __all__ = ["CONTENTS", "OPERATIONS", "Act", "Blob", "LogWriter", "Operation", "read", "snapshot"]

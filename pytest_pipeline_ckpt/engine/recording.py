@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import ledger
-from .crash_states import visible
+from .names import visible
+from .operation_recorder import OperationRecorder
 from .operations import LogWriter, Operation, snapshot
-from .syscalls import OperationRecorder
 
 LOG, RECORDING = "log", "recording.json"
 
@@ -36,6 +36,8 @@ class Recorded:
     """Why operations could not be recorded, so that the directory was looked at between elements instead."""
     boundaries: tuple[int, ...] = ()
     """Then only after so many operations of the log it is what it was."""
+    elsewhere: tuple[str, ...] = ()
+    """Files outside of the directory that have names of checkpoints, one for each directory."""
 
 
 class Recording:
@@ -53,12 +55,12 @@ class Recording:
         self._root = root
         self._directory = Path(directory)
         self._log = LogWriter(self._directory / LOG)
-        snapshot(Path(root), self._log)
-        self._before = self._log.operations
+        before = snapshot(Path(root), self._log)
+        self._before = len(before)
         self._left = op
         records = str((self._directory / ledger.LEDGER).resolve())
         self._recorder = OperationRecorder(
-            listener, Path(root), self._log, is_element=records.__eq__, holds=self._is_planned
+            listener, Path(root), self._log, before=before, is_element=records.__eq__, holds=self._is_planned
         )
 
     @property
@@ -83,7 +85,8 @@ class Recording:
         self._log.close()
         os.close(self.listener)
         blind = (*self._recorder.blind, *([] if failed is None else [failed]))
-        write(self._directory, Recorded(self._root, self._before, len(self._recorder.threads), blind))
+        recorded = Recorded(self._root, self._before, len(self._recorder.threads), blind)
+        write(self._directory, dataclasses.replace(recorded, elsewhere=self._recorder.elsewhere()))
 
     def _is_planned(self, operation: Operation) -> bool:
         if self._left is None or not visible(operation):
@@ -103,7 +106,8 @@ def write(directory: Path, recorded: Recorded) -> None:
 def read(directory: Path) -> Recorded:
     """What is known of the log of a life that has ended, in its `directory`."""
     found = json.loads((directory / RECORDING).read_text())
-    return Recorded(**{**found, "blind": tuple(found["blind"]), "boundaries": tuple(found["boundaries"])})
+    lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+    return Recorded(**{**found, **lists})
 
 
 __all__ = ["LOG", "Recorded", "Recording", "read", "write"]

@@ -11,14 +11,14 @@ import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING, BinaryIO
 
-from .crash_states import LOGS
+from .names import LOGS
 from .operations import CONTENTS, Act
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from .operations import Operation
+    from .operations import Blob, Operation
 
 _STATE_FILE = b"model_checkpoint_path: "
 """How the text form of TensorFlow's `CheckpointState` begins."""
@@ -26,15 +26,20 @@ _AT_ONCE = 1 << 20  # bytes; mapped as a whole, a log would be resident as a who
 
 
 def movable(log: Path, operations: Sequence[Operation], root: Path) -> bool:
-    """Whether the path of the recorded directory is in nothing that a restore reads but checkpoint state files."""
-    if any(operation.act is Act.SYMLINK and str(root) in operation.target for operation in operations):
+    """Whether the path of the recorded directory is in nothing that a restore reads but checkpoint state files.
+
+    Its last name is looked for, because a relative path leads to it too; state files must have it in absolute paths.
+    """
+    if any(operation.act is Act.SYMLINK and root.name in operation.target for operation in operations):
         return False
+    path, name = os.fsencode(root), os.fsencode(root.name)
     blobs = [op.blob for op in operations if op.blob is not None and op.blob.size]
     unread = {op.blob.start for op in operations if op.blob is not None and re.search(LOGS, op.path)}
     starts = [blob.start for blob in blobs]
     with (log / CONTENTS).open("rb") as contents:
-        named = {starts[bisect_right(starts, at) - 1] for at in _occurrences(contents, os.fsencode(root))}
-        return all(_read(contents, start, len(_STATE_FILE)) == _STATE_FILE for start in named if start not in unread)
+        naming = {bisect_right(starts, at) - 1 for at in _occurrences(contents, name)}
+        texts = (_read(contents, blobs[number]) for number in naming if starts[number] not in unread)
+        return all(text.startswith(_STATE_FILE) and text.count(path) == text.count(name) for text in texts)
 
 
 def _occurrences(contents: BinaryIO, path: bytes) -> list[int]:
@@ -49,9 +54,10 @@ def _occurrences(contents: BinaryIO, path: bytes) -> list[int]:
     return found
 
 
-def _read(contents: BinaryIO, start: int, size: int) -> bytes:
-    contents.seek(start)
-    return contents.read(size)
+def _read(contents: BinaryIO, blob: Blob) -> bytes:
+    """Of a blob at most so much as state files have."""
+    contents.seek(blob.start)
+    return contents.read(min(blob.size, _AT_ONCE))
 
 
 def move(directory: Path, from_: Path) -> None:

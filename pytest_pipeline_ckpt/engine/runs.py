@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import os
 import shutil
 import time
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +20,13 @@ from ..errors import RecordingRefusedError
 from . import crash_states, ledger, operations, recording, store
 from .instants import Timeline, element_records
 from .model import Ending, Kill, Kind, Life
-from .operations import LogWriter, snapshot
+from .operations import Act, LogWriter, snapshot
 from .runner import Check, live
 from .snapshots import Snapshots
 
 if TYPE_CHECKING:
     from .instants import Instant
+    from .operations import Operation
     from .process import TrainingProcess
 
 _RECORDED = "recorded"
@@ -52,11 +56,38 @@ class Run:
         found: list[int] = np.flatnonzero(self.life.ledger.records["kind"] == Kind.SAVED).tolist()
         return found
 
+    def saved(self) -> bool:
+        """Whether it has written anything into its checkpoint directory that a restore may read."""
+        timeline = self.timeline
+        return any(_is_of_a_save(operation, timeline) for operation in timeline.operations[timeline.before :])
+
+    def saved_elsewhere(self) -> str | None:
+        """Where checkpoints went that are not below the checkpoint directory, in words; None: there are none.
+
+        Saves were seen to which no file operation belongs, or files were made outside by names that checkpoints have.
+        """
+        timeline = self.timeline
+        own = [op.elements for op in timeline.operations[timeline.before :] if _is_of_a_save(op, timeline)]
+        bounds = zip([-1, *self.saves], self.saves, strict=False)
+        without = [end for begin, end in bounds if bisect_right(own, end) == bisect_right(own, begin)]
+        seen = self.meta.elsewhere
+        if own and not (without and any(path.endswith(".index") for path in seen)):
+            return None  # a cache or an exported model may be elsewhere
+        if seen:
+            return ", ".join(sorted({os.path.dirname(path) for path in seen}))
+        return "where no file operation was seen, an object store perhaps" if self.saves else None
+
     def killed_at(self, instant: Instant) -> Life:
         """The life as it would have been."""
         taken, whole = instant.state.elements, self.life.ledger
         ledger = dataclasses.replace(whole, records=whole.records[:taken], evidence=whole.evidence.upto(taken))
         return Life(ledger, Ending.KILLED, kill=instant.kill or Kill(max(1, instant.element)))
+
+
+def _is_of_a_save(operation: Operation, timeline: Timeline) -> bool:
+    path = operation.target if operation.act in (Act.RENAME, Act.LINK) else operation.path
+    makes = operation.act in (Act.CREATE, Act.WRITE, Act.RENAME, Act.LINK, Act.SYMLINK)
+    return makes and path.startswith("model/") and timeline.names.tells(operation)
 
 
 def run_of(life: Life, directory: Path, ignored: frozenset[str]) -> Run:
@@ -84,9 +115,7 @@ def first_run(check: Check) -> tuple[Life, Path]:
             _look_whether_complete(directory, root)
         except RecordingRefusedError as error:
             life = _looked_at(check, store.fresh(directory), root, str(error))
-        if check.workload.compare_weights and store.model_directory(root).exists():
-            # Where the log cannot be moved, lives resume at the very place of this run.
-            shutil.copytree(store.model_directory(root), final_model_dir(check), dirs_exist_ok=True)
+        _move_away(root, _left(check))
         return life, time.monotonic() - start
 
     return store.shared_life(directory, run, check.engine.say)[0], directory
@@ -128,9 +157,20 @@ def _contents(root: Path) -> dict[str, object]:
     return found
 
 
+def _left(check: Check) -> Path:
+    return check.directory / f"{_RECORDED}-left"
+
+
+def _move_away(root: Path, left: Path) -> None:
+    """For good: a life that resumes elsewhere, and has the path of the finished run's files, must not find them."""
+    shutil.rmtree(left, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # the training has removed it
+        root.rename(left)
+
+
 def final_model_dir(check: Check) -> Path:
-    """What the recorded run left in its checkpoint directory, where the check compares weights."""
-    return check.directory / f"{_RECORDED}-final"
+    """What the recorded run left in its checkpoint directory."""
+    return store.model_directory(_left(check))
 
 
 def ignored_streams(check: Check, life: Life) -> frozenset[str]:

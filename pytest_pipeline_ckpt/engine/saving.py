@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from .crash_states import may_be_read
+from .names import may_be_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -145,5 +145,16 @@ def saved_step(model_dir: str) -> int:
 def _newest(directory: str) -> str | None:
     """The newest checkpoint in `directory` or below it."""
     states = [path.parent for path in Path(directory).rglob("checkpoint") if path.is_file()]
-    found = [latest for state in states if (latest := tf.train.latest_checkpoint(str(state))) is not None]
-    return max(found, key=lambda prefix: Path(prefix + ".index").stat().st_mtime_ns, default=None)
+    found = [index for state in states if (index := _latest(state)) is not None]
+    newest = max(found, key=lambda index: index.stat().st_mtime_ns, default=None)
+    return None if newest is None else str(newest).removesuffix(".index")
+
+
+def _latest(directory: Path) -> Path | None:
+    """The index of the checkpoint that a directory's state file names, if that file is TensorFlow's."""
+    try:
+        prefix = tf.train.latest_checkpoint(str(directory))
+    except (ValueError, tf.errors.OpError):  # others call their files `checkpoint` too, which are no text
+        return None
+    index = Path(f"{prefix}.index")
+    return index if prefix is not None and index.exists() else None

@@ -62,7 +62,7 @@ def test_power_loss_takes_what_is_not_fsynced(preemption: Preemption) -> None:
     """TensorFlow's own checkpoint is lost, our durable one never; the report tells them apart."""
     outcome, message = failure(preemption, DURABLE, at="every:25")
     assert outcome is Outcome.CRASHED
-    taken = re.search(r"a power loss takes, because they are not fsynced: (.*)", message)
+    taken = re.search(r"a power loss takes what is not yet fsynced of: (.*)", message)
     kept = re.search(r"it never takes: (.*)", message)
     assert taken is not None
     assert kept is not None

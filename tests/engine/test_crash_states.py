@@ -220,19 +220,3 @@ def test_files_and_directories_are_as_old_as_they_were(tmp_path: Path) -> None:
     again.close()
     written = [one.path for one in read(tmp_path / "again") if one.act is Act.WRITE]
     assert written == ["d/a", "b", "e/a"]
-
-
-@pytest.mark.parametrize(
-    ("name", "read"),
-    [
-        ("model/ckpt-10_temp", False),
-        ("model/ckpt-10_temp/part-00000-of-00001.index", False),
-        ("model/state_temp/position", True),
-        ("model/checkpoint.tmp0123456789abcdef0123456789abcdef", False),
-        ("model/events.out.tfevents.1.host", False),
-        ("model/ckpt-10.index", True),
-    ],
-)
-def test_what_a_restore_may_read(name: str, read: bool) -> None:
-    """TensorFlow's temporary names and its events do not count, and names of the user's that look alike do."""
-    assert crash_states.may_be_read(name) is read

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from directories import contents
@@ -9,15 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded_runs import Recorded
 
-from pytest_pipeline_ckpt.engine.crash_states import PAGE, crash_states, distinct, rebuild
+from pytest_pipeline_ckpt.engine.crash_states import PAGE, Content, crash_states, distinct, rebuild
 from pytest_pipeline_ckpt.engine.operations import Act, Blob, LogWriter, Operation
-from pytest_pipeline_ckpt.engine.power_loss import power_states
+from pytest_pipeline_ckpt.engine.power_loss import power_states, unsettled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 ZERO, BUT_RENAMED, NULS, TORN = "zero length", "zero length but for renames over", "NULs", "torn"
+SYNCED, SYNCED_BUT_RENAMED = "as last fsynced", "as last fsynced but for renames over"
 EVERYTHING = Operation(Act.FSYNC, ".")
 
 
@@ -152,12 +153,34 @@ def test_renames_that_do_nothing(log: Log) -> None:
 
 
 def test_an_append_to_a_durable_file(log: Log) -> None:
-    """What is written after the fsync makes the whole file volatile, until the next one."""
+    """What was fsynced stays, what is written behind it is lost until the next fsync."""
     log.make("file", b"data")
     log.add(_fsync("file"))
     log.write("file", b"more", offset=4)
     log.add(_fsync("file"))
-    assert log.lost() == [*_alone(2, "file", 4), *_alone(4, "file", 8)]
+    left = {"file": b"data"}
+    assert log.lost(since=3) == [
+        *((4, SYNCED, left), (4, SYNCED_BUT_RENAMED, left), (4, NULS, {"file": b"data\0\0\0\0"}), (4, SYNCED, left))
+    ]
+
+
+def test_a_durable_file_is_overwritten(log: Log) -> None:
+    """In place, and not fsynced: the old bytes may be back, and are never zeros."""
+    log.make("file", b"data")
+    log.add(_fsync("file"))
+    log.write("file", b"DA")
+    assert log.lost(since=3) == [(4, loss, {"file": b"data"}) for loss in (SYNCED, SYNCED_BUT_RENAMED, SYNCED)]
+
+
+def test_a_large_append_is_torn_behind_what_was_fsynced(log: Log) -> None:
+    """At a page in the middle of the addition; one that is smaller than a page is not torn."""
+    log.make("file", b"a" * 3 * PAGE)
+    log.add(_fsync("file"))
+    log.write("file", b"b" * 4 * PAGE, offset=3 * PAGE)
+    log.add(_fsync("file"))
+    log.write("file", b"c" * 10, offset=7 * PAGE)
+    torn = [(number, left["file"]) for number, loss, left in log.lost(since=4) if loss == TORN]
+    assert torn == [(4, b"a" * 3 * PAGE + b"b" * 2 * PAGE)]
 
 
 def test_a_file_that_was_there_is_opened_anew(log: Log) -> None:
@@ -171,12 +194,11 @@ def test_a_file_that_was_there_is_opened_anew(log: Log) -> None:
 
 
 def test_another_size(log: Log) -> None:
-    """Cut or made longer, a durable file is volatile; zeros that are lost to zeros are no damage."""
+    """A cut is not lost, what comes behind it is."""
     log.make("file", b"data")
-    log.add(Operation(Act.TRUNCATE, "file", offset=2), Operation(Act.TRUNCATE, "file", offset=0))
-    log.add(Operation(Act.TRUNCATE, "file", offset=9))
-    empty = {"file": b""}
-    assert log.lost(before=2) == [*_alone(3, "file", 2), (5, ZERO, empty), (5, BUT_RENAMED, empty), (5, ZERO, empty)]
+    log.add(Operation(Act.TRUNCATE, "file", offset=2), Operation(Act.TRUNCATE, "file", offset=9))
+    left = {"file": b"da"}
+    assert log.lost(before=2) == [(4, loss, left) for loss in (SYNCED, SYNCED_BUT_RENAMED, SYNCED)]
 
 
 def test_two_names_of_a_file(log: Log) -> None:
@@ -194,7 +216,10 @@ def test_a_file_without_the_name_it_was_opened_by(log: Log) -> None:
     log.write("a", b"data", inode=7)
     log.add(Operation(Act.LINK, "a", target="b"), Operation(Act.UNLINK, "a"), Operation(Act.FSYNC, "", inode=7))
     log.write("", b"more", offset=4, inode=7)
-    assert log.lost(since=5) == _alone(6, "b", 8)
+    left = {"b": b"data"}
+    assert log.lost(since=5) == [
+        *((6, SYNCED, left), (6, SYNCED_BUT_RENAMED, left), (6, NULS, {"b": b"data\0\0\0\0"}), (6, SYNCED, left))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -214,16 +239,46 @@ def test_everything_is_made_durable(operation: Operation, durable: bool, log: Lo
 def test_names_that_no_restore_reads(log: Log) -> None:
     """Files are damaged under them too, but that alone is no state; by their last name they are."""
     log.add(Operation(Act.MKDIR, "ckpt-1_temp"))
-    log.make("ckpt-1_temp/part", b"data")
+    part, whole = "ckpt-1_temp/part-00000-of-00001.index", "ckpt-1.index"
+    log.make(part, b"data")
     log.make("model", b"data")
-    log.add(_renamed("ckpt-1_temp/part", "ckpt-1"))
+    log.add(_renamed(part, whole))
     states = list(power_states(log.operations))
-    both = ("ckpt-1", "model")
+    both = (whole, "model")
     assert [(state.operation, state.loss, state.damaged) for state in states] == [
         *((5, loss, ("model",)) for loss in (ZERO, BUT_RENAMED, NULS, ZERO)),
-        *((6, ZERO, both), (6, BUT_RENAMED, both), (6, NULS, ("ckpt-1",)), (6, ZERO, ("ckpt-1",))),
+        *((6, ZERO, both), (6, BUT_RENAMED, both), (6, NULS, (whole,)), (6, ZERO, (whole,))),
     ]
-    assert states[0].files["ckpt-1_temp/part"].size == 0
+    assert states[0].files[part].size == 0
+
+
+_DIRECTORY = Operation(Act.FSYNC, "d", inode=2)
+
+
+@pytest.mark.parametrize(
+    ("operations", "adrift"),
+    [
+        ([], {"d/new", "d/old"}),
+        ([_DIRECTORY], set()),
+        ([EVERYTHING], set()),
+        ([Operation(Act.FSYNC, ".", inode=1)], {"d/new", "d/old"}),
+        ([Operation(Act.UNLINK, "d/new")], {"d/old"}),
+        ([_DIRECTORY, _renamed("d/new", "d/old")], {"d/old"}),
+        ([_DIRECTORY, _renamed("d/new", "d/old"), _DIRECTORY], set()),
+        ([_DIRECTORY, Operation(Act.CREATE, "d/old", creates=True, truncates=True)], set()),
+        ([_renamed("d/new", "d/old"), _DIRECTORY], {"d/old"}),
+        ([_DIRECTORY, Operation(Act.MKDIR, "d/e"), Operation(Act.SYMLINK, "l", target="d")], {"d/e", "l"}),
+    ],
+)
+def test_names_whose_directory_is_not_fsynced(operations: list[Operation], adrift: set[str]) -> None:
+    """An fsync of a file says nothing of its name; one of another directory does not either, one of everything does."""
+    made = [Operation(Act.CREATE, name, creates=True) for name in ("d/old", "d/new")]
+    assert unsettled([Operation(Act.MKDIR, "d"), *made, *operations]) == adrift
+
+
+def test_names_that_were_there_are_durable() -> None:
+    """What only describes the beginning needs no fsync."""
+    assert unsettled([Operation(Act.CREATE, "file", creates=True)], before=1) == frozenset()
 
 
 @pytest.mark.parametrize(("size", "torn"), [(PAGE, None), (PAGE + 1, PAGE), (4 * PAGE + 1, 2 * PAGE)])
@@ -253,11 +308,13 @@ def test_a_state_says_when(log: Log) -> None:
 
 
 SIZES = st.sampled_from([0, 1, 5, PAGE, PAGE + 1, 3 * PAGE])
-NAMES = st.sampled_from(["a", "b", "c", "c_temp"])
+UNREAD = "graph.pbtxt"
+NAMES = st.sampled_from(["a", "b", "c", UNREAD])
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just(Act.CREATE), NAMES, st.booleans()),
         st.tuples(st.sampled_from([Act.WRITE, Act.TRUNCATE]), NAMES, SIZES),
+        st.tuples(st.just(Act.WRITE), NAMES, SIZES, st.sampled_from([1, PAGE])),
         st.tuples(st.sampled_from([Act.RENAME, Act.LINK]), NAMES, NAMES),
         st.tuples(st.sampled_from([Act.UNLINK, Act.FSYNC]), NAMES, st.just(0)),
         st.tuples(st.just(Act.FSYNC), st.just("."), st.just(0)),
@@ -267,21 +324,21 @@ STEPS = st.lists(
 
 
 class Naive:
-    """Inodes are numbers; which of them are not all on the disk, and which of those ext4 would have written."""
+    """Inodes are numbers, with the bytes that they have and those that are on the disk."""
 
     def __init__(self) -> None:
         self.names: dict[str, int] = {}
-        self.sizes = [0]
-        self.written = [0]
-        """So many bytes of each are not just zeros."""
-        self.dirty: set[int] = set()
+        self.now = [b""]
+        self.disk = [b""]
         self.kept: set[int] = set()
+        """Those that ext4 would have written, because they were renamed over a name."""
         self.last = 0
         """The inode that the last step touched."""
+        self._steps = 0
 
-    def step(self, act: Act, name: str, value: int | str) -> Operation:
+    def step(self, act: Act, name: str, value: int | str, offset: int = 0) -> Operation:
         """Does it, if it can be done; as an operation."""
-        self.last = 0
+        self.last, self._steps = 0, self._steps + 1
         if isinstance(value, str):
             self._name(act, name, value)
             return Operation(act, name, target=value)
@@ -292,31 +349,37 @@ class Naive:
         if act is Act.UNLINK:
             self.names.pop(name, None)
         elif act is Act.FSYNC:
-            self.dirty = set() if name == "." else self.dirty - {inode}
+            self.sync(self.names.values() if name == "." else [inode])
         elif inode:
-            self._write(act, inode, value)
-        blob = Blob(0, value, value) if act is Act.WRITE else None
-        return Operation(act, name, offset=value if act is Act.TRUNCATE else 0, blob=blob, inode=inode)
+            self._write(act, inode, value, offset)
+        blob = Blob(0, value, self._steps) if act is Act.WRITE else None
+        return Operation(act, name, offset=value if act is Act.TRUNCATE else offset, blob=blob, inode=inode)
 
-    def _write(self, act: Act, inode: int, value: int) -> None:
-        self.last = inode
+    def sync(self, inodes: Iterable[int]) -> None:
+        """Writes them to the disk."""
+        for inode in inodes:
+            self.disk[inode] = self.now[inode]
+
+    def _write(self, act: Act, inode: int, value: int, offset: int) -> None:
+        self.last, old = inode, self.now[inode]
         if act is Act.WRITE and value:
-            self._change(inode, max(self.sizes[inode], value), max(self.written[inode], value))
-        elif act is Act.TRUNCATE and value != self.sizes[inode]:
-            self._change(inode, value, min(self.written[inode], value))
+            old = old.ljust(offset, b"\0")
+            self._change(inode, old[:offset] + bytes([self._steps]) * value + old[offset + value :])
+        elif act is Act.TRUNCATE and value != len(old):
+            self._change(inode, old[:value].ljust(value, b"\0"))
 
-    def _change(self, inode: int, size: int, written: int) -> None:
-        self.sizes[inode], self.written[inode] = size, written
-        self.dirty.add(inode)
+    def _change(self, inode: int, data: bytes) -> None:
+        self.now[inode] = data
+        self.disk[inode] = self.disk[inode][: len(data)]
         self.kept.discard(inode)
 
     def _open(self, name: str, *, truncates: bool) -> None:
         if name not in self.names:
-            self.names[name] = len(self.sizes)
-            self.sizes.append(0)
-            self.written.append(0)
+            self.names[name] = len(self.now)
+            self.now.append(b"")
+            self.disk.append(b"")
         elif truncates:
-            self._change(self.names[name], 0, 0)
+            self._change(self.names[name], b"")
 
     def _name(self, act: Act, name: str, target: str) -> None:
         inode, old = self.names.get(name), self.names.get(target)
@@ -327,42 +390,62 @@ class Naive:
             del self.names[name]
             self.kept |= {inode} if old is not None else set()
 
-    def lost(self) -> list[tuple[str, tuple[str, ...]]]:
-        """What happens, and to which names."""
-        last, size, written = self.dirty & {self.last}, self.sizes[self.last], self.written[self.last]
-        models = [(ZERO, self.dirty), (BUT_RENAMED, self.dirty - self.kept)]
-        models += [(NULS, last if written else set()), (ZERO, last), (TORN, last if size > PAGE else set())]
-        found = [
-            (loss, tuple(sorted(filter(lambda name: self._has(name, inodes), self.names)))) for loss, inodes in models
-        ]
-        return [(loss, names) for loss, names in found if names]
+    def lost(self) -> list[tuple[str, dict[str, bytes]]]:
+        """What happens, and which names have what then."""
+        volatile = {inode for inode in self.names.values() if self.disk[inode] != self.now[inode]}
+        last, left = volatile & {self.last}, {inode: self.disk[inode] for inode in volatile}
+        others, now, disk = volatile - self.kept, self.now[self.last], self.disk[self.last]
+        models = [(_word(left, volatile, ""), left)]
+        models += [(_word(left, others, " but for renames over"), {inode: left[inode] for inode in others})]
+        models += [(NULS, {inode: disk.ljust(len(now), b"\0") for inode in last if len(disk) < len(now)})]
+        models += [(_word(left, last, ""), dict.fromkeys(last, disk))]
+        cut = max(PAGE, (len(disk) + len(now)) // 2 // PAGE * PAGE)
+        models += [(TORN, {inode: now[:cut] for inode in last if len(disk) < cut < len(now)})]
+        return [(loss, damaged) for loss, left in models if (damaged := self._damaged(left))]
 
-    def _has(self, name: str, inodes: set[int]) -> bool:
-        inode = self.names[name]
-        return inode in inodes and self.sizes[inode] > 0 and name != "c_temp"
+    def _damaged(self, left: dict[int, bytes]) -> dict[str, bytes]:
+        changed = {inode: data for inode, data in left.items() if data != self.now[inode]}
+        return {
+            name: changed[inode] for name, inode in sorted(self.names.items()) if inode in changed and name != UNREAD
+        }
+
+
+def _word(left: dict[int, bytes], inodes: set[int], more: str) -> str:
+    return (SYNCED if any(left[inode] for inode in inodes) else ZERO) + more
 
 
 @given(STEPS, st.integers(0, 10))
-def test_what_is_lost_is_what_was_not_made_durable(steps: list[tuple[Act, str, int | str]], before: int) -> None:
-    """All of it, and nothing else; what is not damaged is as a kill leaves it."""
+def test_what_is_lost_is_what_was_not_made_durable(steps: list[tuple[Any, ...]], before: int) -> None:
+    """All of it, and nothing else; what was fsynced is never lost; what is not damaged is as a kill leaves it."""
     naive, operations, expected = Naive(), list[Operation](), []
     for number, step in enumerate(steps, 1):
         operations.append(naive.step(*step))
         if number <= before:
-            naive.dirty.clear()
+            naive.sync(naive.names.values())
         expected += [(number, *lost) for lost in naive.lost()]
     states = list(power_states(operations, before=before))
-    assert [(state.operation, state.loss, state.damaged) for state in states] == expected
+    found = [
+        (state.operation, state.loss, {name: _bytes(state.files[name]) for name in state.damaged}) for state in states
+    ]
+    assert found == expected
     killed = {state.operation: state for state in crash_states(operations) if not state.torn}
     for state in states:
         kill = killed[state.operation]
-        restored = {name: kill.files[name] for name in (*state.damaged, "c_temp") if name in kill.files}
+        restored = {name: kill.files[name] for name in (*state.damaged, UNREAD) if name in kill.files}
         assert dataclasses.replace(state, files={**state.files, **restored}, loss="", damaged=()) == kill
         assert state.key() != kill.key()
 
 
+def _bytes(content: Content) -> bytes:
+    """What is in a file; each write's bytes are its digest, which is the number of its step."""
+    data = bytearray(content.size)
+    for piece in content.pieces:
+        data[piece.offset : piece.offset + piece.size] = bytes([piece.digest]) * piece.size
+    return bytes(data)
+
+
 @given(STEPS)
-def test_with_an_fsync_after_every_change_nothing_is_lost(steps: list[tuple[Act, str, int | str]]) -> None:
+def test_with_an_fsync_after_every_change_nothing_is_lost(steps: list[tuple[Any, ...]]) -> None:
     """A power loss can only be told from a kill between a change and its fsync."""
     naive, operations, safe = Naive(), list[Operation](), set()
     for step in steps:

@@ -18,7 +18,7 @@ STATE = 'model_checkpoint_path: "{root}/model/ckpt-1"\nall_model_checkpoint_path
 
 def movable(tmp_path: Path, *texts: str, name: str = "file") -> bool:
     """Whether a directory can be moved into whose file of this name these texts were written."""
-    root, log = tmp_path / "run", LogWriter(tmp_path / "log")
+    root, log = tmp_path / "recorded-run", LogWriter(tmp_path / "log")
     operations = []
     for text in texts:
         blob = log.blob([text.format(root=root).encode()])
@@ -36,10 +36,13 @@ def movable(tmp_path: Path, *texts: str, name: str = "file") -> bool:
         (("{root}/model",), False),
         ((STATE, "a file name in a checkpoint: {root}/scratch/cache"), False),
         (("x" * 100, STATE, "{root}"), False),
+        (("../{root.name}/model/ckpt-1.npz",), False),
+        ((STATE, 'model_checkpoint_path: "../../{root.name}/model/ckpt-1"\n'), False),
+        (('model_checkpoint_path: "{root}/model/ckpt-1"\nall_model_checkpoint_paths: "../{root.name}/a"\n',), False),
     ],
 )
 def test_movable(tmp_path: Path, texts: tuple[str, ...], expected: bool) -> None:
-    """Only what can be rewritten, TensorFlow's state files, may name the place."""
+    """Only what can be rewritten, TensorFlow's state files, may name the place, by its whole path."""
     assert movable(tmp_path, *texts) is expected
 
 
@@ -64,10 +67,11 @@ def test_paths_are_found_across_pieces(size: int, at_once: int, places: list[int
 
 
 def test_links_to_the_place_are_not_movable(tmp_path: Path) -> None:
-    """A symbolic link with an absolute target would lead back."""
+    """A symbolic link with an absolute target would lead back, and a relative one out of the directory and in again."""
     LogWriter(tmp_path / "log").close()
-    link = Operation(Act.SYMLINK, "model/newest", target=str(tmp_path / "run/model/ckpt-1"))
-    assert not relocation.movable(tmp_path / "log", [link], tmp_path / "run")
+    for target, expected in ((str(tmp_path / "run/model/ckpt-1"), False), ("../../run/model", False), ("ckpt-1", True)):
+        link = Operation(Act.SYMLINK, "model/newest", target=target)
+        assert relocation.movable(tmp_path / "log", [link], tmp_path / "run") is expected
 
 
 def test_state_files_follow(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ GOOD = """
         preemption.check_dataset(make_dataset, save_every=5)
     """
 UNSEEN = """
-    import mmap, os, stat
+    import mmap, threading
 
     def train(model_dir):
         import tensorflow as tf
@@ -47,7 +48,19 @@ MAPPED = """
                 memory[:4] = b"seen"
 """
 MADE = """
-        os.mknod(model_dir + "/made", stat.S_IFREG | 0o600)
+        with open("ASK", "w") as ask:
+            ask.write(model_dir)
+        open("ANSWER").close()
+"""
+SOMEBODY_ELSE = """
+    def serve():
+        with open("ASK") as ask:
+            directory = ask.read()
+        open(directory + "/made", "w").close()
+        open("ANSWER", "w").close()
+
+    def test_unseen(preemption):
+        threading.Thread(target=serve, daemon=True).start()
 """
 STATES = re.compile(r"20 elements and [0-9]+ file operations leave ([0-9]+) states(?:, ([0-9]+) of them judged)?;")
 
@@ -116,8 +129,13 @@ def test_what_cannot_be_recorded_is_unknown(pytester: Pytester) -> None:
 
 
 def test_a_way_to_write_that_nobody_has_thought_of_is_unknown(pytester: Pytester) -> None:
-    """What the run has left is not what was recorded: nothing is claimed, and the file is named."""
-    pytester.makepyfile(UNSEEN.replace("        DOES\n", MADE))
+    """Another process has made a file: what is left is not what was recorded, so nothing is claimed."""
+    test = UNSEEN.replace("        DOES\n", MADE)
+    test = test.replace("\n    def test_unseen(preemption):\n", SOMEBODY_ELSE)
+    for name in ("ASK", "ANSWER"):
+        os.mkfifo(pytester.path / name)
+        test = test.replace(f'"{name}"', f'"{pytester.path / name}"')
+    pytester.makepyfile(test)
     result = run(pytester, "--preempt-at=every")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(

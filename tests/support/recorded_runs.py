@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from directories import contents
 
-from pytest_pipeline_ckpt.engine import crash_states, operations, syscalls
+from pytest_pipeline_ckpt.engine import crash_states, operations
+from pytest_pipeline_ckpt.engine.operation_recorder import OperationRecorder
 from pytest_pipeline_ckpt.engine.operations import LogWriter, Operation
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Recorded:
         _, (listener,), _, _ = socket.recv_fds(ours, 1, 1)
         ours.close()
         writer = LogWriter(self.log)
-        self.recorder = syscalls.OperationRecorder(
+        self.recorder = OperationRecorder(
             listener, self.root, writer, is_element=lambda path: path == str(ledger), holds=holds
         )
         poll = select.poll()
