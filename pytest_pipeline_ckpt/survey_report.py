@@ -27,6 +27,8 @@ def survey_text(survey: Survey) -> str:
     operations = "" if survey.operations is None else f" and {count(survey.operations, 'file operation')}"
     whole = f"{count(survey.elements, 'element')}{operations} leave {count(survey.states, 'state')}"
     judged = "" if survey.judged == survey.states else f", {survey.judged} of them judged"
+    if not verdict.exact and not survey.failures:
+        return f"{whole}{judged}; {verdict.reason}"
     if not verdict.exact:
         what = "" if survey.times == 1 else f"{'sequence' if len(survey.failures) == 1 else 'sequences'} of kills "
         bad = f"{len(survey.failures)} {what}not exact ({outcomes(survey.failures)})"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .model import Life, LifeSpan
     from .runs import Run
 
+_ANEW = "a complete checkpoint stood, and the life began anew, with a new model"
 FOLLOWED = 8
 """So many resumed lives, spread evenly over the run, are watched to their end; the others for a while."""
 
@@ -166,6 +167,7 @@ class _Found:
             self.scope = Scope(
                 *(ours.kills_landed + len(one.instants), ours.saves_crossed + its.saves_crossed),
                 *(ours.elements_compared + its.elements_compared, ours.elements_replayed + its.elements_replayed),
+                *(ours.began_anew + its.began_anew, ours.resumed + its.resumed),
             )
         bad = [one for one in of_a_state if not one.verdict.exact]
         self.failures += bad
@@ -201,6 +203,8 @@ class EveryInstant:
         life, lived = runs.first_run(self._check)
         alone = self._check.judge([life], [life])
         directory = self._check.directory
+        if alone.exact:
+            alone = self._check.ensure_saved(alone, life, runs.left(self._check))
         if not alone.exact:
             return Survey(
                 alone, directory=directory, tails=tails([("the recorded run", life)]), run=life, spans=alone.lives
@@ -364,8 +368,8 @@ class EveryInstant:
         run = self._run
         known = None if run.meta.refused is not None else len(run.timeline.operations) - run.timeline.before
         notes = [*alone.notes]
-        if not run.saves and not run.saved():
-            notes.append("the run saved nothing, so each resume is a start from nothing, which proves little")
+        if found.scope.began_anew and found.scope.resumed:
+            notes.append(f"{found.scope.began_anew} of {count(found.judged, 'state')} lose all progress: {_ANEW}")
         if run.meta.threads > 1:
             notes.append(
                 f"{run.meta.threads} threads wrote checkpoints: every instant of the recorded run is covered, "
@@ -377,7 +381,7 @@ class EveryInstant:
         notes += sorted(set(self._resumer.noted))
         notes += _durability(run.timeline, [instant.state for _, instant in instants if instant.state.loss])
         return Survey(
-            *(_verdict(found, notes, power=self._extent.power), len(run.timeline.elements), known, len(instants), mine),
+            *(self._verdict(found, notes), len(run.timeline.elements), known, len(instants), mine),
             *(self._extent.times, found.judged, found.sequences, tuple(found.failures), self._check.directory),
             states_judged=tuple(found.mapped),
             saves=tuple(run.timeline.taken(record) for record in run.saves),
@@ -385,6 +389,22 @@ class EveryInstant:
             spans=alone.lives,
             power=self._extent.power,
         )
+
+    def _verdict(self, found: _Found, notes: Sequence[str]) -> Verdict:
+        power = self._extent.power
+        if found.failures:
+            first = found.failures[0]
+            bad = len({one.number for one in found.failures})
+            reason = f"{said(bad, found.judged, power=power)}; the first, {first.words}: {first.verdict.reason}"
+            return dataclasses.replace(first.verdict, reason=reason, scope=found.scope, notes=tuple(notes))
+        anew = found.scope.began_anew
+        if anew and not found.scope.resumed and self._check.conditions.never_resumes == "fail":
+            reason = (
+                f"none of {count(found.judged, 'state')} was resumed, although a complete checkpoint stood in {anew} "
+                f"of them: {_ANEW}"
+            )
+            return Verdict(Outcome.NEVER_RESUMED, reason, 2, scope=found.scope, notes=tuple(notes))
+        return Verdict(Outcome.EXACT, said(0, found.judged, power=power), scope=found.scope, notes=tuple(notes))
 
 
 def _lives(lived: Sequence[Lived]) -> list[Life]:
@@ -397,15 +417,6 @@ def said(bad: int, judged: int, *, power: bool) -> str:
     if not bad:
         return f"each of {count(judged, 'state')} that {what} can leave resumes exactly"
     return f"{bad} of {count(judged, 'state')} that {what} can leave do not resume exactly"
-
-
-def _verdict(found: _Found, notes: Sequence[str], *, power: bool) -> Verdict:
-    if not found.failures:
-        return Verdict(Outcome.EXACT, said(0, found.judged, power=power), scope=found.scope, notes=tuple(notes))
-    first = found.failures[0]
-    bad = len({one.number for one in found.failures})
-    reason = f"{said(bad, found.judged, power=power)}; the first, {first.words}: {first.verdict.reason}"
-    return dataclasses.replace(first.verdict, reason=reason, scope=found.scope, notes=tuple(notes))
 
 
 def _durability(timeline: Timeline, states: Sequence[crash_states.CrashState]) -> list[str]:

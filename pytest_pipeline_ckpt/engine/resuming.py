@@ -74,20 +74,22 @@ class Resumer:
         Returns:
             The verdict on the whole sequence, and the new life.
         """
+        # Whether no state at all is resumed is seen when all of them are known.
+        judge = functools.partial(self._check.judge, never_resumes="allow")
         start = functools.partial(self._life, run, instant, directory, place, record=record)
         to_end = to_end or self._check.conditions.order == "any"
         life = start(to_end=to_end)
-        verdict = self._check.judge([self._first.life], [*killed, life])
+        verdict = judge([self._first.life], [*killed, life])
         if checker.needs_more_references(verdict):
             references = [self._first.life, self._check.reference(1)[0], self._check.reference(2)[0]]
             if life.ending is Ending.STOPPED and self._references_differ(references):
                 life = start(to_end=True)  # only whole passes tell whether anything is missing
-            verdict = self._check.judge(references, [*killed, life])
+            verdict = judge(references, [*killed, life])
             if verdict.outcome is Outcome.FLAKY or verdict.exact:
                 # The killed life was not killed, so how it went on is known: that overlaps wherever the new one has
                 # resumed, and what an earlier life did again says nothing of the last one.
                 went_on = dataclasses.replace(run.life, ending=Ending.KILLED, kill=killed[-1].kill)
-                verdict = self._check.judge(references, [*killed[:-1], went_on, life])
+                verdict = judge(references, [*killed[:-1], went_on, life])
             if verdict.outcome in _OTHER_ELEMENTS and checker.rows_differ(references):
                 verdict = dataclasses.replace(verdict, outcome=Outcome.FLAKY, reason=_undecided(verdict), spans=())
         looked_at = self._with_weights(verdict, [*killed, life], directory, place, f"killed {instant.words}")

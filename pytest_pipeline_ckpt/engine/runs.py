@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 
 from ..errors import RecordingRefusedError
-from . import crash_states, ledger, operations, recording, store
+from . import crash_states, ledger, operations, recording, standing, store
 from .instants import Timeline, element_records
 from .model import Ending, Kill, Kind, Life
 from .operations import Act, LogWriter, snapshot
@@ -81,7 +81,8 @@ class Run:
         """The life as it would have been."""
         taken, whole = instant.state.elements, self.life.ledger
         ledger = dataclasses.replace(whole, records=whole.records[:taken], evidence=whole.evidence.upto(taken))
-        return Life(ledger, Ending.KILLED, kill=instant.kill or Kill(max(1, instant.element)))
+        killed = Life(ledger, Ending.KILLED, kill=instant.kill or Kill(max(1, instant.element)))
+        return dataclasses.replace(killed, standing=standing.standing([killed], instant.state.files))
 
 
 def _is_of_a_save(operation: Operation, timeline: Timeline) -> bool:
@@ -115,7 +116,7 @@ def first_run(check: Check) -> tuple[Life, Path]:
             _look_whether_complete(directory, root)
         except RecordingRefusedError as error:
             life = _looked_at(check, store.fresh(directory), root, str(error))
-        _move_away(root, _left(check))
+        _move_away(root, left(check))
         return life, time.monotonic() - start
 
     return store.shared_life(directory, run, check.engine.say)[0], directory
@@ -157,7 +158,7 @@ def _contents(root: Path) -> dict[str, object]:
     return found
 
 
-def _left(check: Check) -> Path:
+def left(check: Check) -> Path:
     return check.directory / f"{_RECORDED}-left"
 
 
@@ -170,7 +171,7 @@ def _move_away(root: Path, left: Path) -> None:
 
 def final_model_dir(check: Check) -> Path:
     """What the recorded run left in its checkpoint directory."""
-    return store.model_directory(_left(check))
+    return store.model_directory(left(check))
 
 
 def ignored_streams(check: Check, life: Life) -> frozenset[str]:

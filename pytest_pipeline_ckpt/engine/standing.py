@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .crash_states import LOGS
 from .model import Kind
+from .names import LOGS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
