@@ -241,9 +241,9 @@ def _miscounted(counts: Sequence[Difference]) -> str:
     ours, theirs = first.counts
     more = f", and {len(counts) - 1} more" if len(counts) > 1 else ""
     return (
-        f"every element is exact, but what the final checkpoint counts is not the reference run's: {first.tensor}"
-        f"{first.at} is {ours}, not {theirs} (in {first.file}{more}): a part of the model was restored from another "
-        "moment, or not at all"
+        "every element is exact, but what the final checkpoint counts is not the reference run's: "
+        f"{first.tensor}{first.at} is {ours}, not {theirs} (in {first.file}{more}): a part of the model was restored "
+        "from another moment, or not at all"
     )
 
 

@@ -54,7 +54,7 @@ def notes(pytester: Pytester) -> dict[str, list[str]]:
     """What was noted of weights, for each trial or survey."""
     report = json.loads(pytester.path.joinpath("report.json").read_text())
     return {
-        one["id"].split("::")[-1]: [note for note in one["notes"] if "weights" in note]
+        one["id"].split("::")[-1]: [note for note in one["notes"] if "weights" in note or note == ANEW]
         for one in (*report["trials"], *report["surveys"])
     }
 
