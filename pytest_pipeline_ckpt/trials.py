@@ -269,6 +269,8 @@ class ItemTrials:
         if check.workers > 1:
             others = f" --preempt-workers={check.workers}"
             others += "" if check.restart == "gang" else f" --preempt-restart={check.restart}"
+        if settings.model_step.where.startswith(("--", "environment")):  # marker and ini hold for the pasted line too
+            others += f" --preempt-model-step={settings.model_step.value}"
         return reporting.Reproduction(self._node.nodeid, self._ids[self._trial], explicit=explicit, others=others)
 
     def _schedule(self, settings: Settings, check: Check, facts: ReferenceFacts) -> KillSchedule:
