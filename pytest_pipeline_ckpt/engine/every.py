@@ -189,8 +189,8 @@ class EveryInstant:
         self._check = check
         self._extent = extent
         self._progress = progress
-        self._place_matters = False
-        """Lives that resume elsewhere fail, where those that resume at the recorded place do not."""
+        self._place_matters = check.directory / "place-matters"
+        """There if lives that resume elsewhere fail, where those at the recorded place do not; for all items."""
         self._confirmed: set[tuple[Outcome, str]] = set()
         """Kinds of failure that lives at the recorded place have too."""
 
@@ -240,7 +240,7 @@ class EveryInstant:
         """Judges the states of this item: each life at a place of its own, if that changes nothing."""
         if relocation.movable(self._run.log, self._run.timeline.operations, self._run.root):
             found = self._judge_at_places(mine, movable=True)
-            if not self._place_matters:
+            if not self._place_matters.exists():
                 return found
         return self._judge_at_places(mine, movable=False)
 
@@ -270,14 +270,14 @@ class EveryInstant:
     def _judge(self, state: _State, places: queue.SimpleQueue[Path], *, movable: bool) -> list[Judged]:
         """What came of one state, with all its further kills; empty when the time is up."""
         late = self._extent.deadline is not None and time.monotonic() > self._extent.deadline
-        if late or (movable and self._place_matters):
+        if late or (movable and self._place_matters.exists()):
             return []
         place = places.get()
         try:
             with contextlib.nullcontext() if movable else self._recorded_place():
                 directory = store.fresh(self._check.directory / f"state-{state.number}")
                 judged = self._first_kill(state, directory, place)
-            if movable and not self._place_matters:
+            if movable and not self._place_matters.exists():
                 self._look_whether_place_matters(state, judged)
             if all(one.verdict.exact for one in judged):
                 shutil.rmtree(directory, ignore_errors=True)
@@ -309,7 +309,7 @@ class EveryInstant:
             again = self._first_kill(state, directory, self._run.root)
         shutil.rmtree(directory)
         if all(one.verdict.exact for one in again):
-            self._place_matters = True
+            self._place_matters.touch()
         self._confirmed |= kinds
 
     def _first_kill(self, state: _State, directory: Path, place: Path) -> list[Judged]:

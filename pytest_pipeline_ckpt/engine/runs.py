@@ -75,7 +75,7 @@ class Run:
             return None  # a cache or an exported model may be elsewhere
         if seen:
             return ", ".join(sorted({os.path.dirname(path) for path in seen}))
-        return "where no file operation was seen, an object store perhaps" if self.saves else None
+        return "no file operation belongs to them, as in an object store" if self.saves else None
 
     def killed_at(self, instant: Instant) -> Life:
         """The life as it would have been."""

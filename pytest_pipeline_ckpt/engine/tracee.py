@@ -189,6 +189,8 @@ def has_returned(thread: int, number: int) -> bool:
             found = file.read().split()
     except (FileNotFoundError, ProcessLookupError):
         return True
+    except PermissionError:  # it has become another user's
+        return False
     return found[0] != "running" and int(found[0]) != number
 
 

@@ -13,7 +13,7 @@ from pytest_pipeline_ckpt.engine.operations import Act, Operation
 from pytest_pipeline_ckpt.engine.runs import Run
 
 OUTSIDE = ("/data/ckpt/ckpt-10.index",)
-OBJECTS = "where no file operation was seen, an object store perhaps"
+OBJECTS = "no file operation belongs to them, as in an object store"
 
 
 def run(saves: list[int], operations: list[tuple[str, int]], *elsewhere: str, before: int = 0) -> Run:

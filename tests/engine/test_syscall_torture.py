@@ -58,7 +58,7 @@ def test_what_cannot_be_recorded_is_named(program: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("program", CHANGES)
 def test_changes_of_no_contents_are_named(program: str, tmp_path: Path) -> None:
     """Permissions, times, attributes and other roots, which a restore may notice."""
-    tortured = Tortured(program, tmp_path)
+    tortured = Tortured(program, tmp_path, readable=False)
     (said,) = tortured.recorder.blind
     assert re.search(rf"\b{CHANGES[program]}\b", said)
     assert tortured.output == alone(program, tmp_path / "alone")

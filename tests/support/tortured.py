@@ -554,12 +554,12 @@ def elsewhere() -> None:
     """What concerns no file below the directory is of no interest."""
     outside = f"{os.getcwd()}-outside"
     os.mkdir(outside)
-    file = opened(f"{outside}/a", b"12345")
+    file, source = opened(f"{outside}/a", b"12345"), os.open(f"{outside}/a", os.O_RDONLY)
     call("fchmod", file, 0)
     call("fallocate", file, 3, 0, 3)
     call("utimensat", HERE, f"{outside}/a".encode(), struct.pack("=qqqq", 1, 0, 1, 0), 0)
     call("fsetxattr", file, b"user.x", b"1", 1, 0)
-    call("sendfile", file, os.open(f"{outside}/a", os.O_RDONLY), None, 5)
+    call("sendfile", file, source, None, 5)
     os.unlink(f"{outside}/a")
     os.rmdir(outside)
 
