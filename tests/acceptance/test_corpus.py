@@ -37,6 +37,16 @@ def test_corpus_is_as_large_and_as_wide_as_it_claims() -> None:
     assert all(training.path.is_file() for training in CORPUS)
 
 
+def test_truths_that_were_found_are_those_of_the_registry() -> None:
+    """The table of truths, printed without the plugin, has each training with the word that the registry has."""
+    lines = (ROOT / "tests" / "support" / "corpus" / "TRUTH.txt").read_text().splitlines()
+    found = dict(line.split(maxsplit=1) for line in lines if not line.startswith((" ", "#")))
+    assert found == {
+        training.name: "safe" if training.safe else "unsafe" if training.resumes else "never resumes"
+        for training in CORPUS
+    }
+
+
 def test_proofs_name_what_differs() -> None:
     """A proof that differs says which elements, and which numbers; an equal one says nothing."""
     assert wrong(RIGHT, TORN) == "never 3..5+9"
