@@ -57,7 +57,7 @@ def print_truth(trainings: list[Training]) -> int:
 def print_row(training: Training, found: truth.Truth, *, agrees: bool) -> None:
     """The truth about one training, and each kill that shows it."""
     word = "safe" if found.safe else "unsafe" if found.resumes else "never resumes"
-    print(f"{training.name:34s} {word:14s} {'' if agrees else 'DIFFERS from the registry'}", flush=True)
+    print(f"{training.name:34s} {word:14s} {'' if agrees else 'DIFFERS from the registry'}".rstrip(), flush=True)
     for ended in found.ended:
         steps = "+".join(str(life.steps) for life in ended.lives)
         landed = "" if ended.landed else "DID NOT LAND "

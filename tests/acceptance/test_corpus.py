@@ -22,7 +22,13 @@ TORN = {**RIGHT, "argv": ["--model_dir=/x/trial-0/run/model"], "never": [3, 4, 5
 
 def row(outcome: str, kind: str = "trial") -> dict[str, Any]:
     """What the report says of one trial, or of `every`."""
-    return {"kind": kind, "outcome": outcome, "reason": "because", "measured": {"files": "/x/trial-0"}}
+    return {
+        "kind": kind,
+        "outcome": outcome,
+        "reason": "because",
+        "notes": ["final weights differ"],
+        "measured": {"files": "/x/trial-0"},
+    }
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -35,6 +41,16 @@ def test_corpus_is_as_large_and_as_wide_as_it_claims() -> None:
     assert len({training.name for training in CORPUS}) == len(CORPUS) >= 60
     assert len({training.kind for training in CORPUS}) >= 30
     assert all(training.path.is_file() for training in CORPUS)
+
+
+def test_truths_that_were_found_are_those_of_the_registry() -> None:
+    """The table of truths, printed without the plugin, has each training with the word that the registry has."""
+    lines = (ROOT / "tests" / "support" / "corpus" / "TRUTH.txt").read_text().splitlines()
+    found = dict(line.split(maxsplit=1) for line in lines if not line.startswith((" ", "#")))
+    assert found == {
+        training.name: "safe" if training.safe else "unsafe" if training.resumes else "never resumes"
+        for training in CORPUS
+    }
 
 
 def test_proofs_name_what_differs() -> None:
@@ -53,11 +69,14 @@ def test_proofs_name_what_differs() -> None:
         (SAFE, [row("unknown"), row("exact")], [RIGHT], "unknown"),
         (SAFE, [], [], "unknown"),
         (UNSAFE, [row("restarted")], [RIGHT, TORN], "right"),
+        (UNSAFE, [row("crashed")], [RIGHT, TORN], "contradiction"),
         (UNSAFE, [row("exact")], [RIGHT, TORN], "contradiction"),
         (UNSAFE, [row("exact", "survey")], [RIGHT], "contradiction"),
         # This kill was harmless, as the proof of the life that it left shows.
         (UNSAFE, [row("exact")], [RIGHT, {**TORN, "never": []}], "right"),
         (UNSAFE, [row("restarted")], [RIGHT, {**TORN, "never": []}], "contradiction"),
+        (dataclasses.replace(UNSAFE, noted="final weights differ"), [row("exact")], [RIGHT, TORN], "right"),
+        (dataclasses.replace(UNSAFE, noted="another note"), [row("exact")], [RIGHT, TORN], "contradiction"),
         (NEVER, [row("exact"), row("exact")], [RIGHT], "contradiction"),
         (NEVER, [row("exact"), row("unknown")], [RIGHT], "unknown"),
         (NEVER, [row("exact"), row("never_resumes")], [RIGHT], "right"),

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Word = Literal["right", "contradiction", "unknown"]
 UNDECIDED = frozenset({"unknown", "flaky"})
+FAILED = frozenset({"crashed", "hung"})
+"""What no training of the corpus does by itself, unless the registry says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,9 @@ def judge(training: Training, rows: list[dict[str, Any]], proofs: list[dict[str,
     outcomes = tuple(row["outcome"] for row in rows)
     if not training.resumes:
         return _judge_never(training, rows, outcomes)
-    judged = [_judge_row(training, row, proofs) for row in rows]
+    notes = " ".join(note for row in rows for note in row["notes"])
+    noted = bool(training.noted) and training.noted in notes
+    judged = [_judge_row(training, row, proofs, noted=noted) for row in rows]
     for word in ("contradiction", "unknown"):
         for one in judged:
             if one.word == word:
@@ -48,12 +52,14 @@ def _judge_never(training: Training, rows: list[dict[str, Any]], outcomes: tuple
     return Judged(word, outcomes, f"{rows[0]['outcome']}: {rows[0]['reason']}")
 
 
-def _judge_row(training: Training, row: dict[str, Any], proofs: list[dict[str, Any]]) -> Judged:
+def _judge_row(training: Training, row: dict[str, Any], proofs: list[dict[str, Any]], *, noted: bool) -> Judged:
     """A trial against the proof of its own last life where there is one, a survey against the registry."""
     said, outcomes = row["outcome"], (row["outcome"],)
     detail = f"{row.get('schedule') or ''} {said}: {row['reason']}".strip()
     if said in UNDECIDED:
         return Judged("unknown", outcomes, detail)
+    if said in FAILED - training.unsafe:
+        return Judged("contradiction", outcomes, detail)
     files = row["measured"]["files"]
     own = [proof for proof in proofs if row["kind"] == "trial" and any(f"{files}/" in word for word in proof["argv"])]
     if own:
@@ -61,4 +67,6 @@ def _judge_row(training: Training, row: dict[str, Any], proofs: list[dict[str, A
         safe, detail = not found, f"{detail} [proof: {found or 'as uninterrupted'}]"
     else:
         safe = training.safe
-    return Judged("right" if safe == (said == "exact") else "contradiction", outcomes, detail)
+    return Judged(
+        "right" if safe == (said == "exact") or (noted and said == "exact") else "contradiction", outcomes, detail
+    )
