@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from .histories import Study, Track, homes_of, trace, trace_one
+from .histories import Study, homes_of, trace, trace_one
 from .indexed import Indexed, index
 from .moments import Stand, stands
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .model import Life
+    from .tracks import Track
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from .wording import MOST_RANGES, count, positions_text, ranges, spans, were
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .histories import Lane
     from .indexed import UintArray
+    from .lanes import Lane
 
 
 def judge_lane(

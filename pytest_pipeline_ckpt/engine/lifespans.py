@@ -17,10 +17,11 @@ from .wording import ranges
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .histories import Lane, Track
     from .indexed import IntArray
+    from .lanes import Lane
     from .model import Life
     from .survival import Piece
+    from .tracks import Track
 
 MOST_RANGES = 50
 MOST_MARKS = 200

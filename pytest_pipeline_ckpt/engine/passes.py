@@ -20,8 +20,9 @@ from .wording import count, positions_text, ranges, spans, were
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .histories import Lane, Track
     from .indexed import UintArray
+    from .lanes import Lane
+    from .tracks import Track
 
 SEED_IT = 'seed it (tf.random.set_seed, shuffle(seed=...), sorted file names), or check with order="any"'
 

@@ -18,7 +18,8 @@ from .model import Kind, Outcome, Span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .histories import Lane, Track
+    from .lanes import Lane
+    from .tracks import Track
 
 _MOST_PLACES = 1000
 

@@ -13,8 +13,8 @@ from .model import Ledger, Span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .histories import Track
     from .indexed import IntArray
+    from .tracks import Track
 
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Iteration)\b")
 MOST_RANGES = 5
