@@ -127,10 +127,20 @@ class Cause(enum.Enum):
         "iterator = iter(dataset), and tf.train.Checkpoint(..., iterator=iterator)",
     )
     KERAS_FIT = Advice(
-        "Keras' fit makes its own iterator and begins with the first element whenever it is called; "
-        "BackupAndRestore brings back the weights and the epoch only",
-        "replace it by pipeline_ckpt.keras.CheckpointInputPipeline, which saves the iterator with the model, or save "
-        "whole epochs only (BackupAndRestore with save_freq='epoch')",
+        "Keras' fit makes its own iterator and begins with the first element whenever it is called; BackupAndRestore, "
+        "load_weights and load_model bring back the weights, and at most the epoch",
+        "resume by pipeline_ckpt.keras.CheckpointInputPipeline instead, which saves the iterator with the model, or "
+        "save whole epochs only (BackupAndRestore with save_freq='epoch')",
+    )
+    IN_FLIGHT = Advice(
+        "when it saves, some elements have left the iterator and have not been trained on: a prefetching loader, a "
+        "thread with a queue or a buffer of its own holds them, and no checkpoint does",
+        "save what is held too, or take no element from the iterator before a step needs it: prefetch in the pipeline "
+        "(Dataset.prefetch), whose buffer is in the iterator's checkpoint",
+    )
+    DRAWN_ANEW = Advice(
+        "a shuffle without a seed draws a new order for each pass, and after a resume other ones than before",
+        "give it a seed; or check with order='any', which compares whole passes",
     )
     NOT_SAVEABLE = Advice(
         "no checkpoint can hold the iterator that it trains on: a distributed one, or a loop over a dataset within one "
@@ -182,7 +192,10 @@ def of_stage(stage: StageResult, pipeline: PipelineResult) -> Cause | None:
         return Cause.UNORDERED
     if refused:
         return Cause.NOT_SERIALISABLE
-    return Cause.BUILT_ANEW if stage.differs else None
+    if not stage.differs:
+        return None
+    first = next(one for one in pipeline.stages if one.differs)
+    return Cause.DRAWN_ANEW if first.name == "Dataset.shuffle" else Cause.BUILT_ANEW
 
 
 _BY_OPS = (
@@ -195,7 +208,14 @@ _BY_OPS = (
 
 
 def of_code(
-    outcome: Outcome, whole: Handling, lives: Sequence[Handling], streams: frozenset[str], line: str
+    outcome: Outcome,
+    whole: Handling,
+    lives: Sequence[Handling],
+    streams: frozenset[str],
+    line: str,
+    *,
+    lane: str = "",
+    held: bool = False,
 ) -> Cause | None:
     """What the training code does wrong with its iterators; None: it does nothing wrong that is known.
 
@@ -205,20 +225,24 @@ def of_code(
         lives: up to the one that went wrong, which is the last.
         streams: keys of those that train.
         line: the source of the line that made the iterator from which the last life took its first training element.
+        lane: the label of the iterators that went wrong, where it is known which.
+        held: what is wrong is what had left the iterator and was not trained on yet.
     """
     last = lives[-1]
     if last.in_graph:
         return _of_session(outcome, last)
-    trained = trained_on(last, streams)
+    trained = trained_on(last, streams, lane)
     if trained is None:
         return None
+    if held and trained.restored:
+        return Cause.IN_FLIGHT
     if trained.restored:
         return Cause.SAVED_APART if outcome is Outcome.MISALIGNED else None
     if _FIT.search(line):
         return Cause.KERAS_FIT
     if not trained.saveable:
         return Cause.NOT_SAVEABLE
-    if any(each.restored for each in last.iterators):
+    if any(each.restored and (each.key == trained.key or not each.read) for each in last.iterators):
         return Cause.FOR_LOOP if _LOOP.search(line) else Cause.NEW_ITERATOR
     if any(life.tracks_dataset for life in (whole, *lives)):
         return Cause.DATASET_TRACKED
@@ -240,9 +264,10 @@ def _saves(life: Handling, streams: frozenset[str]) -> bool:
     return any(each.saved for each in life.iterators if each.key in streams)
 
 
-def trained_on(life: Handling, streams: frozenset[str]) -> IteratorUse | None:
-    """The iterator from which a life took its first training element."""
-    return next((each for each in life.iterators if each.read and each.key in streams), None)
+def trained_on(life: Handling, streams: frozenset[str], lane: str = "") -> IteratorUse | None:
+    """The iterator from which a life took its first training element; of a lane, if its label is given."""
+    read = [each for each in life.iterators if each.read and each.key in streams]
+    return next((each for each in read if each.label == lane), read[0] if read else None)
 
 
 __all__ = ["CACHE_LEFT", "Advice", "Cause", "of_code", "of_stage", "trained_on"]

@@ -373,4 +373,5 @@ def _strangers(case: Case) -> list[Finding]:
 
 
 def _verdict(finding: Finding, scope: Scope, notes: tuple[str, ...]) -> Verdict:
-    return Verdict(finding.outcome, finding.reason, finding.life, finding.spans, scope, notes)
+    told = (finding.outcome, finding.reason, finding.life, finding.spans, scope, notes)
+    return Verdict(*told, lane=finding.lane, held=finding.held)

@@ -251,13 +251,16 @@ class Diagnostician:
         if not 2 <= verdict.life <= len(lives) or self._check.workload.task == "dataset":
             return None
         seen = [_handling(lived) for lived in lives[: verdict.life]]
-        used = causes.trained_on(seen[-1], self._streams)
-        cause = causes.of_code(verdict.outcome, _handling(self._reference), seen, self._streams, _source_line(used))
+        used = causes.trained_on(seen[-1], self._streams, verdict.lane)
+        told = (verdict.outcome, _handling(self._reference), seen, self._streams, _source_line(used))
+        cause = causes.of_code(*told, lane=verdict.lane, held=verdict.held)
         if cause is None:
             return None
         does = "does not restore the iterator that it trains on"
         if cause is Cause.SAVED_APART:
             does = "restores an iterator of another moment than the model"
+        if cause is Cause.IN_FLIGHT:
+            does = "takes elements ahead of the model, and does not restore them"
         label = "" if used is None else f" ({used.label})"
         where = f"not in the pipeline: the training code {does}{label}"
         if pipeline is not None and pipeline.guilty is None and pipeline.finished:

@@ -65,7 +65,7 @@ def _out_of_step(piece: Piece, *, unsteady: bool) -> Finding:
         "it went on with the right one: what had been taken before the save and was not trained on yet (a packing "
         f"buffer, a queue) {fate}"
     )
-    return Finding(Outcome.LOST if by > 0 else Outcome.DUPLICATED, piece.life, reason)
+    return Finding(Outcome.LOST if by > 0 else Outcome.DUPLICATED, piece.life, reason, held=True)
 
 
 def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:
@@ -89,8 +89,11 @@ def misaligned(lane: Lane, piece: Piece, shift: int) -> Finding:
         found = [(piece.start, place - 1)]
         fate, how = "never trained", f"{far} ahead of"
         made = spans("lost", found, lane.track, 0)
+    held = shift > 0 and shift == lane.lags.saved
+    if held:
+        where += ": as many as had been taken and not trained on when the run that nobody killed saved"
     reason = f"{positions_text(found)} {were(found)} {fate}: the pipeline resumed {how} the model ({where})"
-    return Finding(Outcome.MISALIGNED, piece.life, reason, made, shift)
+    return Finding(Outcome.MISALIGNED, piece.life, reason, made, shift, held)
 
 
 def _resumed_at(lane: Lane, piece: Piece, element: int) -> str:

@@ -278,6 +278,10 @@ class Verdict:
     """What a reader should know besides: streams not judged, a kill before the first save, ..."""
     worker: int | None = None
     """Of a gang: the worker that first went wrong, in that life of its own; None: none, or there is only one."""
+    lane: str = field(default="", compare=False)
+    """The label of the lane that went wrong, for whoever looks for the reason."""
+    held: bool = field(default=False, compare=False)
+    """Whether what is wrong is what a loader held at the save: taken from the pipeline, and not trained on yet."""
     lives: tuple[LifeSpan, ...] = field(default=(), compare=False)
     """Where the lives trained, the reference run first: how the judgement looks, not what it is."""
 

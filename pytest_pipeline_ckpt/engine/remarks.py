@@ -86,8 +86,8 @@ def named(finding: Finding, case: Case, number: int) -> Finding:
         )
         return Finding(Outcome.UNKNOWN, finding.life, reason)
     if len(case.known.lanes) == 1:
-        return finding
-    return replace(finding, reason=f"{lane.label}: {finding.reason}")
+        return replace(finding, lane=lane.label)
+    return replace(finding, lane=lane.label, reason=f"{lane.label}: {finding.reason}")
 
 
 def notes_on(case: Case, lives: Sequence[Life], scope: Scope, saved_by_others: Sequence[int]) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ class Finding:
     spans: tuple[Span, ...] = ()
     ahead: int | None = None
     """See `LifeSpan`."""
+    held: bool = False
+    """See `Verdict`."""
+    lane: str = ""
+    """Its label, where it is known which."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,29 @@ def test_cause_in_the_code(
     assert causes.of_code(outcome, whole, lives, TRAINS, line) is cause
 
 
+def test_one_of_two_iterators() -> None:
+    """Of two streams that train the one that went wrong is named, and not taken for another over the same data."""
+    both = life(use("main", restored=True, read=True), use("extra", read=True))
+    streams = frozenset({"main", "extra"})
+    label = "extra.py:1, in train"
+    assert causes.trained_on(both, streams, label) == both.iterators[1]
+    assert causes.of_code(Outcome.RESTARTED, FRESH, [both, both], streams, "", lane=label) is Cause.NOT_SAVED
+
+
+def test_elements_in_flight() -> None:
+    """What a loader held when its iterator was saved is not a pair that was saved apart."""
+    given = (Outcome.MISALIGNED, SAVED, [SAVED, RESTORED], TRAINS, "")
+    assert causes.of_code(*given, held=True) is Cause.IN_FLIGHT
+    assert causes.of_code(*given) is Cause.SAVED_APART
+
+
+def test_unseeded_shuffle() -> None:
+    """What differs from run to run because of an unseeded shuffle below it is not built differently."""
+    shuffle = stage(None, "Dataset.shuffle", differs=True)
+    repeat = stage(WRONG, "Dataset.repeat", differs=True)
+    assert causes.of_stage(repeat, PipelineResult((shuffle, repeat))) is Cause.DRAWN_ANEW
+
+
 def test_every_cause_has_a_reason_and_a_remedy() -> None:
     """Each row is one sentence and one remedy, and its placeholders are those that are filled in."""
     for cause in Cause:

@@ -86,6 +86,12 @@ def generator_beside_a_range() -> Any:
     return tf.data.Dataset.zip((rows(), _generator())).prefetch(1)
 
 
+def unseeded_and_repeated() -> Any:
+    import tensorflow as tf
+
+    return tf.data.Dataset.range(30).shuffle(30).repeat().batch(4)
+
+
 # Random numbers.
 
 
@@ -395,6 +401,12 @@ FAULTS: dict[str, Fault] = {
         Cause.NOT_SAVED_IN_SESSION, functools.partial(faulty_code.session, make=rows, saveable=False)
     ),
     "monitored session without a hook": _code(Cause.NOT_SAVED_IN_SESSION, faulty_code.monitored_without_hook),
+    "elements held by a thread": _code(Cause.IN_FLIGHT, faulty_code.held_by_a_loader),
+    "unseeded shuffle, repeated": Fault(
+        "Dataset.repeat",
+        Cause.DRAWN_ANEW,
+        training=functools.partial(faulty_code.trained, make=unseeded_and_repeated),
+    ),
     "nothing restored": _code(Cause.NEVER_RESTORED, planted.saves_and_never_restores),
     "Keras BackupAndRestore": _code(Cause.KERAS_FIT, trainings.keras_backup, at="step:18"),
     "loop in a tf.function": _code(Cause.NOT_SAVEABLE, functools.partial(trainings.epoch_in_a_function, skips=False)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,17 @@ def another_iterator(model_dir: str) -> None:
     iterator = iter(dataset)
     while model.at < planted.STEPS:
         next(iterator)
+        model.train()
+
+
+def held_by_a_loader(model_dir: str) -> None:
+    """A loader takes two elements ahead; the iterator is saved, what the loader holds is not."""
+    iterator = iter(rows())
+    model = planted.Model(model_dir, iterator=iterator)
+    held = [next(iterator), next(iterator)]
+    while held:
+        held += list(itertools.islice(iterator, 1))
+        held.pop(0)
         model.train()
 
 
