@@ -7,7 +7,8 @@ ledger had: so it is known which elements had been taken. What a line `is`:
   line more when one of these has changed. An `id` that is read and never announced has turned out to count nothing;
 - `read`: `values` of each counter that could be read then, by its id; `why` is `save`, `restore`, `element` or `end`;
 - `writing`, `wrote`: a save to `path` began, and was complete (an asynchronous one: committed). The state is that of
-  the beginning. `weights`, `data`: whether trained variables, whether the position of an iterator, were in it;
+  the beginning. `weights`, `data`: whether trained variables, whether the position of an iterator, were in it. Of a
+  file that is written by hand it is known only in the end whether weights are in it, and nothing of iterators;
 - `moved`: `path` became `to`;
 - `restored`: `path` was read, with `weights` and `data` as above;
 - `origins`: when training had begun, for each file (`path`, null: none) how many of the trained weights come from it
@@ -155,9 +156,9 @@ class EvidenceWriter:
         """A save begins: its state is that of now."""
         self._append("writing", path=self.place(path), weights=weights, data=data)
 
-    def wrote(self, path: str) -> None:
-        """The save to this path is complete."""
-        self._append("wrote", path=self.place(path))
+    def wrote(self, path: str, *, weights: bool | None = None) -> None:
+        """The save to this path is complete; with `weights`, where that was not known before."""
+        self._append("wrote", path=self.place(path), **({} if weights is None else {"weights": weights}))
 
     def moved(self, path: str, to: str) -> None:
         """What was at one path is at another."""
@@ -238,7 +239,7 @@ def _take(found: _Parsed, line: Mapping[str, Any]) -> None:
         for number in range(len(found.saved) - 1, -1, -1):
             one = found.saved[number]
             if one.path == line["path"] and one.done is None:
-                found.saved[number] = replace(one, done=at)
+                found.saved[number] = replace(one, done=at, weights=line.get("weights", one.weights))
                 break
     elif what == "moved":
         found.moved.append((at, line["path"], line["to"]))

@@ -23,6 +23,10 @@ ORIGINS_AT = (2, 9)
 """Elements of a life before which it is written down where the weights come from: the second, by when the first step
 has made what is made late, and one behind the first that are looked at closely."""
 _NAMES = 4
+_INDEX = ".index"
+"""Of the files that TensorFlow writes with one prefix, the one that makes the others a checkpoint."""
+_OFTEN = 64
+"""So many times it is asked at each element whether a file is complete, then at every second, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,19 @@ class _Call:
     """Whether what it has begun is complete only some time after it has returned."""
 
 
+@dataclass(frozen=False, slots=True)
+class _Pending:
+    """A file that is complete some time after the call that writes it."""
+
+    path: str
+    complete: Callable[[], bool]
+    look: Callable[[str], bool] | None
+    """Tells whether weights are in it, where that is not known."""
+    asked: int = 0
+    due: int = 0
+    """Before which element it is asked again."""
+
+
 class Lineage:
     """Writes down what is saved and restored in one life.
 
@@ -57,6 +74,8 @@ class Lineage:
         self._evidence = evidence
         self._calls = threading.local()
         self._trained: dict[Any, str] = {}
+        self._active: list[str] = []
+        """The paths of the calls that are running."""
         self._open: dict[str, _Call] = {}
         """Which call has begun to write a path that is not complete."""
         self._restores: list[_Status] = []
@@ -67,7 +86,9 @@ class Lineage:
         self.more: Callable[[], Mapping[Any, str]] = dict
         """Tells what else are trained weights by now."""
         self._lock = threading.RLock()
-        self._pending: list[tuple[str, Callable[[], bool]]] = []
+        self._pending: list[_Pending] = []
+        self._known: set[str] = set()
+        """Paths that this life has written."""
 
     # Calls.
 
@@ -79,30 +100,49 @@ class Lineage:
             yield outer
             return
         now = self._calls.now = _Call(path_of(path))
+        if now.path is not None:
+            self._active.append(now.path)
         complete = False
         try:
             yield now
             complete = not now.later
         finally:
             self._calls.now = None
+            if now.path is not None:
+                self._active.remove(now.path)
             for one in now.began:
                 if complete:
                     self._evidence.wrote(one)
                 if not now.later:
                     self._open.pop(one, None)
 
-    def inside(self) -> bool:
-        """Whether this thread is within a save or restore that is noted by itself."""
-        return getattr(self._calls, "now", None) is not None
+    def inside(self, path: str | None = None) -> bool:
+        """Whether this thread is within a save or restore that is noted by itself.
 
-    def writing(self, path: object, *, weights: Mapping[Any, str], data: bool) -> None:
-        """The state that goes to a path is that of now; within `call`."""
+        Args:
+            path: asks also whether that is a part of what any thread is saving or restoring; temporary names begin as
+                the final ones do.
+        """
+        if getattr(self._calls, "now", None) is not None:
+            return True
+        return path is not None and any(path.startswith(one) for one in (*self._active, *self._open) if one != path)
+
+    def writing(self, path: object, *, weights: Mapping[Any, str] | bool, data: bool) -> None:
+        """The state that goes to a path is that of now; within `call`.
+
+        Args:
+            path: where it goes.
+            weights: the names of the weights in it by their keys, or whether there are some.
+            data: whether the position of an iterator is in it.
+        """
         now: _Call = self._calls.now
         place = now.path or path_of(path)
         if place is None or place in now.began:
             return
         now.began.append(place)
-        self.trained(weights)
+        self._known.add(place)
+        if not isinstance(weights, bool):
+            self.trained(weights)
         # Else another thread writes it for the call that has begun.
         if self._open.setdefault(place, now) is now:
             self._evidence.writing(place, weights=bool(weights), data=data)
@@ -150,7 +190,7 @@ class Lineage:
     def element(self, number: int) -> None:
         """The life's `number`-th element is about to be recorded, from 1."""
         if self._pending:
-            self.look_for_commits()
+            self.look_for_commits(element=number)
         if number in ORIGINS_AT:
             self.write_origins()
 
@@ -167,7 +207,9 @@ class Lineage:
             trained = {**self._trained, **more}
             origin: dict[Any, str] = {}
             for status in self._restores:
-                origin.update(dict.fromkeys(status.found(), status.path))
+                found = status.found()
+                origin.update(dict.fromkeys(found, status.path))
+                trained = {**found, **trained}
         files: dict[str | None, list[str]] = {}
         for key, name in trained.items():
             files.setdefault(origin.get(key, self._loose), []).append(name)
@@ -176,26 +218,64 @@ class Lineage:
             groups.append((self._loose, 1, ()))
         return [*groups, *self._groups]
 
-    # Files that are complete some time after the call.
+    # Files that are complete some time after the call, and those that are given another name.
 
-    def completes(self, path: str, complete: Callable[[], bool]) -> None:
-        """A path is complete as soon as `complete` says so; it is asked at each element, and at the end."""
+    def completes_later(
+        self, complete: Callable[[], bool], *, known: bool | None = True, look: Callable[[str], bool] = bool
+    ) -> None:
+        """What the call has begun is complete as soon as `complete` says so; it is asked again and again.
+
+        Args:
+            complete: tells it.
+            known: whether weights are in it; None: `look` tells by the path, when it is complete.
+            look: see `known`.
+        """
+        now: _Call = self._calls.now
+        now.later = True
         with self._lock:
-            self._pending.append((path, complete))
+            self._pending += [_Pending(path, complete, look if known is None else None) for path in now.began]
 
-    def look_for_commits(self) -> None:
-        """Notes which of the pending files are complete."""
+    def look_for_commits(self, *, element: int | None = None) -> None:
+        """Notes which of the pending files are complete; of those that are long in coming it is asked more rarely."""
         with self._lock:
             pending, self._pending = self._pending, []
-            for path, complete in pending:
-                try:
-                    done = complete()
-                except Exception:  # gone, or not to be looked at: it will never be known
-                    continue
-                if done:
-                    self._evidence.wrote(path)
+            for one in pending:
+                if element is not None and element < one.due:
+                    self._pending.append(one)
+                elif self._is_complete(one):
+                    weights = None if one.look is None else one.look(one.path)
+                    self._evidence.wrote(one.path, weights=weights)
+                    self._open.pop(one.path, None)
                 else:
-                    self._pending.append((path, complete))
+                    one.asked += 1
+                    one.due = (element or 0) + one.asked // _OFTEN
+                    self._pending.append(one)
+
+    @staticmethod
+    def _is_complete(one: _Pending) -> bool:
+        try:
+            return one.complete()
+        except Exception:  # it cannot be looked at
+            return False
+
+    def is_incomplete(self, path: str | None) -> bool:
+        """Whether a path is being written by hand."""
+        return any(one.path == path for one in self._pending)
+
+    def is_ours(self, path: str) -> bool:
+        """Whether this life has written a path, or the prefix of TensorFlow's that it belongs to."""
+        return path in self._known or os.path.splitext(path)[0] in self._known
+
+    def moved(self, path: str, to: str) -> None:
+        """A path is about to have another name: noted if this life has written it, or something in it."""
+        if path.endswith(_INDEX) and to.endswith(_INDEX):
+            path, to = path.removesuffix(_INDEX), to.removesuffix(_INDEX)
+        inside = f"{path}{os.sep}"
+        if path not in self._known and not any(one.startswith(inside) for one in self._known):
+            return
+        self.look_for_commits()
+        self._evidence.moved(path, to)
+        self._known |= {to + one[len(path) :] for one in self._known if one == path or one.startswith(inside)}
 
 
 def path_of(given: object) -> str | None:

@@ -16,6 +16,7 @@ class Patches:
         self.active = True
         self._undo: list[tuple[Any, str, Any]] = []
         self._items: list[tuple[dict[Any, Any], Any, Any]] = []
+        self._calls: list[Callable[[], None]] = []
 
     def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replaces `owner.name` by `make(original)`, where it is defined: in the class that `owner` has it from.
@@ -36,6 +37,10 @@ class Patches:
         self._items.append((owner, key, original))
         owner[key] = functools.wraps(original)(make(original))
 
+    def at_undo(self, call: Callable[[], None]) -> None:
+        """Calls something when all is put back."""
+        self._calls.append(call)
+
     def undo(self) -> None:
         """Puts everything back, in reverse order."""
         self.active = False
@@ -45,6 +50,9 @@ class Patches:
         for items, key, original in reversed(self._items):
             items[key] = original
         self._items.clear()
+        for call in self._calls:
+            call()
+        self._calls.clear()
 
 
 __all__ = ["Patches"]

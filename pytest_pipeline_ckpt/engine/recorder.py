@@ -110,7 +110,7 @@ def where(frame: FrameType | None = None) -> tuple[str, str]:
         if _is_generated(code.co_filename):
             place = _origin(place)
         if is_users(place[0]):
-            (installed if _is_installed(place[0]) else frames).append(place)
+            (installed if is_installed(place[0]) else frames).append(place)
         elif code.co_name == _NO_PIPELINE:
             return _NO_PIPELINE, _NO_PIPELINE
         elif code.co_name in _ROLES and not role:
@@ -145,7 +145,8 @@ def _origin(place: tuple[str, int, str]) -> tuple[str, int, str]:
     return found
 
 
-def _is_installed(path: str) -> bool:
+def is_installed(path: str) -> bool:
+    """Whether a code's file is of a package that is installed."""
     return "site-packages" in path or "dist-packages" in path
 
 
@@ -297,4 +298,4 @@ class Recorder:
         return source.stream
 
 
-__all__ = ["Gate", "Recorder", "Source", "TappedIterator", "is_users", "where"]
+__all__ = ["Gate", "Recorder", "Source", "TappedIterator", "is_installed", "is_users", "where"]

@@ -19,56 +19,41 @@ import of it is done (`keras_calls`).
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
 import sys
 import threading
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tensorflow as tf
-from tensorflow.python.checkpoint import checkpoint as checkpoint_lib
 from tensorflow.python.client import session as session_lib
 from tensorflow.python.eager import context
-from tensorflow.python.framework import ops
-from tensorflow.python.training import saver as saver_lib
-from tensorflow.python.training import training_util
 
-from .contents import is_variable, is_weight, key_of, name_of, weights_of
+from .checkpoint_calls import CheckpointCalls
+from .contents import weights_of
 from .counters import Counters, OptimizerStep, StepSource, VariableStep, optimizer_step
 from .evidence import Counter, EvidenceWriter
+from .files import Files
+from .jax_calls import JaxCalls
+from .jax_state import States
 from .keras_calls import KerasCalls
 from .lineage import Lineage, quietly
 from .model import UNKNOWN_STEP, Kind
 from .saving import SaveCosts
+from .sessions import global_step_of, read_in_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from .evidence import Role, Why
     from .ledger import LedgerWriter
     from .patches import Patches
+    from .trees import Tree
 
 _CANDIDATES = 16
-_OF_OPTIMIZERS = ("optimizer", "/_variables/", "OPTIMIZER_SLOT")
-"""In the keys of what checkpoints have of optimizers."""
-_BACKGROUND = "tensorflow.python.checkpoint.async_checkpoint_helper"
 ELEMENTS_READ = 8
 """Before each of so many elements of a life all counters are read; then, where there are several, with each STEP."""
-
-
-def _read_in_session(session: Any, variable: Any) -> int:
-    """The value of a graph's variable, as `Session.make_callable` runs it: half of the time of `Session.run`.
-
-    The fetch is the tensor that the variable has for being fetched, so no op is added. Our own runs do not go through
-    the wrapped `run`, and so are not seen by the tap.
-    """
-    tensor = session.graph.as_graph_element(variable)
-    session._extend_graph()
-    return int(session._call_tf_sessionrun(None, {}, [tensor._as_tf_output()], [], None)[0])
 
 
 class Steps:
@@ -84,9 +69,17 @@ class Steps:
         self.counters = Counters(self.evidence)
         self.lineage = Lineage(self.evidence)
         self.lineage.more = self._weights_seen
+        self.states = States(self.evidence)
+        self.files = Files(self.lineage, None if model_dir is None else model_dir.parent, writer.directory)
         self._writer = writer
         self._version = 0
         self._found: StepSource | None = None
+        self._restored_state: int | None = None
+        """The step in the state outside of TensorFlow that was restored last."""
+        self._saved_state: tuple[int, Mapping[int, int]] = (-1, {})
+        """How many elements there had been when such a state was saved last, and what was read of it then."""
+        self._of_model = False
+        """Whether what was found is the model's own."""
         self._found_version: tuple[int, int] | None = None
         self._trained: Any = None
         self._applications = 0
@@ -107,17 +100,11 @@ class Steps:
 
     def install(self, patches: Patches) -> None:
         """Wraps what constructs, saves and restores models."""
-        for owner in (checkpoint_lib.Checkpoint, checkpoint_lib.CheckpointV1):
-            patches.wrap(owner, "__init__", self._constructs)
-            for name in ("save", "write", "_write"):
-                patches.wrap(owner, name, self._saves)
-            for name in ("restore", "read"):
-                if hasattr(owner, name):
-                    patches.wrap(owner, name, self._restores)
-        patches.wrap(saver_lib.Saver, "save", self._saver_saves)
-        patches.wrap(saver_lib.Saver, "restore", self._saver_restores)
+        CheckpointCalls(self).install(patches)
         patches.wrap(session_lib.BaseSession, "close", self._session_closes)
         KerasCalls(self).install(patches)
+        JaxCalls(self).install(patches)
+        self.files.install(patches)
 
     def note_restored(self) -> None:
         """An iterator was restored, by itself or with a checkpoint: its next element gets a STEP."""
@@ -137,23 +124,27 @@ class Steps:
         """The step as eager code sees it now; `UNKNOWN_STEP` when nothing tells it."""
         if self.given is not None:
             return self._read(self.given)
-        source = self.source()
-        if source is None or not context.executing_eagerly():
+        if not context.executing_eagerly():
             return UNKNOWN_STEP
-        return self._read(source.value)
+        found = self.states.step(self._states_now()) if self._looks_for_states() else None
+        return self._of_tensorflow() if found is None else found
+
+    def _of_tensorflow(self) -> int:
+        source = self.source()
+        return UNKNOWN_STEP if source is None or not context.executing_eagerly() else self._read(source.value)
 
     def of_session(self, session: Any) -> int:
         """The step of a session's graph, before its next run. Adds no op: the graph may be finalized."""
         if self.given is not None:
             return self._read(self.given)
-        variable = _global_step(session.graph)
+        variable = global_step_of(session.graph)
         if variable is None:
             # An object-based variable of this graph, if a Checkpoint has one.
             source = self.source()
             variable = source.variable if isinstance(source, VariableStep) else None
             if variable is None or getattr(variable, "graph", None) is not session.graph:
                 return UNKNOWN_STEP
-        step = self._read(lambda: _read_in_session(session, variable))
+        step = self._read(lambda: read_in_session(session, variable))
         if step != UNKNOWN_STEP:
             self._session, self._session_step = session, step
             self._session_values = {self._counter_of(session.graph, variable): step}
@@ -165,7 +156,10 @@ class Steps:
             self.of_session(self._session)
         if self.given is None and self._session_step != UNKNOWN_STEP:
             return self._session_step
-        return self.eager()
+        step = self.eager()
+        if step == UNKNOWN_STEP and self._saved_state[0] == self.files.elements():
+            return self.states.step(self._saved_state[1]) or UNKNOWN_STEP
+        return step
 
     def session_values(self) -> Mapping[int, int]:
         """What `of_session` has read last, by the counters' ids."""
@@ -173,9 +167,28 @@ class Steps:
 
     def values(self) -> Mapping[int, int]:
         """The values of all counters now, by their ids; of a session's those that were read last."""
+        values = self._values_of_tensorflow()
+        if self._looks_for_states():
+            values.update(self._states_now())
+        return values
+
+    def _values_of_tensorflow(self) -> dict[int, int]:
         if self.given is not None:
-            return self._given_value()
-        return self.counters.values() or self._session_values
+            return dict(self._given_value())
+        return self.counters.values() or dict(self._session_values)
+
+    def _looks_for_states(self) -> bool:
+        """Whether nothing of TensorFlow says where a model is; then the training may be one in JAX."""
+        if self.given is not None or self._session_values or "jax" not in sys.modules:
+            return False
+        self.source()
+        return not self._of_model
+
+    def _states_now(self) -> Mapping[int, int]:
+        try:
+            return self.states.at_an_element()
+        except Exception:  # what the user's objects do when they are looked at is not ours to judge
+            return {}
 
     def _given_value(self) -> Mapping[int, int]:
         if self._given_number is None:
@@ -185,14 +198,28 @@ class Steps:
 
     def wants_values(self, in_life: int) -> bool:
         """Whether all counters are to be read before an element that gets a STEP."""
-        return in_life < ELEMENTS_READ or self.counters.several
+        return in_life < ELEMENTS_READ or self.counters.several or self.states.several
 
     @quietly
-    def read_all(self, why: Why) -> None:
-        """Writes down the values of all counters."""
-        values = self.values()
+    def read_all(self, why: Why, more: Callable[[], Mapping[int, int]] = dict) -> None:
+        """Writes down the values of all counters, with those that `more` tells: of what is saved, or was restored."""
+        told = more()
+        if why == "restore":
+            # The user's code has not got yet what was restored: its variables have the state of before.
+            values = {**self._values_of_tensorflow(), **told}
+            self._restored_state = self.states.step(told) if told else self._restored_state
+        else:
+            values = {**self.values(), **told}
+        if why == "save":
+            self._saved_state = (self.files.elements(), {**self._states_now(), **told}) if told else self._saved_state
+        if why == "end" and self._saved_state[0] == self.files.elements():
+            values = {**self._saved_state[1], **values}
         if values:
             self.evidence.read(why, values)
+
+    def read_states(self, why: Why, trees: Iterable[Tree]) -> None:
+        """Writes down the values of all counters, with those in what is saved or was restored."""
+        self.read_all(why, lambda: self.states.values_in(trees))
 
     @staticmethod
     def _read(read: Callable[[], int]) -> int:
@@ -223,16 +250,16 @@ class Steps:
         # `fit` is about to apply it; if others have been applied since, it is one that nobody uses.
         since = self.counters.applications > self._applications
         self._look_at_checkpoints()
-        found = (
+        of_model = (
             *map(optimizer_step, (*applied, None if since else trained)),
             self._of_checkpoints.get("model"),
             self.counters.last_applied() if since else None,
             *map(optimizer_step, (trained, *others)),
             self.counters.last_applied(),
-            self._of_checkpoints.get("bare"),
-            self._of_checkpoints.get("data"),
         )
-        return next((one for one in found if one is not None), None)
+        found = next((one for one in of_model if one is not None), None)
+        self._of_model = found is not None
+        return found or self._of_checkpoints.get("bare") or self._of_checkpoints.get("data")
 
     def _look_at_checkpoints(self) -> None:
         """Finds the step in the last Checkpoint of each role, and keeps it.
@@ -262,7 +289,12 @@ class Steps:
 
     # Noting.
 
-    def _note_used(self, checkpoint: Any) -> None:
+    def note_constructed(self, checkpoint: Any) -> None:
+        """A Checkpoint was made."""
+        self._constructed.append(weakref.ref(checkpoint))
+        self.counters.constructed(checkpoint)
+
+    def note_used(self, checkpoint: Any) -> None:
         """Makes a Checkpoint the last one that saved or restored."""
         if not self._used or self._used[-1]() is not checkpoint:
             self._used.append(weakref.ref(checkpoint))
@@ -287,15 +319,19 @@ class Steps:
         """Whether this thread is not within a save or restore."""
         return getattr(self._nesting, "depth", 0) == 0
 
-    def event(self, kind: Kind, *, session: Any = None) -> None:
+    def event(self, kind: Kind, *, session: Any = None, values: Callable[[], Mapping[int, int]] = dict) -> None:
         """Writes a SAVED or RESTORED, and what all counters say after a restore."""
-        if session is None and self.given is None:
+        if kind is Kind.RESTORED and session is None and self._looks_for_states():
+            told = self.states.step(values())
+            told = self._restored_state if told is None else told
+            self._writer.event(kind, self._of_tensorflow() if told is None else told)
+        elif session is None and self.given is None:
             self._writer.event_as_of_now(kind, self.eager)
         else:  # a run of a session, or the user's code, may wait for a thread that waits for us
             self._writer.event(kind, self.eager() if session is None else self.of_session(session))
         if kind is Kind.RESTORED:
             self.restores += 1
-            self.read_all("restore")
+            self.read_all("restore", values)
 
     @contextlib.contextmanager
     def _nested(self, path: object = None) -> Iterator[None]:
@@ -306,14 +342,29 @@ class Steps:
         finally:
             self._nesting.depth -= 1
 
-    def saving(self, save: Callable[[], Any], *, session: Any = None, path: object = None) -> Any:
-        """Makes a save; of the outermost one the counters at its beginning and its cost are written down."""
+    def saving(
+        self,
+        save: Callable[[], Any],
+        *,
+        session: Any = None,
+        path: object = None,
+        values: Callable[[], Mapping[int, int]] = dict,
+    ) -> Any:
+        """Makes a save; of the outermost one the counters at its beginning and its cost are written down.
+
+        Args:
+            save: makes it.
+            session: of the graph that is saved.
+            path: where it goes, if that is known.
+            values: tells counters that are in what is saved.
+        """
         if not self.outermost():
             with self._nested(path):
                 return save()
         if session is not None:
             self.of_session(session)
-        self.read_all("save")
+        self.lineage.look_for_commits()
+        self.read_all("save", values)
         with self._nested(path):
             return self._costs.timed(save)
 
@@ -322,125 +373,7 @@ class Steps:
         with self._nested(path):
             return restore()
 
-    # Wraps. Each calls the original and lets its result and its exceptions through.
-
-    def _constructs(self, original: Any) -> Any:
-        def __init__(checkpoint: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it replaces one
-            original(checkpoint, *args, **kwargs)
-            self._constructed.append(weakref.ref(checkpoint))
-            self.counters.constructed(checkpoint)
-
-        return __init__
-
-    def _saves(self, original: Any) -> Any:
-        numbers = original.__name__ == "save"
-
-        def save(saved: Any, *args: Any, **kwargs: Any) -> Any:
-            def writes() -> Any:
-                if not numbers:
-                    self._note_writing(saved, _first(args, kwargs))
-                result = original(saved, *args, **kwargs)
-                if _asynchronous(args, kwargs):
-                    self._note_asynchronous(saved, result)
-                return result
-
-            if sys._getframe(1).f_globals.get("__name__") == _BACKGROUND:
-                return self.restoring(writes)  # of a save that was noted when it was asked for
-            result = self.saving(writes)
-            if self.outermost():
-                self._note_used(saved)
-                self.event(Kind.SAVED, session=_graph_session())
-            return result
-
-        return save
-
-    @quietly
-    def _note_writing(self, checkpoint: Any, path: object) -> None:
-        held = self.counters.used(checkpoint)
-        if held is not None:
-            self.lineage.writing(path, weights=held.weights, data=held.data)
-
-    @quietly
-    def _note_asynchronous(self, checkpoint: Any, path: object) -> None:
-        """An asynchronous save was asked for: its state has been taken, a thread writes it."""
-        self._note_writing(checkpoint, path)
-        self.lineage.completes_elsewhere()
-
-    def _restores(self, original: Any) -> Any:
-        def restore(restored: Any, *args: Any, **kwargs: Any) -> Any:
-            path = _first(args, kwargs)
-
-            def reads() -> Any:
-                status = original(restored, *args, **kwargs)
-                if path is not None:
-                    self._note_restored(restored, path, status)
-                return status
-
-            result = self.restoring(reads, path)
-            if self.outermost() and path is not None:
-                self._note_used(restored)
-                self.event(Kind.RESTORED, session=_graph_session())
-            return result
-
-        return restore
-
-    @quietly
-    def _note_restored(self, checkpoint: Any, path: object, status: Any) -> None:
-        held = self.counters.used(checkpoint)
-        if held is None:
-            return
-        self.lineage.trained(held.weights)
-        coordinator: Any = getattr(status, "_checkpoint", None)
-        weights = bool(held.weights)
-        if hasattr(coordinator, "object_graph_proto"):
-            put = functools.partial(_put_by, coordinator.object_by_proto_id, coordinator.object_graph_proto)
-            self.lineage.came_from(path, put)
-            weights = weights or _has_weights(coordinator)
-        else:  # by the names of variables
-            self.lineage.came_from(path, lambda: held.weights)
-        self.lineage.restored(path, weights=weights, data=held.data)
-
-    def _saver_saves(self, original: Any) -> Any:
-        def save(saver: Any, sess: Any, save_path: Any, *args: Any, **kwargs: Any) -> Any:
-            session = _raw(sess)
-            models = _saves_the_model(saver, sess)
-
-            def writes() -> Any:
-                self._note_saver(saver, session, save_path, _first(args, kwargs, "global_step"))
-                return original(saver, sess, save_path, *args, **kwargs)
-
-            result = self.saving(writes, session=session if models else None)
-            if self.outermost() and models:
-                self.event(Kind.SAVED, session=session)
-            return result
-
-        return save
-
-    @quietly
-    def _note_saver(self, saver: Any, session: Any, path: Any, step: Any) -> None:
-        if step is not None:
-            number = step if isinstance(step, (int, np.integer)) else _read_in_session(session, step)
-            path = f"{os.fspath(path)}-{number}"
-        weights, data = _saved_by(saver, session.graph)
-        self.lineage.writing(path, weights=weights, data=data)
-
-    def _saver_restores(self, original: Any) -> Any:
-        def restore(saver: Any, sess: Any, save_path: Any) -> Any:
-            result = self.restoring(lambda: original(saver, sess, save_path), save_path)
-            session = _raw(sess)
-            self._note_saver_restored(saver, session, save_path)
-            if self.outermost() and _saves_the_model(saver, sess):
-                self.event(Kind.RESTORED, session=session)
-            return result
-
-        return restore
-
-    @quietly
-    def _note_saver_restored(self, saver: Any, session: Any, path: Any) -> None:
-        weights, data = _saved_by(saver, session.graph)
-        self.lineage.trained(weights)
-        self.lineage.came_from(path, lambda: weights)
-        self.lineage.restored(path, weights=bool(weights), data=data)
+    # Wraps.
 
     def _session_closes(self, original: Any) -> Any:
         def close(session: Any, *args: Any, **kwargs: Any) -> Any:
@@ -451,87 +384,6 @@ class Steps:
             return original(session, *args, **kwargs)
 
         return close
-
-
-def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str = "") -> Any:
-    """The first argument of a call, or the one with a name."""
-    if args:
-        return args[0]
-    return kwargs.get(name) if name else next(iter(kwargs.values()), None)
-
-
-def _asynchronous(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether the options of a save let a thread write it."""
-    options = (*args[1:], kwargs.get("options"))
-    return context.executing_eagerly() and any(
-        getattr(one, "experimental_enable_async_checkpoint", False) for one in options
-    )
-
-
-def _put_by(objects: Mapping[int, Any], graph: Any) -> Mapping[Any, str]:
-    """The weights that a restore of a `tf.train.Checkpoint` has put into place by now."""
-    return {
-        key_of(one): name_of(one)
-        for number, one in list(objects.items())
-        if is_variable(one) and is_weight(one) and graph.nodes[number].attributes
-    }
-
-
-def _has_weights(coordinator: Any) -> bool:
-    """Whether a checkpoint of TensorFlow has weights, which may be of variables that are not made yet."""
-    keys = [one.checkpoint_key for node in coordinator.object_graph_proto.nodes for one in node.attributes]
-    return any(
-        coordinator.dtype_map[key].is_floating
-        for key in keys
-        if key in coordinator.dtype_map and not any(part in key for part in _OF_OPTIMIZERS)
-    )
-
-
-def _saved_by(saver: Any, graph: Any) -> tuple[Mapping[Any, str], bool]:
-    """What a Saver has: the weights, and whether iterators."""
-    keys = tf.compat.v1.GraphKeys
-    listed = saver._var_list
-    if listed is None:
-        listed = [*graph.get_collection(keys.GLOBAL_VARIABLES), *graph.get_collection(keys.SAVEABLE_OBJECTS)]
-    saved = list(listed.values() if isinstance(listed, dict) else listed)
-    trainable = {one.name for one in graph.get_collection(keys.TRAINABLE_VARIABLES)}
-    weights = {
-        key_of(one): name_of(one)
-        for one in saved
-        if is_variable(one) and is_weight(one) and (not trainable or one.name in trainable)
-    }
-    return weights, any("terator" in type(one).__name__ for one in saved)
-
-
-def _saves_the_model(saver: Any, session: Any) -> bool:
-    """Whether a Saver has the global step, where there is one: input pipelines and backbones are not the model."""
-    raw = _raw(session)
-    variable = None if raw is None else _global_step(raw.graph)
-    listed = saver._var_list
-    if variable is None or listed is None:
-        return True
-    saved = listed.values() if isinstance(listed, dict) else listed
-    name = variable.name
-    return any(getattr(one, "name", None) == name for one in saved)
-
-
-def _global_step(graph: Any) -> Any:
-    try:
-        return training_util.get_global_step(graph)
-    except (TypeError, RuntimeError):  # something else has that name, or there are several
-        return None
-
-
-def _raw(session: Any) -> Any:
-    """The session under MonitoredSession's wrappers."""
-    while session is not None and not isinstance(session, session_lib.BaseSession):
-        session = getattr(session, "_sess", None)
-    return session
-
-
-def _graph_session() -> Any:
-    """The session that an object-based save in a v1 graph runs in; None in eager code."""
-    return None if context.executing_eagerly() else _raw(ops.get_default_session())
 
 
 __all__ = ["ELEMENTS_READ", "OptimizerStep", "StepSource", "Steps", "VariableStep"]

@@ -67,6 +67,7 @@ class Tap:
         self._patches = Patches()
         self.handles: dict[bytes, TappedIterator] = {}
         self.witness = Witness(writer.directory, self.handles)
+        self.steps.files.elements = lambda: self.recorder.in_life
         self.recorder.begins = self.witness.began
         self.witness.on_restored = self.steps.note_restored
         self.witness.elements = lambda: self.recorder.in_life

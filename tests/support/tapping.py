@@ -61,8 +61,8 @@ def batches(count: int) -> Any:
     return tf.data.Dataset.range(count * 4).map(lambda i: (tf.cast([i], tf.float32), [0.0])).batch(4)
 
 
-def main(scenarios: Mapping[str, Any], directory: str, *names: str) -> None:
-    """Runs the named ones of some scenarios, each with a tap of its own."""
+def main(scenarios: Mapping[str, Any], directory: str, *names: str, model_dir: bool = False) -> None:
+    """Runs the named ones of some scenarios, each with a tap, and with `model_dir` a `run/NAME/model`, of its own."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     for name in names:
@@ -70,7 +70,10 @@ def main(scenarios: Mapping[str, Any], directory: str, *names: str) -> None:
         path.mkdir(parents=True)
         gate = Gate()
         step = (lambda: int(GIVEN[-1].numpy())) if name.endswith("given") else None
-        installed = tap.install(LedgerWriter(path), gate, step=step)
+        kept = Path(directory, "run", name, "model") if model_dir else None
+        if kept is not None:
+            kept.mkdir(parents=True)
+        installed = tap.install(LedgerWriter(path), gate, step=step, model_dir=kept)
         try:
             seen = scenarios[name](gate, path)
             installed.finish()

@@ -1,0 +1,208 @@
+"""Child side: files that training code writes and reads by hand: `np.savez`, `pickle`, msgpack, a step in JSON.
+
+Python tells of each `open` and rename (`sys.addaudithook`), TensorFlow's file functions are called through one module.
+Below the run's directory, what is opened for writing is saved, and what is opened for reading before the first element
+is restored. Whether weights are in a file shows in its beginning: all these formats name the dtype of an array.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import re
+import sys
+import threading
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+from .lineage import path_of, quietly
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .lineage import Lineage
+    from .patches import Patches
+
+_HEAD = 1 << 16
+_FLOATS = re.compile(rb"b?float(16|32|64)|[<>=|]f[248]|\x8c\x02f[248]|\x02f[248]|U\x02f[248]")
+_MEMBERS = 64
+_WRITES = os.O_WRONLY | os.O_RDWR
+_NOT_SAVED = re.compile(r"\.(log|py|pyc|lock)$|events\.out\.|/(checkpoint|graph\.pbtxt)(\.tmp\w*)?$")
+"""Logs, code, graphs; and where TensorFlow has the names of checkpoints, which is read without reading any of them."""
+_LISTENING: list[Files] = []
+"""The one that is told now; a hook of Python's can never be taken away."""
+_HOOKED: list[bool] = []
+
+
+class Files:
+    """Notes the files of one life that no library of checkpoints has written or read.
+
+    Args:
+        lineage: is told.
+        root: below which files count; None: those only that are known to be of a state.
+        ours: the life's own directory.
+    """
+
+    def __init__(self, lineage: Lineage, root: Path | None, ours: Path) -> None:
+        self.elements: Callable[[], int] = lambda: 0
+        """How many elements the life has taken."""
+        self._lineage = lineage
+        self._root = None if root is None else os.path.realpath(root)
+        self._ours = os.path.realpath(ours)
+        self._local = threading.local()
+        self._restored: set[str] = set()
+
+    def install(self, patches: Patches) -> None:
+        """Listens to Python, and wraps what TensorFlow's file functions call."""
+        from tensorflow.python.lib.io import file_io
+
+        tensorflow = file_io._pywrap_file_io
+        patches.wrap(tensorflow, "WritableFile", self._tensorflow_writes)
+        patches.wrap(tensorflow, "BufferedInputStream", self._tensorflow_reads)
+        patches.wrap(tensorflow, "RenameFile", self._tensorflow_renames)
+        _LISTENING[:] = [self]
+        patches.at_undo(_LISTENING.clear)
+        if not _HOOKED:
+            _HOOKED.append(True)
+            sys.addaudithook(_heard)
+
+    def expect(self, *, weights: bool) -> None:
+        """A state goes into a file of this thread's: one that it has opened, or the next one."""
+        if not self._lineage.is_incomplete(getattr(self._local, "written", None)):
+            self._local.expected = weights
+
+    def gave(self, arrays: tuple[str, ...]) -> None:
+        """The file that this thread has read last gave these arrays."""
+        path = getattr(self._local, "read", None)
+        if path is not None:
+            if path not in self._restored:
+                self._lineage.restored(path, weights=bool(arrays), data=False)
+            self._lineage.group(path, len(arrays), arrays)
+
+    @quietly
+    def opened(self, path: Any, *, writes: bool) -> None:
+        """A file is about to be opened."""
+        if self._lineage.inside() or getattr(self._local, "busy", False):
+            return
+        place = path_of(path)
+        if place is None or place.startswith(("/proc/", "/dev/", "/sys/")) or self._lineage.inside(place):
+            return
+        self._local.busy = True
+        try:
+            if writes:
+                self._writes(place)
+            else:
+                self._reads(place)
+        finally:
+            self._local.busy = False
+
+    @quietly
+    def renamed(self, path: Any, to: Any) -> None:
+        """Something is about to have another name."""
+        place, target = path_of(path), path_of(to)
+        if place is None or target is None or self._lineage.inside():
+            return
+        self._local.busy = True
+        try:
+            self._lineage.moved(place, target)
+        finally:
+            self._local.busy = False
+
+    def _counts(self, place: str) -> bool:
+        if self._root is None or "://" in place or _NOT_SAVED.search(place):
+            return False
+        real = os.path.join(os.path.realpath(os.path.dirname(place)), os.path.basename(place))
+        return real.startswith(f"{self._root}{os.sep}") and not real.startswith(f"{self._ours}{os.sep}")
+
+    def _writes(self, place: str) -> None:
+        expected: bool | None = getattr(self._local, "expected", None)
+        self._local.expected = None
+        if expected is None and not self._counts(place):
+            return
+        self._local.written = place
+        with self._lineage.call():
+            self._lineage.writing(place, weights=bool(expected), data=False)
+            self._lineage.completes_later(lambda: not _is_open(place), known=expected, look=has_floats)
+
+    def _reads(self, place: str) -> None:
+        self._local.read = place
+        if self.elements() or not self._counts(place) or not os.path.isfile(place) or self._lineage.is_ours(place):
+            return
+        weights = has_floats(place)
+        self._restored.add(place)
+        self._lineage.restored(place, weights=weights, data=False)
+        if weights:
+            self._lineage.loose(place)
+
+    def _tensorflow_writes(self, original: Any) -> Any:
+        def opens(name: Any, *args: Any, **kwargs: Any) -> Any:
+            self.opened(name, writes=True)
+            return original(name, *args, **kwargs)
+
+        return opens
+
+    def _tensorflow_reads(self, original: Any) -> Any:
+        def opens(name: Any, *args: Any, **kwargs: Any) -> Any:
+            self.opened(name, writes=False)
+            return original(name, *args, **kwargs)
+
+        return opens
+
+    def _tensorflow_renames(self, original: Any) -> Any:
+        def rename(path: Any, to: Any, *args: Any, **kwargs: Any) -> Any:
+            self.renamed(path, to)
+            return original(path, to, *args, **kwargs)
+
+        return rename
+
+
+def _heard(event: str, args: tuple[Any, ...]) -> None:
+    """Python's hook: for each event, so the ones that are none of ours are out of here at once."""
+    if event == "open":
+        if _LISTENING and not isinstance(args[0], int):
+            mode, flags = args[1], args[2]
+            _LISTENING[0].opened(args[0], writes=bool(flags & _WRITES) or bool(mode and set(mode) & set("wax+")))
+    elif event == "os.rename" and _LISTENING:
+        _LISTENING[0].renamed(args[0], args[1])
+
+
+def _is_open(path: str) -> bool:
+    """Whether this process has a file open."""
+    with contextlib.suppress(OSError):
+        seen = os.stat(path)
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                one = os.stat(f"/proc/self/fd/{name}")
+                if (one.st_dev, one.st_ino) == (seen.st_dev, seen.st_ino):
+                    return True
+    return False
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether the beginning of a file is text: one that only speaks of dtypes."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def has_floats(path: str) -> bool:
+    """Whether a file has floating point arrays, by what stands at its beginning; of an archive, in its members."""
+    with contextlib.suppress(Exception), open(path, "rb") as file:
+        head = file.read(_HEAD)
+        if _is_text(head):
+            return False
+        if not head.startswith(b"PK"):
+            return _FLOATS.search(head) is not None
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist()[:_MEMBERS]:
+                with archive.open(name) as member:
+                    if _FLOATS.search(member.read(256)):
+                        return True
+    return False
+
+
+__all__ = ["Files", "has_floats"]

@@ -1,0 +1,183 @@
+"""Child side: the counters of trainings in JAX, whose state is another object after each step. Never imports jax.
+
+Two places show them: what the user's code gives to a save or gets from a restore; and the variables of the functions
+that are running when an element is taken, in which the loop has its state. A counter is known by its name in the state,
+which is the same in both: the first `step`, the second `count`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from .evidence import Counter
+from .recorder import is_installed, is_users
+from .trees import STEP_NAMES, Patience, has_arrays, look_into
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import FrameType
+
+    from .evidence import EvidenceWriter, Role
+    from .trees import Leaf, Tree
+
+_MOST_COUNTERS = 32
+_UPPERMOST = 400
+"""Nodes of a state in which its counters are looked for at an element: they lie above the arrays."""
+_NO_STATES = ("tensorflow", "keras", "tf_keras", "numpy", "jax", "jaxlib", "orbax", "threading", "logging")
+
+
+class States:
+    """Finds and reads the counters of states outside of TensorFlow."""
+
+    def __init__(self, evidence: EvidenceWriter) -> None:
+        self._evidence = evidence
+        self._numbers: dict[str, tuple[int, Role]] = {}
+        self._patience = Patience()
+        self._places: dict[Any, tuple[list[tuple[str, int]], bool]] = {}
+        """What the states in the variables of functions said last, and whether that ever changed."""
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one counter is known."""
+        return len(self._numbers) > 1
+
+    def values_in(self, trees: Iterable[Tree], label: int | None = None) -> Mapping[int, int]:
+        """The values of the integers in what is saved or restored, by the counters' ids.
+
+        Args:
+            trees: that belong together.
+            label: the step under which they are saved, if it is told.
+        """
+        trees = list(trees)
+        role: Role = "bare"
+        if any(tree.arrays for tree in trees):
+            role = "model"
+        elif any(tree.iterators for tree in trees):
+            role = "data"
+        found: dict[str, int] = {}
+        for tree in trees:
+            for name, value in self._read_leaves(tree.integers[:_MOST_COUNTERS]):
+                found[_next_name(found, name)] = value
+        values = {self._number(name, role): value for name, value in found.items()}
+        if label is not None:
+            values[self._number("checkpoint number", "bare")] = label
+        return values
+
+    def at_an_element(self) -> Mapping[int, int]:
+        """The values of the counters in the states of the functions that are running now."""
+        if "jax" not in sys.modules:
+            return {}
+        states: list[list[tuple[str, int]]] = []
+        moving: list[list[tuple[str, int]]] = []
+        seen: list[Any] = []
+        for place, state in _states(sys._getframe(1)):
+            leaves = [leaf for leaf in look_into(state, most=_UPPERMOST).integers if leaf.name in STEP_NAMES]
+            read = self._read_leaves(leaves)
+            before, moved = self._places.get(place, (read, False))
+            moved = moved or before != read
+            self._places[place] = (read, moved)
+            if leaves and any(all(leaf.value is not one for one in seen) for leaf in leaves):
+                states.append(read)
+                moving += [read] if moved else []
+            seen += [leaf.value for leaf in leaves if not isinstance(leaf.value, int)]
+        found: dict[str, int] = {}
+        # What was restored, or is kept as the best so far, does not move while the training's own state does.
+        for name, value in (pair for read in moving or states for pair in read):
+            found[_next_name(found, name)] = value
+        return {self._number(name, "model"): value for name, value in found.items()}
+
+    def step(self, values: Mapping[int, int]) -> int | None:
+        """The step among some values: of a state's `step`, else of what optax counts."""
+        for name in ("state.step", "state.count"):
+            known = self._numbers.get(name)
+            if known is not None and known[0] in values:
+                return values[known[0]]
+        return None
+
+    def _read_leaves(self, leaves: Iterable[Leaf]) -> list[tuple[str, int]]:
+        """The values of those that can be read: not given away, deleted, being traced."""
+        read = []
+        for leaf in leaves:
+            with contextlib.suppress(Exception):
+                read.append((leaf.name, self._patience.read(leaf.value)))
+        return read
+
+    def _number(self, name: str, role: Role) -> int:
+        known = self._numbers.get(name)
+        if known is None or (known[1] != "model" and role == "model"):
+            owner = "a state with the weights" if role == "model" else "what is saved beside the weights"
+            number = self._evidence.counter(Counter(name, role, owner), number=None if known is None else known[0])
+            known = self._numbers[name] = (number, role)
+        return known[0]
+
+
+def _next_name(taken: Mapping[str, Any], name: str) -> str:
+    base = f"state.{name}"
+    ordinal = 1
+    while (full := base if ordinal == 1 else f"{base}#{ordinal}") in taken:
+        ordinal += 1
+    return full
+
+
+def _states(frame: FrameType | None) -> Iterator[tuple[Any, Any]]:
+    """The places of states in the variables of the innermost function of the user's that has some, and the states.
+
+    A thread that takes elements for the training has none: then those of the main thread are looked at.
+    """
+    found = False
+    main = threading.main_thread().ident
+    threads = [frame]
+    if main is not None and threading.get_ident() != main:
+        threads.append(sys._current_frames().get(main))
+    for innermost in threads:
+        frame = innermost
+        while frame is not None and not found:
+            path = frame.f_code.co_filename
+            if is_users(path) and not is_installed(path):
+                for name, value in _variables(frame):
+                    for attribute, state in _states_in(value):
+                        found = True
+                        yield (frame.f_code, name, attribute), state
+            frame = frame.f_back
+
+
+def _variables(frame: FrameType) -> list[tuple[str, Any]]:
+    names = frame.f_locals
+    values = list(names.items())
+    if frame.f_code.co_flags & inspect.CO_OPTIMIZED and type(names) is dict:
+        # Until Python 3.12 it is a copy that the frame keeps: it would hold what the user has given away.
+        names.clear()
+    return values
+
+
+def _states_in(value: Any) -> Iterator[tuple[str, Any]]:
+    """A variable's value, if it is a state, or an attribute of it that is one: `self.state` of a trainer."""
+    if _is_state(value):
+        yield "", value
+    elif hasattr(value, "__dict__") and not _is_foreign(value) and type(value).__module__ != "builtins":
+        yield from ((name, one) for name, one in list(vars(value).items()) if _is_state(one))
+
+
+def _is_state(value: Any) -> bool:
+    if isinstance(value, (str, bytes, int, float)) or value is None or _is_foreign(value):
+        return False
+    if isinstance(value, dict):
+        counts = any(name in value for name in STEP_NAMES)
+    elif isinstance(value, (list, tuple)):
+        counts = bool(value) and len(value) < 16
+    else:
+        if type(value).__module__.startswith("flax.nnx"):
+            return "step" in vars(value)  # an optimizer, which may hold nothing else
+        counts = "step" in getattr(type(value), "__dataclass_fields__", {})
+    return counts and has_arrays(value)
+
+
+def _is_foreign(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] in _NO_STATES
+
+
+__all__ = ["States"]

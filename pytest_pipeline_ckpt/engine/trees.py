@@ -1,0 +1,177 @@
+"""Child side: the states of trainings outside of TensorFlow: trees of arrays, with integers that count steps.
+
+Flax' `TrainState` and dataclasses, `nnx.Optimizer`, optax' named tuples, what Orbax has restored as dictionaries. They
+are known by what they have, so nothing is imported: neither jax nor what is built on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MOST_NODES = 4000
+_LONGEST_WAIT = 20.0
+"""Seconds. A step that takes longer is not waited for: it may be one that waits for the element that we look at."""
+STEP_NAMES = ("step", "count")
+"""Of Flax' states and nnx' optimizers; of optax."""
+_ARGUMENTS = ("Save", "Restore")
+"""How the names of the classes end in which Orbax is given what it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """An integer scalar of a tree."""
+
+    name: str
+    """The last name on the way to it: `step`, `count`."""
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What a state holds."""
+
+    integers: tuple[Leaf, ...]
+    """Breadth first."""
+    arrays: tuple[str, ...]
+    """The names of floating point arrays."""
+    iterators: bool = False
+    complete: bool = True
+    """False: it is larger than what was gone through."""
+
+
+def look_into(state: Any, *, most: int = _MOST_NODES) -> Tree:
+    """What a state holds; of a large one the `most` uppermost nodes."""
+    integers: list[Leaf] = []
+    arrays: list[str] = []
+    iterators = False
+    pending = deque([("", state)])
+    seen: dict[int, Any] = {}
+    """With the objects: an id is another object's when its own has gone."""
+    nodes = 0
+    while pending and nodes < most:
+        name, node = pending.popleft()
+        nodes += 1
+        if id(node) in seen or isinstance(node, (str, bytes)) or node is None:
+            continue
+        kind = _kind_of(node, name)
+        if kind == "integer":
+            integers.append(Leaf(name, node))
+        elif kind == "float":
+            arrays.append(name)
+        elif kind == "iterator":
+            iterators = True
+        elif kind == "tree":
+            seen[id(node)] = node
+            pending.extend((f"{name}/{key}" if isinstance(key, int) else key, child) for key, child in _children(node))
+    return Tree(tuple(integers), tuple(arrays), iterators, not pending)
+
+
+def is_array(value: Any) -> bool:
+    """Whether something is an array of jax, or a variable of nnx, which holds one."""
+    return type(value).__module__.startswith(("jaxlib", "jax.", "flax.nnx"))
+
+
+def has_arrays(state: Any, *, most: int = 400) -> bool:
+    """Whether a state has floating point arrays of jax; looked for among so many nodes."""
+    pending = deque([state])
+    while pending and most > 0:
+        node = pending.popleft()
+        most -= 1
+        kind = _kind_of(node)
+        if kind == "float" and is_array(node):
+            return True
+        if kind == "tree":
+            pending.extend(child for _, child in _children(node))
+    return False
+
+
+def _kind_of(node: Any, name: str = "") -> str:
+    if isinstance(node, bool):
+        return ""
+    if isinstance(node, int):
+        return "integer"
+    if isinstance(node, (dict, list, tuple)):
+        return "tree"
+    shape, dtype = _attribute(node, "shape"), _attribute(node, "dtype")
+    if isinstance(shape, tuple) and dtype is not None and not isinstance(node, type):
+        with contextlib.suppress(TypeError):  # keys of random generators have a dtype of their own
+            dtype = np.dtype(dtype)
+            if dtype.kind == "f" or dtype.name == "bfloat16":
+                return "float"
+            # Replicated over devices it has an axis more; what is called `step` is no key of a random generator.
+            if dtype.kind in "iu" and (not shape or (len(shape) == 1 and name in STEP_NAMES)):
+                return "integer"
+        return ""
+    module = type(node).__module__.partition(".")[0]
+    if module == "tensorflow":
+        return "iterator" if type(node).__name__.endswith("Iterator") else ""
+    return "tree"
+
+
+def _attribute(node: Any, name: str) -> Any:
+    """An attribute, or None: Orbax looks those of its containers up as keys, and others may raise what they like."""
+    try:
+        return getattr(node, name, None)
+    except Exception:
+        return None
+
+
+def _children(node: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(node, dict) or (_attribute(node, "items") and _attribute(node, "keys")):
+        yield from ((str(key), child) for key, child in list(node.items()))
+    elif isinstance(node, tuple) and hasattr(node, "_fields"):
+        yield from zip(node._fields, node, strict=False)
+    elif isinstance(node, (list, tuple)):
+        yield from enumerate(node)
+    elif type(node).__name__.endswith(_ARGUMENTS) and _attribute(node, "item") is not None:
+        yield "", node.item
+    elif dataclasses.is_dataclass(node) and not isinstance(node, type):
+        yield from ((one.name, getattr(node, one.name, None)) for one in dataclasses.fields(node))
+    elif type(node).__module__.startswith("flax.nnx"):
+        value = vars(node).get("_raw_value", vars(node).get("raw_value"))
+        if value is not None:
+            yield "", value
+        else:
+            # Its integers are how it is made: what changes is in variables.
+            children = [(name, child) for name, child in list(vars(node).items()) if not name.startswith("_")]
+            yield from ((name, child) for name, child in children if not isinstance(child, int))
+
+
+class Patience:
+    """Reads scalars; waits for those that are being computed, but not for ever."""
+
+    def __init__(self) -> None:
+        self._left = _LONGEST_WAIT
+
+    def read(self, value: Any) -> int:
+        """The value of an integer scalar.
+
+        Raises:
+            RuntimeError: it has been deleted, given away to a computation, or is not ready.
+        """
+        if isinstance(value, int):
+            return value
+        ready = getattr(value, "is_ready", None)
+        if ready is not None:
+            began = time.monotonic()
+            while not ready():
+                if time.monotonic() - began > self._left:
+                    self._left = 0.0
+                    raise RuntimeError("it is not ready")
+                time.sleep(0.0002)
+        # A view of its own: one that the array keeps would be another reference to what the user may give away.
+        shards = getattr(value, "addressable_data", None)
+        return int(np.array(value if shards is None else shards(0)).reshape(-1)[0])
+
+
+__all__ = ["STEP_NAMES", "Leaf", "Patience", "Tree", "has_arrays", "is_array", "look_into"]

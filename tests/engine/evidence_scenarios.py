@@ -1,0 +1,337 @@
+"""Trainings whose counters and files are looked at: `python evidence_scenarios.py DIRECTORY NAME...` runs some of them.
+
+Not a test module: TensorFlow must never be imported in the pytest process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+from tapping import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tapping import Gate
+
+keras = tf.keras
+v1 = tf.compat.v1
+
+
+class Net(tf.Module):  # type: ignore[misc]  # untyped base
+    """One weight."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        super().__init__()
+        self.w = tf.Variable(value)
+
+
+def _elements(count: int = 40) -> Any:
+    return iter(tf.data.Dataset.range(count))
+
+
+def _apply(optimizer: Any, net: Net) -> None:
+    optimizer.apply_gradients([(tf.constant(1.0), net.w)])
+
+
+def _model() -> Any:
+    return keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1)])
+
+
+def _pairs(count: int = 3) -> Any:
+    return tf.data.Dataset.range(count).map(lambda i: (tf.cast([[i]], tf.float32), [[0.0]]))
+
+
+def _kept(path: Path) -> Path:
+    """Where a scenario keeps its files; its ledger is elsewhere."""
+    return path.parent / "run" / path.name / "model"
+
+
+def gan(_: Gate, __: Path) -> Any:
+    """Two optimizers, the second one applied more rarely; and one that `compile` has made and nobody uses."""
+    critic, generator = keras.optimizers.Adam(), keras.optimizers.Adam()
+    unused = _model()
+    unused.compile()
+    nets = Net(), Net()
+    checkpoint = tf.train.Checkpoint(generator=nets[1], g=generator, critic=nets[0], c=critic)
+    iterator = _elements()
+    for number in range(6):
+        next(iterator)
+        _apply(critic, nets[0])
+        if number % 2:
+            _apply(generator, nets[1])
+    del checkpoint
+
+
+def apart(_: Gate, path: Path) -> Any:
+    """Model and optimizer in one Checkpoint, the data with a `step` in another; the step began at 100."""
+    net, optimizer, step = Net(), keras.optimizers.SGD(), tf.Variable(100, dtype=tf.int64)
+    iterator = _elements()
+    model = tf.train.CheckpointManager(tf.train.Checkpoint(model=net, optimizer=optimizer), str(_kept(path) / "m"), 3)
+    data = tf.train.CheckpointManager(tf.train.Checkpoint(step=step, iterator=iterator), str(_kept(path) / "d"), 3)
+    for _number in range(4):
+        next(iterator)
+        _apply(optimizer, net)
+        step.assign_add(1)
+    data.save()
+    model.save()
+
+
+def elsewhere(_: Gate, __: Path) -> Any:
+    """A step beside an iterator, and nothing else."""
+    step, iterator = tf.Variable(0, dtype=tf.int64), _elements()
+    checkpoint = tf.train.Checkpoint(step=step, iterator=iterator)
+    for _number in range(3):
+        next(iterator)
+        step.assign_add(1)
+    del checkpoint
+
+
+def named(_: Gate, __: Path) -> Any:
+    """An epoch and a step in it beside a weight; a step alone."""
+    net, epoch, inner, alone = Net(), tf.Variable(0), tf.Variable(0), tf.Variable(7)
+    kept = tf.train.Checkpoint(net=net, epoch=epoch, step_in_epoch=inner), tf.train.Checkpoint(step=alone)
+    iterator = _elements()
+    for number in range(4):
+        next(iterator)
+        inner.assign((number + 1) % 2)
+        epoch.assign((number + 1) // 2)
+    del kept
+
+
+def scaled(_: Gate, __: Path) -> Any:
+    """Loss scaling around an optimizer; a step whose gradient is not finite is skipped."""
+    net = Net()
+    inner = keras.optimizers.SGD()
+    outer = keras.mixed_precision.LossScaleOptimizer(inner)
+    iterator = _elements()
+    for number in range(4):
+        next(iterator)
+        outer.apply_gradients([(tf.constant(float("inf") if number == 1 else 1.0), net.w)])
+    return int(inner.iterations.numpy())
+
+
+def accumulated(_: Gate, __: Path) -> Any:
+    """Gradients of two micro-batches are accumulated: Keras 3 counts half as many `iterations`."""
+    net, optimizer = Net(), keras.optimizers.SGD(gradient_accumulation_steps=2)
+    checkpoint = tf.train.Checkpoint(net=net, optimizer=optimizer)
+    iterator = _elements()
+    for _number in range(5):
+        next(iterator)
+        _apply(optimizer, net)
+    del checkpoint
+
+
+def inside(_: Gate, __: Path) -> Any:
+    """A function that takes two elements a call, and counts them in two variables."""
+    first, second, net = tf.Variable(0), tf.Variable(0), Net()
+    checkpoint = tf.train.Checkpoint(step=first, other=second, net=net)
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def train(iterator: Any) -> None:
+        for _step in tf.range(2):
+            next(iterator)
+            first.assign_add(1)
+            second.assign_add(1)
+
+    iterator = _elements()
+    for _number in range(4):
+        train(iterator)
+    del checkpoint
+
+
+def session(_: Gate, path: Path) -> Any:
+    """A MonitoredTrainingSession that trains a variable, twice: the second one restores."""
+    for last in (4, 6):
+        with tf.Graph().as_default():
+            element = v1.data.make_one_shot_iterator(tf.data.Dataset.range(40)).get_next()
+            weight = v1.get_variable("w", initializer=0.0)
+            step = v1.train.get_or_create_global_step()
+            with tf.control_dependencies([element, v1.assign_add(weight, 1.0)]):
+                train = v1.assign_add(step, 1)
+            hooks = [v1.train.StopAtStepHook(last_step=last)]
+            kept = str(_kept(path))
+            with v1.train.MonitoredTrainingSession(
+                checkpoint_dir=kept, hooks=hooks, save_checkpoint_steps=2
+            ) as running:
+                while not running.should_stop():
+                    running.run(train)
+
+
+def managed(_: Gate, path: Path) -> Any:
+    """A new net, one of a file from elsewhere, and one that is restored from this run's; two are made late."""
+    outside = str(path / "outside" / "teacher")
+    tf.train.Checkpoint(net=Net(5.0)).write(outside)
+    first = tf.train.CheckpointManager(tf.train.Checkpoint(net=Net(3.0)), str(_kept(path)), 3)
+    first.save()
+    teacher, student, new = tf.Module(), tf.Module(), Net()
+    tf.train.Checkpoint(net=teacher).read(outside)
+    checkpoint = tf.train.Checkpoint(net=student, new=new)
+    checkpoint.restore(first.latest_checkpoint)
+    teacher.w, student.w = tf.Variable(0.0, name="teacher"), tf.Variable(0.0, name="student")
+    optimizer = keras.optimizers.SGD()
+    iterator = _elements()
+    for _number in range(3):
+        next(iterator)
+        _apply(optimizer, new)
+    return [float(teacher.w), float(student.w)]
+
+
+def keras_files(_: Gate, path: Path) -> Any:
+    """A model is trained, saved in two formats, and read back by two ways; then trained on."""
+    kept = _kept(path)
+    model = _model()
+    model.compile("adam", "mse")
+    model.fit(_pairs(), verbose=0)
+    model.save_weights(str(kept / "one.weights.h5"))
+    model.save(kept / "two.keras")
+    loaded = keras.models.load_model(kept / "two.keras")
+    other = _model()
+    other.load_weights(str(kept / "one.weights.h5"))
+    other.compile("sgd", "mse")
+    other.fit(_pairs(), verbose=0)
+    return int(loaded.optimizer.iterations.numpy())
+
+
+def background(_: Gate, path: Path) -> Any:
+    """TensorFlow writes a checkpoint in a thread while the training goes on."""
+    net, step = Net(), tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(net=net, step=step)
+    options = tf.train.CheckpointOptions(experimental_enable_async_checkpoint=True)
+    iterator = _elements()
+    for number in range(6):
+        next(iterator)
+        step.assign_add(1)
+        if number == 2:
+            checkpoint.save(str(_kept(path) / "ckpt"), options=options)
+    checkpoint.sync()
+
+
+def by_hand(_: Gate, path: Path) -> Any:
+    """Weights in an archive and in a pickle, a step in JSON, all renamed into place; a log that stays open."""
+    kept = _kept(path)
+    log = open(kept / "loss.csv", "w")  # noqa: SIM115 - it stays open
+    w = np.zeros(3)
+    iterator = _elements()
+    for number in range(4):
+        w += int(next(iterator))
+        if number == 1:
+            np.savez(kept / "w.tmp.npz", w=w)
+            os.replace(kept / "w.tmp.npz", kept / "w.npz")
+            (kept / "w.pickle").write_bytes(pickle.dumps({"w": w}))
+            (kept / "step.json").write_text(json.dumps({"step": 2, "dtype": "float32"}))
+    (path / "outside").mkdir()
+    np.save(path / "outside" / "w.npy", w)
+    log.close()
+
+
+def read_by_hand(_: Gate, path: Path) -> Any:
+    """What is read before the first element, and what after it."""
+    kept = _kept(path)
+    os.system(f"{sys.executable} -c \"import numpy as np; np.savez('{kept}/w.npz', w=np.ones(3))\"")
+    os.system(f"cp {kept}/w.npz {kept}/later.npz; echo x > {kept}/checkpoint")
+    found = float(np.load(kept / "w.npz")["w"].sum())
+    (kept / "checkpoint").read_text()
+    iterator = _elements()
+    next(iterator)
+    np.load(kept / "later.npz")
+    next(iterator)
+    return found
+
+
+def _jax_state() -> Any:
+    import jax.numpy as jnp
+    import optax
+    from flax.training import train_state
+
+    create: Any = train_state.TrainState.create
+    return create(apply_fn=None, params={"w": jnp.zeros(3)}, tx=optax.adam(1e-3))
+
+
+def _jax_step() -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    return jax.jit(lambda state, x: state.apply_gradients(grads={"w": jnp.full(3, x)}), donate_argnums=0)
+
+
+def orbax(_: Gate, path: Path) -> Any:
+    """An asynchronous manager; the state is given away to each step. What was restored lies about in a variable."""
+    import orbax.checkpoint as ocp
+
+    manager = ocp.CheckpointManager(_kept(path) / "orbax")
+    state, step = _jax_state(), _jax_step()
+    iterator = _elements()
+    for number in range(5):
+        state = step(state, float(next(iterator)))
+        if number == 1:
+            manager.save(2, args=ocp.args.StandardSave(state))
+    manager.wait_until_finished()
+    restored = manager.restore(2, args=ocp.args.StandardRestore(_jax_state()))
+    state = restored
+    for _number in range(4):
+        state = step(_copied(state), float(next(iterator)))
+    return [int(restored.step), int(state.step)]
+
+
+def _copied(state: Any) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    return jax.tree.map(jnp.array, state)
+
+
+def msgpack(_: Gate, path: Path) -> Any:
+    """Flax' bytes in a file of the training's own."""
+    from flax import serialization
+
+    state, step = _jax_state(), _jax_step()
+    file = _kept(path) / "state.msgpack"
+    iterator = _elements()
+    for _number in range(3):
+        state = step(state, float(next(iterator)))
+    file.write_bytes(serialization.to_bytes(state))
+    state = serialization.from_bytes(_jax_state(), file.read_bytes())
+    for _number in range(2):
+        state = step(state, float(next(iterator)))
+    return int(state.step)
+
+
+def nnx(_: Gate, __: Path) -> Any:
+    """An optimizer of nnx, which is changed in place, as an attribute of a trainer."""
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx as flax_nnx
+
+    class Trainer:
+        def __init__(self) -> None:
+            self.model = flax_nnx.Linear(1, 1, rngs=flax_nnx.Rngs(0))
+            self.optimizer = flax_nnx.Optimizer(self.model, optax.sgd(1e-3), wrt=flax_nnx.Param)
+
+        def run(self) -> None:
+            iterator = _elements()
+            for _number in range(4):
+                x = jnp.full((1, 1), float(next(iterator)))
+                self.optimizer.update(self.model, flax_nnx.grad(lambda m, x=x: m(x).sum())(self.model))
+
+    Trainer().run()
+
+
+SCENARIOS: dict[str, Callable[[Gate, Path], Any]] = {
+    one.__name__: one
+    for one in (
+        *(gan, apart, elsewhere, named, scaled, accumulated, inside, session),
+        *(managed, keras_files, background, by_hand, read_by_hand),
+        *(orbax, msgpack, nnx),
+    )
+}
+
+if __name__ == "__main__":
+    main(SCENARIOS, *sys.argv[1:], model_dir=True)

@@ -1,0 +1,82 @@
+"""The sidecar of a life's counters and files: what is written is read, also if the life was killed in a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_pipeline_ckpt.engine.evidence import FILE, Counter, Evidence, EvidenceWriter, Origin, Reading, Saved, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def _written(path: Path) -> Evidence:
+    """A life that shows one of each, at as many records as there are lines."""
+    records = 0
+    root = path / "run"
+    root.mkdir(exist_ok=True)
+    writer = EvidenceWriter(path, root, lambda: records)
+    adam, other = writer.number(), writer.number()
+    writer.read("element", {adam: 0, other: 5})
+    records = 1
+    writer.counter(Counter("Adam.iterations", "bare"), number=adam)
+    writer.counter(Counter("Adam.iterations", "model", "an optimizer"), number=adam)
+    records = 2
+    writer.read("save", {adam: 1})
+    writer.writing(str(root / "model" / "ckpt-1"), weights=True, data=False)
+    records = 3
+    writer.wrote(str(root / "model" / "ckpt-1"))
+    writer.writing(str(root / "w.tmp"), weights=False, data=False)
+    writer.wrote(str(root / "w.tmp"), weights=True)
+    writer.moved(str(root / "w.tmp"), str(root / "w"))
+    records = 4
+    writer.restored("/elsewhere/teacher", weights=True, data=False)
+    writer.origins([("/elsewhere/teacher", 2, ("a", "b")), (None, 1, ("c",))])
+    return read(path)
+
+
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Counters have what was said of them last, readings only the announced ones, paths are relative to the run."""
+    found = _written(tmp_path_factory.mktemp("life"))
+    assert found.counters == (Counter("Adam.iterations", "model", "an optimizer"),)
+    assert found.readings == (
+        Reading(0, "element", {"Adam.iterations": 0}),
+        Reading(2, "save", {"Adam.iterations": 1}),
+    )
+    assert found.saved == (Saved("model/ckpt-1", 2, 3, True, False), Saved("w.tmp", 3, 3, True, False))
+    assert found.moved == ((3, "w.tmp", "w"),)
+    assert [(one.at, one.path) for one in found.restored] == [(4, "/elsewhere/teacher")]
+    assert found.origins == (Origin(4, "/elsewhere/teacher", 2, ("a", "b")), Origin(4, None, 1, ("c",)))
+
+
+def test_what_a_killed_life_had_shown(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A save that was complete later had only begun, and what came later is not there."""
+    found = _written(tmp_path_factory.mktemp("life")).upto(2)
+    assert found.saved == (Saved("model/ckpt-1", 2, None, True, False),)
+    assert (found.moved, found.restored, found.origins) == ((), (), ())
+    assert len(found.readings) == 2
+
+
+@given(st.data())
+def test_a_torn_tail_is_dropped(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """However short the file is cut, what is read is a beginning of what was written."""
+    path = tmp_path_factory.mktemp("life")
+    whole = _written(path)
+    content = (path / FILE).read_bytes()
+    (path / FILE).write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    found = read(path)
+    assert found.restored == whole.restored[: len(found.restored)]
+    assert [(one.path, one.began) for one in found.saved] == [
+        (one.path, one.began) for one in whole.saved[: len(found.saved)]
+    ]
+    assert len(found.readings) <= len(whole.readings)
+
+
+def test_no_file(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A life that never wrote has shown nothing."""
+    assert read(tmp_path_factory.mktemp("life")) == Evidence()
