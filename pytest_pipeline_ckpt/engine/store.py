@@ -4,7 +4,7 @@
                   reference-0-run/  model/ scratch/                       also across xdist workers
 <session>/<check>/<trial>/life-1/ life-2/ ... run/model/ run/scratch/
                   of a gang: reference-0/worker-0/ ... life-1/worker-0/ worker-1/ ...
-<session>/<check>/recorded/ recorded-run/ state-<number>/ slot-<worker>-<n>/   of `every`
+<session>/<check>/recorded/ recorded-left/ state-<number>/ slot-<worker>-<n>/   of `every`; recorded-run/ while it runs
 """
 
 from __future__ import annotations
