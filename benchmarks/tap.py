@@ -90,7 +90,7 @@ def record_only(recorder_of: Any) -> Callable[[int], None]:
     def way(count: int) -> None:
         for _ in range(count):
             parts = elements.components(element, known.leaves)
-            recorder_of.recorder.taken(known, parts, recorder_of.steps.eager)
+            recorder_of.recorder.taken(known, parts, recorder_of.steps.eager, recorder_of.steps.values)
 
     return way
 
@@ -190,7 +190,7 @@ def large(dtype: str) -> list[float]:
 
     def own(count: int) -> None:
         for _ in range(count):
-            made.recorder.taken(known, elements.components((tensor, label)), made.steps.eager)
+            made.recorder.taken(known, elements.components((tensor, label)), made.steps.eager, made.steps.values)
 
     labels = label.numpy()
     times: dict[str, list[float]] = {"fingerprint": [], "tap": []}

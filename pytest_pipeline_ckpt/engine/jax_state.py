@@ -69,7 +69,7 @@ class States:
 
     def at_an_element(self) -> Mapping[int, int]:
         """The values of the counters in the states of the functions that are running now."""
-        if "jax" not in sys.modules:
+        if not in_use():
             return {}
         states: list[list[tuple[str, int]]] = []
         moving: list[list[tuple[str, int]]] = []
@@ -113,6 +113,12 @@ class States:
             number = self._evidence.counter(Counter(name, role, owner), number=None if known is None else known[0])
             known = self._numbers[name] = (number, role)
         return known[0]
+
+
+def in_use() -> bool:
+    """Whether the process has arrays of jax: TensorFlow imports it for itself, and then no backend is made."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bridge is not None and bool(getattr(bridge, "_backends", True))
 
 
 def _next_name(taken: Mapping[str, Any], name: str) -> str:
@@ -180,4 +186,4 @@ def _is_foreign(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] in _NO_STATES
 
 
-__all__ = ["States"]
+__all__ = ["States", "in_use"]

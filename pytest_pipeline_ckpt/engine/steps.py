@@ -19,7 +19,6 @@ import of it is done (`keras_calls`).
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import weakref
 from collections import deque
@@ -35,7 +34,7 @@ from .counters import Counters, OptimizerStep, StepSource, VariableStep, optimiz
 from .evidence import Counter, EvidenceWriter
 from .files import Files
 from .jax_calls import JaxCalls
-from .jax_state import States
+from .jax_state import States, in_use
 from .keras_calls import KerasCalls
 from .lineage import Lineage, quietly
 from .model import UNKNOWN_STEP, Kind
@@ -179,7 +178,7 @@ class Steps:
 
     def _looks_for_states(self) -> bool:
         """Whether nothing of TensorFlow says where a model is; then the training may be one in JAX."""
-        if self.given is not None or self._session_values or "jax" not in sys.modules:
+        if self.given is not None or self._session_values or not in_use():
             return False
         self.source()
         return not self._of_model
