@@ -55,7 +55,7 @@ def _complete(ledger: Ledger) -> list[str]:
     """Where complete checkpoints are by now."""
     found = []
     for saved in ledger.evidence.saved:
-        if saved.done is None:
+        if saved.done is None or not (saved.weights or saved.data):  # a log that was written by hand is no checkpoint
             continue
         path = saved.path
         for at, source, to in ledger.evidence.moved:
