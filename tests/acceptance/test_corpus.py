@@ -15,7 +15,7 @@ from truth import wrong
 ROOT = Path(__file__).parents[2]
 SAFE = Training("program", "good", "kind")
 UNSAFE = dataclasses.replace(SAFE, unsafe=frozenset({"restarted"}))
-NEVER = dataclasses.replace(SAFE, unsafe=frozenset({"never_resumes"}), resumes=False)
+NEVER = dataclasses.replace(SAFE, unsafe=frozenset({"never-resumed"}), resumes=False)
 RIGHT: dict[str, Any] = {"argv": ["--model_dir=/x/reference/model"], "twice": [], "never": [], "other": {"w": 1.0}}
 TORN = {**RIGHT, "argv": ["--model_dir=/x/trial-0/run/model"], "never": [3, 4, 5, 9]}
 

@@ -54,7 +54,7 @@ class Training:
 
 
 def _never(program: str, how: str, kind: str, needs: Literal["tensorflow", "jax"] = "tensorflow") -> Training:
-    return Training(program, how, kind, frozenset({"never_resumes"}), resumes=False, needs=needs)
+    return Training(program, how, kind, frozenset({"never-resumed"}), resumes=False, needs=needs)
 
 
 _LOOPS = (
