@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .lanes import Lane, lay_lanes, recognised
-from .law import Law, observed
+from .law import Law, observed, taken_ahead
+from .model import Kind
 from .tracks import Track, cut, extrapolated, pulled_of, reference_lags, sightings, track_of, window_of
 from .training import Classes, best_rate, classify, training_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .indexed import BoolArray, Indexed, IntArray
+    from .indexed import BoolArray, Indexed, IntArray, Positions
     from .moments import Place, Stand
+    from .tracks import Window
 
 _FEW = 8
 
@@ -135,11 +137,22 @@ def _stood(lane: Lane, number: int, before: Sequence[tuple[Track, ...]], place: 
     began = start_of(lane, [tracks[number] for tracks in before[: place.life]])
     if began is None:
         return (None,)
+    if lane.law.slack:  # how many were in flight then is not known, but the step is
+        return (_by_its_step(lane, track, began, place),)
     taken = began + int(np.searchsorted(track.at, place.at))
     ahead = lane.lags.saved if place.saving else lane.lags.own
     # Fewer than a step takes may be a part of it that has been trained on (a micro-batch), or taken ahead.
     partly = 0 < ahead < lane.law.rate and lane.law.constant
     return tuple(max(began, taken - one) for one in ((0, ahead) if partly else (ahead,)))
+
+
+def _by_its_step(lane: Lane, track: Track, began: int, place: Place) -> int | None:
+    """How many elements the model of a life had been trained on at a save, by the step that was saved."""
+    events = track.life.events
+    saves = np.flatnonzero((events.kind == Kind.SAVED) & (events.at >= place.at) & (events.step >= 0))
+    if not len(saves) or track.step is None:
+        return None
+    return began + lane.law.at(int(events.step[saves[0]])) - lane.law.at(track.step)
 
 
 def start_of(lane: Lane, tracks: Sequence[Track]) -> int | None:
@@ -149,12 +162,12 @@ def start_of(lane: Lane, tracks: Sequence[Track]) -> int | None:
     """
     last = tracks[-1]
     if last.start is not None:
-        return last.start
+        return last.start + last.held
     if last.step is None:
         return 0 if len(tracks) == 1 and not len(last) else None
     first = tracks[0]
     base = first.step if len(first) and first.step is not None else lane.first_step
-    return max(0, lane.law.at(last.step) - lane.law.at(base))
+    return max(0, lane.law.at(last.step) - lane.law.at(base)) + last.held
 
 
 def homes_of(known: Study) -> dict[str, tuple[int, ...]]:
@@ -173,6 +186,8 @@ def _study_lane(life: Indexed, members: IntArray, fixed: int | None) -> Lane | s
     if window.step is None and len(own):
         window = extrapolated(life, at, window, int(own[0]), fixed or 1)
     if window.step is None:
+        window = _at_saves(life, at, members, window, resting)
+    if window.step is None:
         return "the model's step could not be observed when the reference run began to train: pass step="
     seen = np.sort(np.concatenate((own, resting)))
     taken = np.searchsorted(at, life.events.at[seen]) - window.skipped
@@ -188,7 +203,7 @@ def _study_lane(life: Indexed, members: IntArray, fixed: int | None) -> Lane | s
             "of its steps were seen to tell how many each of them took: let it run for longer"
         )
     lags = reference_lags(life, at, members, window, law)
-    pulled = min(len(at) - window.skipped, pulled_of(life, at, members, window, law, lags) or 0)
+    pulled = min(len(at) - window.skipped, max(0, pulled_of(life, at, members, window, law, lags) or 0))
     track = cut(life, at, members, window, law, pulled)
     keys = tuple(dict.fromkeys(life.keys[int(key)] for key in life.iterators.key[np.sort(members)]))
     return Lane(label, keys, law, lags, track)
@@ -207,11 +222,34 @@ def _law(taken: IntArray, steps: IntArray, first_step: int, fixed: int | None, *
     own, made = taken[alone], steps[alone]
     last = int(np.argmax(steps))
     ratio = float(taken[last] / steps[last])
-    rate = best_rate(taken, steps, ratio, fixed=fixed)
-    if rate is None and len(own) > _FEW:  # at its end a loader gives out what it had taken ahead
-        rate = best_rate(own, made, ratio, fixed=fixed)
-    if rate is not None:
-        surplus = (own - rate * made)[made > 0]
-        if not len(surplus) or np.ptp(surplus) < rate:
+    # At its end a loader gives out what it had taken ahead, so that its last sightings are others.
+    for some, counted in ((taken, steps), (own, made), (taken[:-1], steps[:-1])):
+        rate = best_rate(some, counted, ratio, fixed=fixed) if len(some) > _FEW or some is not own else None
+        surplus = np.empty(0, np.int64) if rate is None else (own - rate * made)[made > 0]
+        if rate is not None and (not len(surplus) or np.ptp(surplus) < rate):
             return Law(first_step, rate)
+    whole = round(ratio)
+    if whole and 0 <= taken[last] - whole * steps[last] < whole:
+        ahead = taken_ahead(own, made, whole)
+        if ahead is not None:
+            return Law(first_step, whole, slack=ahead)
     return observed(made + first_step, own, first_step)
+
+
+def _at_saves(life: Indexed, at: Positions, members: IntArray, window: Window, resting: IntArray) -> Window:
+    """The window of a run whose step was seen at saves and at its end only.
+
+    If it has read all of its data, all of them had been trained on at its end; else a new run is taken to begin at 0.
+    """
+    events = life.events
+    taken, steps = np.searchsorted(at, events.at[resting]) - window.skipped, events.step[resting]
+    if len(resting) < 2 or steps[-1] <= steps[0]:
+        return window
+    made = steps - steps[0]
+    rate = best_rate(taken[:-1] - taken[0], made[:-1], float((taken[-1] - taken[0]) / made[-1]))
+    if rate is None:
+        return window
+    exhausted = bool(((events.kind == Kind.END) & np.isin(events.owner, members)).any())
+    first = int(steps[-1] - taken[-1] // rate) if exhausted else 0
+    early = (taken - rate * (steps - first)).min() < 0
+    return window if first < 0 or early else replace(window, step=first)

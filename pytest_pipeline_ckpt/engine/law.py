@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .indexed import IntArray
 
 
+_MOST_AHEAD = 64
+
+
 def _none() -> IntArray:
     return np.empty(0, np.int64)
 
@@ -32,11 +35,18 @@ class Law:
     """Ascending, those that the reference run was seen at; empty where the number is constant."""
     taken: IntArray = field(default_factory=_none)
     """How many elements had been taken when each of them was seen first."""
+    slack: int = 0
+    """So many more elements may have been taken: another thread takes them, ahead of the steps and not with them."""
 
     @property
     def constant(self) -> bool:
         """Whether each step takes the same number."""
         return not len(self.steps)
+
+    @property
+    def band(self) -> int:
+        """Within how many elements the surplus of sightings varies although nothing is wrong."""
+        return self.rate + self.slack if self.constant else 1
 
     def upto(self, step: IntArray) -> IntArray:
         """How many elements the steps before these took; between two that were seen, in proportion."""
@@ -72,4 +82,22 @@ def observed(steps: IntArray, taken: IntArray, first_step: int) -> Law | None:
     return Law(first_step, max(1, widest), seen, least)
 
 
-__all__ = ["Law", "observed"]
+def taken_ahead(taken: IntArray, steps: IntArray, rate: int) -> int | None:
+    """By how many elements at most a thread that takes them is ahead of the steps; None: they are taken with the steps.
+
+    Such a thread sees the step stay, and then make several at once.
+
+    Args:
+        taken: elements before each sighting, of one after the other.
+        steps: of the model since the lane began.
+        rate: elements of a step, over the whole run.
+    """
+    surplus = taken - rate * steps
+    if not len(surplus) or surplus.min() < 0 or surplus.max() > _MOST_AHEAD:
+        return None
+    beside = np.diff(taken) == 1
+    at_once = bool((np.diff(steps)[beside] > 1).any())
+    return int(surplus.max()) if at_once else None
+
+
+__all__ = ["Law", "observed", "taken_ahead"]

@@ -104,8 +104,8 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     """Of the last of some lives."""
     mine, before = _evidence(lives[-1]), lives[:-1]
     files = _files(mine, before)
-    fresh = _start(_evidence(reference), _evidence(reference)).values
-    start = _start(mine, _evidence(reference))
+    fresh = _start(reference, _evidence(reference)).values
+    start = _start(lives[-1], _evidence(reference))
     anew = [name for name, value in start.values.items() if value == fresh.get(name)]
     later = {name: value for name, value in start.values.items() if name not in anew}
     resumed = files.read or bool(later)
@@ -151,7 +151,11 @@ def _files(mine: Evidence, before: Sequence[Indexed]) -> _Files:
         sources = [(one.path, ()) for one in mine.restored if one.weights]
     places = {path: place for path, _ in sources if path is not None and (place := _written(path, before))}
     new = [name for path, names in sources if path is None for name in names]
-    read = bool(places) or any(_written(one.path, before) is not None for one in mine.restored)
+    # What is read below a checkpoint, and is neither weights nor data, tells what it is: nothing has resumed by that.
+    known = {saved.path for life in before for saved in _evidence(life).saved}
+    known |= {to for life in before for _, _, to in _evidence(life).moved}
+    state = [one.path for one in mine.restored if one.weights or one.data or one.path in known]
+    read = bool(places) or any(_written(path, before) is not None for path in state)
     return _Files(places, tuple(new) if places else (), read)
 
 
@@ -159,8 +163,10 @@ def _written(path: str, lives: Sequence[Indexed]) -> Place | None:
     """The moment whose state is in a file; None: no earlier life wrote it."""
     for number in range(len(lives), 0, -1):
         evidence = _evidence(lives[number - 1])
-        for saved in reversed(evidence.saved):
-            names = {saved.path} | {to for _, source, to in evidence.moved if _covers(source, saved.path)}
+        # A save that was not complete has left the file of the one before, as a rule.
+        for saved in sorted(evidence.saved, key=lambda one: (one.done is None, -one.began)):
+            later = [move for move in evidence.moved if move[0] >= saved.began]
+            names = {saved.path} | {to for _, source, to in later if _covers(source, saved.path)}
             if any(_covers(name, path) or _covers(path, name) for name in names):
                 return _place(number, lives, saved.began, saving=True)
     return None
@@ -175,10 +181,10 @@ def _place(number: int, lives: Sequence[Indexed], at: int, *, saving: bool) -> P
     return Place(number, at, saving, int(np.searchsorted(lives[number - 1].elements, at)))
 
 
-def _start(mine: Evidence, reference: Evidence) -> _Start:
+def _start(life: Indexed, reference: Evidence) -> _Start:
     """The counters that advance in a life, of the best role that has any."""
-    roles = {one.name: one.role for one in mine.counters}
-    found = {name: value for name in roles if (value := _value(name, mine, reference)) is not None}
+    roles = {one.name: one.role for one in _evidence(life).counters}
+    found = {name: value for name in roles if (value := _value(name, life, reference)) is not None}
     for role in _ROLES:
         values = {name: value for name, value in found.items() if roles[name] == role}
         if values:
@@ -186,16 +192,21 @@ def _start(mine: Evidence, reference: Evidence) -> _Start:
     return _Start({}, _ROLES[-1])
 
 
-def _value(name: str, mine: Evidence, reference: Evidence) -> int | None:
+def _value(name: str, life: Indexed, reference: Evidence) -> int | None:
     """A counter's value before the life's first step; None: it did not advance.
 
     A restore may be put off until the variable is made, which is at the first step: so the value is read behind that
     step, and taken back by it.
     """
-    values = [reading.values.get(name) for reading in mine.readings if reading.why == "element"]
-    known = [(number, value) for number, value in enumerate(values) if value is not None]
+    mine = _evidence(life)
+    known = [
+        (int(np.searchsorted(life.elements, one.at)), one.values[name])
+        for one in mine.readings
+        if one.why == "element" and name in one.values
+    ]
     if not known:
-        return None
+        restored = [one.values[name] for one in mine.readings if one.why == "restore" and name in one.values]
+        return restored[-1] if restored and _advances(name, mine) else None
     pace = _pace(name, reference)
     first, earliest = known[0]
     moved = next((n for n in range(1, len(known)) if known[n][1] != known[n - 1][1]), None)

@@ -90,6 +90,7 @@ def pieces_of(lane: Lane, tracks: Sequence[Track], final: int) -> list[Piece] | 
             start = track.start
             if start is None:
                 start = max(0, lane.law.at(base if step is None else step) - lane.law.at(base))
+            start += track.held
             made.append((life, start, track, length))
             length = start + len(track)
         saved = _last_saved(track, saved)

@@ -56,6 +56,9 @@ class Track:
     """Whether the life came to its natural end."""
     start: int | None = None
     """How many elements its model had been trained on before, where more than the step tells that."""
+    held: int = 0
+    """So many elements that an earlier life had taken were restored with the model, and are trained on by this one: a
+    buffer that was saved. They come before its own."""
     off: tuple[int, int] | None = None
     """Where steps take different numbers of elements: the first step that the life began after more or fewer elements
     than the reference run, and by how many at most; fewer are negative."""
@@ -95,21 +98,25 @@ def track_of(life: Indexed, members: IntArray, lane: Lane, fresh: bool, start: i
     at = life.elements_of(members)
     window = window_of(life, at, members)
     done = life.life.ending is Ending.FINISHED
-    if window.step is None and fresh and len(own := sightings(life, members, window)[0]):
+    own = sightings(life, members, window)[0]
+    if window.step is None and fresh and len(own):
         window = extrapolated(life, at, window, int(own[0]), lane.law.rate)
     if len(at) == window.skipped:
         return Track(life, at[:0], window.step, False, len(at), _NO_ENDS, done, start)
+    if window.step is None and fresh and not len(own):
+        window = replace(window, step=lane.first_step)
     if window.step is None:
         return Track(life, at, None, False, len(at), _NO_ENDS, done, start)
     pulled = pulled_of(life, at, members, window, lane.law, lane.lags, start)
+    held = 0 if pulled is None or fresh or lane.law.slack else min(max(0, -pulled), lane.lags.own)
     off = None if lane.law.constant else _off(life, at, members, window, lane, start)
     if pulled is None:
         # No step was seen, so at most the elements of one step can have been trained on; the next life's step tells.
         left = len(at) - window.skipped
         pulled = left if done else max(0, left - lane.law.rate)
         return cut(life, at, members, window, lane.law, pulled, trained=False, start=start)
-    track = cut(life, at, members, window, lane.law, min(pulled, len(at) - window.skipped), start=start)
-    return replace(track, off=off)
+    pulled = min(max(0, pulled), len(at) - window.skipped)
+    return replace(cut(life, at, members, window, lane.law, pulled, start=start), off=off, held=held)
 
 
 def _off(
@@ -211,7 +218,7 @@ def _base(law: Law, step: int, start: int | None) -> int:
 
 def reference_lags(life: Indexed, at: Positions, members: IntArray, window: Window, law: Law) -> Lags:
     """The offsets of a lane of the reference run."""
-    band = law.rate if law.constant else 1
+    band = law.band
     votes = [_vote(surplus, band) for surplus in _surplus(life, at, members, window, law)]
     # Whatever was pulled before training is part of each surplus, so the smallest of them is what was pulled.
     pulled = max(0, min((vote for vote in votes[:3] if vote is not None), default=0))
@@ -222,13 +229,16 @@ def reference_lags(life: Indexed, at: Positions, members: IntArray, window: Wind
 def pulled_of(
     life: Indexed, at: Positions, members: IntArray, window: Window, law: Law, lags: Lags, start: int | None = None
 ) -> int | None:
-    """How many elements were taken before training began; None: the model was not seen to make a step."""
+    """How many elements were taken before training began; None: the model was not seen to make a step.
+
+    Negative: so many fewer are in flight than in the reference run.
+    """
     own, saved, done, other = _surplus(life, at, members, window, law, start)
-    band = law.rate if law.constant else 1
+    band = law.band
     vote = _vote(np.concatenate((own - lags.own, saved - lags.saved, done - lags.done)), band)
     if vote is None:
         vote = _vote(other - lags.other, band)
-    return None if vote is None else max(0, vote)
+    return vote
 
 
 def _vote(surplus: IntArray, rate: int) -> int | None:

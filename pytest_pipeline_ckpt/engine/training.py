@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .law import taken_ahead
 from .model import Kind
 from .wording import count
 
@@ -78,6 +79,8 @@ def classify(reference: Indexed, elements_per_step: int | None, validation: Sequ
     uneven = [key for key in keys if within[key] == 0]
     if elements_per_step is None:
         rates |= {key: 1 for key in uneven if _most_steps(reference, reference.rows_of(key))}
+    if not rates:
+        rates = {key: rate for key in uneven if (rate := _rate_ahead(reference, reference.rows_of(key)))}
     named = {reference.keys[key]: rate for key, rate in rates.items()}
     occasional = {
         reference.keys[key]: _within_a_step(reference, key, rates)
@@ -93,6 +96,20 @@ def _most_steps(life: Indexed, rows: IntArray) -> bool:
     seen = _seen_within(life, rows)
     progress = np.sort(seen.progress[:_DENSE])
     return len(progress) > 1 and 2 * (len(np.unique(progress)) - 1) >= int(progress[-1] - progress[0]) > 0
+
+
+def _rate_ahead(life: Indexed, rows: IntArray) -> int | None:
+    """Elements per step of iterators that another thread reads, ahead of the steps."""
+    seen = _seen_within(life, rows)
+    steps, elements = int(life.events.progress[-1]), len(life.elements_of(rows))
+    rate = round(elements / steps) if steps else 0
+    if (
+        not rate
+        or not 0 <= elements - rate * steps < rate + _DENSE
+        or taken_ahead(seen.taken, seen.progress, rate) is None
+    ):
+        return None
+    return rate
 
 
 def _one_at_a_time(life: Indexed, rows: IntArray) -> bool:

@@ -333,3 +333,69 @@ def test_elements_in_flight(begin: int, outcome: Outcome) -> None:
     assert verdict.outcome is outcome
     if outcome is not Outcome.EXACT:
         assert verdict.reason.startswith("elements 10..11 were never trained")
+
+
+@pytest.mark.parametrize(("begin", "ahead", "outcome"), [(12, 0, Outcome.EXACT), (12, 2, Outcome.MISALIGNED)])
+def test_buffer_that_is_saved(begin: int, ahead: int, outcome: Outcome) -> None:
+    """A loader that is restored with what it held takes nothing ahead; one that is not takes two elements anew."""
+    whole = prefetched(range(20), range(20), Book()).done(20).finished()
+    first = prefetched(range(13), range(15), Book()).killed()
+    last = prefetched(range(10, 20), range(begin, 20), Book().restored(10), ahead=ahead).done(20).finished()
+    assert judge([whole], [first, last]).outcome is outcome
+
+
+def by_a_thread(steps: list[int], first: int, book: Book) -> Book:
+    """Elements that another thread takes: it sees the step stay, and then make several at once."""
+    for number, step in enumerate(steps):
+        book.train([first + number], step=step)
+    return book
+
+
+@pytest.mark.parametrize(("begin", "outcome"), [(10, Outcome.EXACT), (13, Outcome.MISALIGNED)])
+def test_thread_that_takes_elements(begin: int, outcome: Outcome) -> None:
+    """How far a thread was ahead differs at each save, so the step tells where the model is."""
+    book = by_a_thread([0, 0, 0, 0, 3, 3, 3, 6, 6, 7, 8, 8, 10], 0, Book()).saved(10)
+    whole = by_a_thread([10, 12, 12, 12, 15, 15, 17], 13, book).done(20).finished()
+    first = by_a_thread([0, 0, 0, 3, 3, 3, 3, 5, 7, 7, 7, 10], 0, Book()).saved(10)
+    first = by_a_thread([10, 11], 12, first)
+    steps = [10, 10, 10, 13, 13, 13, 13, 16, 16, 16][: 20 - begin]
+    last = by_a_thread(steps, begin, Book().restored(10)).done(20).finished()
+    assert judge([whole], [whole]).exact
+    assert judge([whole], [first.killed(), last]).outcome is outcome
+
+
+@pytest.mark.parametrize(("begin", "outcome"), [(10, Outcome.EXACT), (0, Outcome.RESTARTED), (12, Outcome.MISALIGNED)])
+def test_step_that_only_saves_show(begin: int, outcome: Outcome) -> None:
+    """A step that is known from what is saved and restored, and not when elements are taken."""
+
+    def lived(first: int, values: range, book: Book) -> Book:
+        for number, value in enumerate(values, first + 1):
+            book.element(value)
+            if number % 5 == 0:
+                book.saved(number)
+        return book
+
+    whole = lived(0, range(20), Book()).end().done(20).finished()
+    first = lived(0, range(13), Book()).killed()
+    last = lived(10, range(begin, 20), Book().restored(10)).end().done(10 + 20 - begin).finished()
+    assert judge([whole], [whole]).exact
+    assert judge([whole], [first, last]).outcome is outcome
+
+
+def test_metadata_of_a_checkpoint() -> None:
+    """A manager that looks what there is has resumed nothing."""
+    last = counting(Book(), "SGD").reads("model/ckpt-10/_METADATA", weights=False)
+    last = trained(last, range(20), step=0, SGD=0).done(20)
+    assert judge([unkilled("SGD")], [killed("SGD"), last.finished()]).outcome is Outcome.NEVER_RESUMED
+
+
+def test_file_that_a_save_was_about_to_replace() -> None:
+    """A save that was not complete has left the file of the one before."""
+    book = counting(Book(), "SGD")
+    trained(book, range(5), step=0, SGD=0)
+    book.read("save", SGD=5).wrote("model/new").moves("model/new", "model/last").saved(5)
+    trained(book, range(5, 10), step=5, SGD=5)
+    book.read("save", SGD=10).wrote("model/new")
+    first = trained(book, range(10, 13), step=10, SGD=10).killed()
+    last = trained(counting(Book(), "SGD").reads("model/last").restored(5), range(5, 20), step=5, SGD=5).done(20)
+    assert judge([unkilled("SGD")], [first, last.finished()]).exact
