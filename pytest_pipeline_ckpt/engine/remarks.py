@@ -100,8 +100,8 @@ def notes_on(case: Case, lives: Sequence[Life], scope: Scope, saved_by_others: S
     notes: list[str | None] = [left_out(listed)] if listed else []
     saved = 0
     for number, (run, life, by_others) in enumerate(zip(case.lives, lives, saved_by_others, strict=True), 1):
-        saved += _saves(run) + by_others
-        if life.ending is Ending.KILLED and not saved:
+        saved += _saves(run) + by_others + len(life.ledger.evidence.saved)
+        if life.ending is Ending.KILLED and not saved and not any(stand.resumed for stand in case.stands[number:]):
             notes.append(f"life {number} was killed before the first save, which proves little")
         notes.append(None if by_others else _notice(number, run, life))
     if uncounted := idle_steps(first.life):
