@@ -402,7 +402,7 @@ def test_file_that_a_save_was_about_to_replace() -> None:
 
 
 def test_saved_by_hand_before_the_kill() -> None:
-    """A life that wrote files by hand was not killed before the first save, although no save of a framework was seen."""
+    """A life that wrote files by hand was not killed before the first save, though no framework's save was seen."""
     first = Book().train(range(10), step=0).wrote("model/state.npz", weights=False).train(range(10, 13), step=10)
     last = Book().train(range(10, 20), step=10).done(20).finished()
     verdict = judge([unkilled()], [first.killed(), last])
