@@ -250,6 +250,11 @@ def _judge_case(case: Case, lives: Sequence[Life], terms: Terms) -> Verdict:
         for number, stand in enumerate(case.stands, 1)
         if stand.torn is not None
     ]
+    found += [
+        Finding(Outcome.LOST, number, f"life {number}: {stand.lost}", held=True)
+        for number, stand in enumerate(case.stands, 1)
+        if stand.lost is not None
+    ]
     differ = _differ(case)
     judged = [
         Differing(lane) if isinstance(lane, Finding) else _judge_lane(case, number, lane, order, final, differ)

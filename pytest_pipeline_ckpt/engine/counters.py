@@ -134,6 +134,8 @@ class Found:
     """Grows in the order in which the variables were made: the same order in every life, as far as code allows."""
     optimizer: bool = False
     applied: bool = False
+    group: int = 1
+    """Micro-batches whose gradients are added up."""
     announced: Counter | None = None
 
     @property
@@ -286,6 +288,7 @@ class Counters:
         base = f"{type(innermost(optimizer)).__name__}.iterations"
         found = self._add(source, base, "model", owner, optimizer=True)
         found.applied = found.applied or self.is_applied(optimizer)
+        found.group = int(getattr(innermost(optimizer), "gradient_accumulation_steps", None) or 1)
 
     def _scalar(self, name: str, variable: Any, role: Role, owner: str) -> None:
         source = VariableStep(variable)
@@ -315,7 +318,8 @@ class Counters:
             if not found.counts:
                 continue
             ordinal = ordinals[found.base] = ordinals.get(found.base, 0) + 1
-            counter = Counter(found.base if ordinal == 1 else f"{found.base}#{ordinal}", found.role, found.owner)
+            name = found.base if ordinal == 1 else f"{found.base}#{ordinal}"
+            counter = Counter(name, found.role, found.owner, found.group)
             if counter != found.announced:
                 found.announced = counter
                 self._evidence.counter(counter, number=found.number)

@@ -3,7 +3,8 @@
 A sidecar of the ledger, `evidence.jsonl`, a JSON object a line. Each line has `at`, the number of records that the
 ledger had: so it is known which elements had been taken. What a line `is`:
 
-- `counter`: something that counts the model's steps, or may: `id` (in this life), `name`, `role`, `owner` in words; a
+- `counter`: something that counts the model's steps, or may: `id` (in this life), `name`, `role`, `owner` in words,
+  and how many of its steps make a `group`; a
   line more when one of these has changed. An `id` that is read and never announced has turned out to count nothing;
 - `read`: `values` of each counter that could be read then, by its id; `why` is `save`, `restore`, `element` or `end`;
 - `writing`, `wrote`: a save to `path` began, and was complete (an asynchronous one: committed). The state is that of
@@ -45,6 +46,8 @@ class Counter:
     role: Role
     owner: str = ""
     """In words, for messages: `the optimizer of Sequential`."""
+    group: int = 1
+    """So many of its steps are added up before the weights change: what is between two is in no weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,8 @@ class EvidenceWriter:
     def counter(self, counter: Counter, *, number: int | None = None) -> int:
         """Announces a counter, or what is now known of one; returns the id that its readings carry."""
         number = self.number() if number is None else number
-        self._append("counter", id=number, name=counter.name, role=counter.role, owner=counter.owner)
+        said = {"name": counter.name, "role": counter.role, "owner": counter.owner, "group": counter.group}
+        self._append("counter", id=number, **said)
         return number
 
     def read(self, why: Why, values: Mapping[int, int]) -> None:
@@ -230,7 +234,7 @@ def parse(lines: Iterable[Mapping[str, Any]]) -> Evidence:
 def _take(found: _Parsed, line: Mapping[str, Any]) -> None:
     at, what = line["at"], line["is"]
     if what == "counter":
-        found.counters[str(line["id"])] = Counter(line["name"], line["role"], line["owner"])
+        found.counters[str(line["id"])] = Counter(line["name"], line["role"], line["owner"], line["group"])
     elif what == "read":
         found.readings.append((at, line["why"], line["values"]))
     elif what == "writing":

@@ -58,6 +58,8 @@ class Stand:
     """All that fit, the latest first; none: the step has to tell."""
     torn: str | None = None
     """Which parts of it come from different moments."""
+    lost: str | None = None
+    """What had been taken before the save and is in no weights, because what added it up began anew."""
     notes: tuple[str, ...] = ()
     resumed: bool = False
     """Whether it read a file of an earlier life, or its counters began later than a new run's."""
@@ -110,14 +112,31 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     later = {name: value for name, value in start.values.items() if name not in anew}
     resumed = files.read or bool(later)
     notes: tuple[str, ...] = ()
+    lost = None
     if anew and any(place.life for place in files.places.values()) and not files.new:
         # Nothing that was restored is known to this counter: `compile` has just made it.
         notes = (f"{' and '.join(anew)} began anew over weights that were restored: the optimizer was not",)
+        lost = _added_up(anew, mine, files, before)
         start = _Start(later, start.role)
     fitting = _fitting(start.values, fresh, before)
     torn = None if fitting or len(start.values) < 2 else _torn_counters(start.values, fresh, before)
     places, contradiction = _agreed(files, fitting, start)
-    return Stand(places, torn or contradiction, notes, resumed)
+    return Stand(places, torn or contradiction, lost, notes, resumed)
+
+
+def _added_up(anew: Sequence[str], mine: Evidence, files: _Files, before: Sequence[Indexed]) -> str | None:
+    """What to say of gradients that an optimizer had added up when the weights were saved, if it begins anew."""
+    groups = {one.name: one.group for one in mine.counters if one.name in anew and one.group > 1}
+    for path, place in files.places.items():
+        readings = _evidence(before[place.life - 1]).readings
+        saved = next((one.values for one in readings if one.why == "save" and one.at == place.at), {})
+        for name, group in groups.items():
+            if rest := saved.get(name, 0) % group:
+                return (
+                    f"{name} began anew, and when {path} was saved it had added up the gradients of "
+                    f"{count(rest, 'element')} out of {group}, which are in no weights: they have been lost"
+                )
+    return None
 
 
 def _saved_at_its_step(lives: Sequence[Indexed]) -> tuple[Place, ...]:

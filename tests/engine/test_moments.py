@@ -407,3 +407,26 @@ def test_saved_by_hand_before_the_kill() -> None:
     last = Book().train(range(10, 20), step=10).done(20).finished()
     verdict = judge([unkilled()], [first.killed(), last])
     assert (verdict.outcome, verdict.notes) == (Outcome.EXACT, (REPLAY,))
+
+
+@pytest.mark.parametrize(("group", "outcome"), [(4, Outcome.LOST), (5, Outcome.EXACT)])
+def test_gradients_that_were_added_up(group: int, outcome: Outcome) -> None:
+    """An optimizer that begins anew between two updates has lost what it had added up; after an update, nothing."""
+
+    def counted(book: Book) -> Book:
+        return book.counts("SGD", group=group)
+
+    def first(end: int) -> Book:
+        book = trained(counted(Book()), range(10), step=0, SGD=0)
+        book.read("save", SGD=10).wrote("model/ckpt-10").saved(10)
+        return trained(book, range(10, end), step=10, SGD=10)
+
+    last = counted(Book()).reads("model/ckpt-10").restored(0)
+    last = trained(last, range(10, 20), step=0, SGD=0).done(10)
+    verdict = judge([first(20).done(20).finished()], [first(13).killed(), last.finished()])
+    assert verdict.outcome is outcome
+    if outcome is Outcome.LOST:
+        assert verdict.reason == (
+            "life 2: SGD began anew, and when model/ckpt-10 was saved it had added up the gradients of 2 elements out "
+            "of 4, which are in no weights: they have been lost"
+        )

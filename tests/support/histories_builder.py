@@ -33,9 +33,9 @@ class Book:
     shown: list[dict[str, Any]] = field(default_factory=list)
     """Lines of the evidence."""
 
-    def counts(self, name: str, *, role: str = "model") -> Book:
+    def counts(self, name: str, *, role: str = "model", group: int = 1) -> Book:
         """There is a counter; readings carry its name as its id."""
-        return self._show("counter", id=name, name=name, role=role, owner="")
+        return self._show("counter", id=name, name=name, role=role, owner="", group=group)
 
     def read(self, why: str, **values: int) -> Book:
         """Counters are read."""
