@@ -2,13 +2,14 @@
 
 A life writes the step into its ledger as it guesses it: its first element comes before anything has been counted. The
 reference run shows which counters advance with the training. If the guess does not, or goes back (the step within an
-epoch), another counter takes its place in all ledgers, or two together (`epoch` and `step_in_epoch`).
+epoch, a second `fit` with an optimizer of its own), another counter takes its place in all ledgers, or two together:
+`epoch` and `step_in_epoch`, the optimizer of the first `fit` and that of the second.
 """
 
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -33,12 +34,14 @@ class Choice:
     names: tuple[str, ...]
     span: int = 1
     """More than the second ever shows."""
+    seen: tuple[int, ...] = ()
+    """Of two: all values that any life shows, ascending; a value's place among them is the step."""
 
     def value(self, values: Mapping[str, int]) -> int:
-        """What they show; `UNKNOWN_STEP` if one could not be read."""
-        if any(name not in values for name in self.names):
+        """What they show, where the second is not there yet if it is absent; `UNKNOWN_STEP`: the first is."""
+        if self.names[0] not in values:
             return UNKNOWN_STEP
-        shown = [values[name] for name in self.names]
+        shown = [values.get(name, 0) for name in self.names]
         return shown[0] if len(shown) == 1 else shown[0] * self.span + shown[1]
 
 
@@ -57,8 +60,18 @@ def choice(references: Sequence[Life], lives: Sequence[Life]) -> Choice | None:
         pairs = [Choice(pair, _span(pair[1], [*references, *lives])) for pair in itertools.permutations(names, 2)]
         found = [one for one in (*alone, *pairs) if _counts(_shown(first.evidence, one))]
         if found:  # the finest, and of several the one that needs fewest
-            return max(found, key=lambda one: len(set(_shown(first.evidence, one))))
+            best = max(found, key=lambda one: len(set(_shown(first.evidence, one))))
+            return best if len(best.names) == 1 else replace(best, seen=_seen(best, [*references, *lives]))
     return None
+
+
+def _seen(chosen: Choice, lives: Sequence[Life]) -> tuple[int, ...]:
+    found: set[int] = set()
+    for life in lives:
+        records = _with_steps(life.ledger, chosen).records
+        steps = records["value"][np.isin(records["kind"], _STEPPED)].astype(np.int64)
+        found.update(steps[steps >= 0].tolist())
+    return tuple(sorted(found))
 
 
 def with_choice(life: Life, chosen: Choice | None) -> Life:
@@ -86,11 +99,20 @@ def _with_steps(ledger: Ledger, chosen: Choice) -> Ledger:
     records = np.array(ledger.records)
     readings = ledger.evidence.readings
     at = [one.at for one in readings]
+    # As long as the first counter was the only one, the ledger has it, and nobody needed to read it apart.
+    alone = next((one.at for one in readings if chosen.names[-1] in one.values), len(records) if readings else 0)
     for number in np.flatnonzero(np.isin(records["kind"], _STEPPED)).tolist():
         last = bisect_right(at, number) - 1
         reading = readings[last] if last >= 0 else None
         known = reading is not None and _belongs(reading, number, int(records["kind"][number]))
-        value = chosen.value(reading.values) if reading is not None and known else UNKNOWN_STEP
+        if reading is not None and known:
+            value = chosen.value(reading.values)
+        elif number < alone and len(chosen.names) > 1 and (step := int(records["value"][number].astype(np.int64))) >= 0:
+            value = chosen.value({chosen.names[0]: step})
+        else:
+            value = UNKNOWN_STEP
+        if chosen.seen and value >= 0:
+            value = bisect_left(chosen.seen, value)
         records["value"][number] = np.int64(value).astype(np.uint64)
     return replace(ledger, records=records)
 

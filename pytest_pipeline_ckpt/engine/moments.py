@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .evidence import Evidence
     from .indexed import Indexed
 
+_SHORT = 3
+"""A life with fewer elements has hardly made a step."""
 _ROLES = ("model", "bare", "data")
 """Whose counters are compared: those of the first role that has any."""
 
@@ -120,7 +122,7 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
         start = _Start(later, start.role)
     fitting = _fitting(start.values, fresh, before)
     torn = None if fitting or len(start.values) < 2 else _torn_counters(start.values, fresh, before)
-    places, contradiction = _agreed(files, fitting, start)
+    places, contradiction = _agreed(files, fitting, start, short=len(lives[-1].elements) < _SHORT)
     return Stand(places, torn or contradiction, lost, notes, resumed)
 
 
@@ -293,7 +295,9 @@ def _fits(places: Sequence[Place]) -> str:
     return places[0].words if places[0].life == 0 else f"as it was {places[0].words}"
 
 
-def _agreed(files: _Files, fitting: Sequence[Place], start: _Start) -> tuple[tuple[Place, ...], str | None]:
+def _agreed(
+    files: _Files, fitting: Sequence[Place], start: _Start, *, short: bool
+) -> tuple[tuple[Place, ...], str | None]:
     """The moments on which files and counters agree, and what to say if they do not."""
     distinct = _distinct(files.places.values())
     if not distinct:
@@ -301,6 +305,11 @@ def _agreed(files: _Files, fitting: Sequence[Place], start: _Start) -> tuple[tup
     both = [place for place in distinct if any(_same(place, other) for other in fitting)]
     if len(both) == 1:
         return tuple(both), None
+    if len(distinct) > 1 and short and not start.values:
+        return (
+            (),
+            None,
+        )  # a stage that has ended was restored as well, and no counter has moved yet that tells which counts
     if len(distinct) > 1:
         parts = [f"{path} was saved {place.words}" for path, place in sorted(files.places.items())]
         return (), f"the restored model is torn: {'; '.join(parts)}"

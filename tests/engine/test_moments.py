@@ -430,3 +430,29 @@ def test_gradients_that_were_added_up(group: int, outcome: Outcome) -> None:
             "life 2: SGD began anew, and when model/ckpt-10 was saved it had added up the gradients of 2 elements out "
             "of 4, which are in no weights: they have been lost"
         )
+
+
+def two_fits(head: range, data: int, book: Book, *, fine: range = range(12)) -> Book:
+    """A `fit`, and another one with a second optimizer; counters are read to the end only when there are two."""
+    counting(book, "SGD")
+    for number, step in enumerate(head):
+        if number < 8:
+            book.read("element", SGD=step)
+        book.train([data + number], step=step)
+        if step == 7:
+            book.read("save", SGD=8).wrote("model/head").saved(8)
+    counting(book, "SGD#2")
+    for step in fine:
+        book.read("element", SGD=12, **{"SGD#2": step}).train([step], step=step, iterator=1)
+    return book
+
+
+@pytest.mark.parametrize(("data", "outcome"), [(8, Outcome.EXACT), (0, Outcome.RESTARTED)])
+def test_two_fits(data: int, outcome: Outcome) -> None:
+    """Of two fits each has an optimizer that begins at 0: both together are the step."""
+    whole = two_fits(range(12), 0, Book()).read("end", SGD=12, **{"SGD#2": 12}).done(12).finished()
+    first = two_fits(range(10), 0, Book(), fine=range(0)).killed()
+    last = two_fits(range(8, 12), data, Book().reads("model/head").restored(8))
+    last = last.read("end", SGD=12, **{"SGD#2": 12}).done(12)
+    assert judge([whole], [whole]).exact
+    assert judge([whole], [first, last.finished()]).outcome is outcome
