@@ -340,7 +340,7 @@ def _why_none(life: Indexed, fixed: int | None) -> str:
     if not len(known):
         return (
             f"the model's step could not be observed while the reference run took {elements}: "
-            "pass step=, a function that returns it"
+            "pass step=, a function that returns it, or for a script --preempt-model-step=__main__:NAME"
         )
     steps = int(life.events.progress[-1])
     if not steps:
@@ -355,6 +355,6 @@ def _why_none(life: Indexed, fixed: int | None) -> str:
             f"{count(steps, 'step')} ({elements} in all): pass the number that one step takes"
         )
     return (
-        f"the reference run took {elements} in {count(steps, 'step')}, from no stream a constant whole number a step: "
-        "pass elements_per_step="
+        f"the reference run took {elements} in {count(steps, 'step')}, and from no stream something in most of them, so "
+        "which of them trains is not known: pass step=, a function that returns a step which advances with the training"
     )

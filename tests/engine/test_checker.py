@@ -367,7 +367,7 @@ def test_failed_reference(ending: Ending, outcome: Outcome, reason: str) -> None
         (
             Book().train([1, 2, 3], step=-1, rate=9),
             "the model's step could not be observed while the reference run took 3 elements: "
-            "pass step=, a function that returns it",
+            "pass step=, a function that returns it, or for a script --preempt-model-step=__main__:NAME",
         ),
         (
             Book().train([1, 2, 3], step=7, rate=9).done(7),
@@ -376,8 +376,8 @@ def test_failed_reference(ending: Ending, outcome: Outcome, reason: str) -> None
         ),
         (
             Book().step(0).element(1).step(5).element(2).step(6).element(3).step(20).element(4).done(21),
-            "the reference run took 4 elements in 21 steps, from no stream a constant whole number a step: "
-            "pass elements_per_step=",
+            "the reference run took 4 elements in 21 steps, and from no stream something in most of them, so which of "
+            "them trains is not known: pass step=, a function that returns a step which advances with the training",
         ),
     ],
 )
