@@ -356,5 +356,6 @@ def _why_none(life: Indexed, fixed: int | None) -> str:
         )
     return (
         f"the reference run took {elements} in {count(steps, 'step')}, and from no stream something in most of them, "
-        "so which of them trains is not known: pass step=, a function that returns a step which advances with the training"
+        "so which of them trains is not known: pass step=, a function that returns a step which advances with the "
+        "training"
     )
