@@ -113,7 +113,8 @@ def track_of(life: Indexed, members: IntArray, lane: Lane, fresh: bool, start: i
     if pulled is None:
         # No step was seen, so at most the elements of one step can have been trained on; the next life's step tells.
         left = len(at) - window.skipped
-        pulled = left if done else max(0, left - lane.law.rate)
+        in_flight = 0 < left <= lane.lags.own
+        pulled = left if done or in_flight else max(0, left - lane.law.rate)
         return cut(life, at, members, window, lane.law, pulled, trained=False, start=start)
     pulled = min(max(0, pulled), len(at) - window.skipped)
     return replace(cut(life, at, members, window, lane.law, pulled, start=start), off=off, held=held)

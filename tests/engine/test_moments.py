@@ -456,3 +456,12 @@ def test_two_fits(data: int, outcome: Outcome) -> None:
     last = last.read("end", SGD=12, **{"SGD#2": 12}).done(12)
     assert judge([whole], [whole]).exact
     assert judge([whole], [first, last.finished()]).outcome is outcome
+
+
+def test_buffer_that_is_saved_and_killed_again() -> None:
+    """A life that is killed before its first step has trained on nothing of what it took, whatever it held."""
+    whole = prefetched(range(20), range(20), Book()).done(20).finished()
+    first = prefetched(range(13), range(15), Book()).killed()
+    second = Book().restored(10).train([12], step=10).killed()
+    last = prefetched(range(10, 20), range(12, 20), Book().restored(10), ahead=0).done(20).finished()
+    assert judge([whole], [first, second, last]).exact
