@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .indexed import BoolArray, Indexed, IntArray
-    from .moments import Place, Stand
+    from .moments import Stand
+    from .whereabouts import Place
 
 _FEW = 8
 

@@ -46,6 +46,10 @@ class Book:
         self._show("writing", path=path, weights=weights, data=data)
         return self._show("wrote", path=path)
 
+    def moves(self, path: str, to: str) -> Book:
+        """A file gets another name."""
+        return self._show("moved", path=path, to=to)
+
     def reads(self, path: str, *, weights: bool = True, data: bool = False) -> Book:
         """A file is read, and all weights come from it."""
         self._show("restored", path=path, weights=weights, data=data)
