@@ -9,6 +9,7 @@ from histories_builder import Book
 
 from pytest_pipeline_ckpt.engine.checker import judge, reference_facts
 from pytest_pipeline_ckpt.engine.model import Life, Outcome, Scope, Span, Verdict
+from pytest_pipeline_ckpt.engine.standing import standing
 
 REPLAY = "3 elements trained again after rollbacks (legal replay)"
 
@@ -361,6 +362,13 @@ def test_nothing_stood() -> None:
     """Where no complete checkpoint stood there is nothing to resume."""
     last = trained(Book(), range(20), step=0).done(20).finished()
     assert judge([unkilled()], [replace(killed(), standing=()), last]).exact
+
+
+def test_only_what_was_saved_before_the_first_element_stood() -> None:
+    """Initial weights hold nothing that could be resumed."""
+    book = counting(Book(), "SGD").wrote("model/init")
+    trained(book, range(10), step=0, SGD=0).wrote("model/ckpt-10")
+    assert standing([book.killed()], ["model/init", "model/ckpt-10"]) == ("model/ckpt-10",)
 
 
 def test_one_that_resumes_among_others() -> None:
