@@ -245,22 +245,16 @@ def _judge_case(case: Case, lives: Sequence[Life], terms: Terms) -> Verdict:
     notes = notes_on(case, lives, scope, terms.saved_by_others or [0] * len(lives))
     found: list[Finding] = [f for number, life in enumerate(lives, 1) if (f := _failed_life(number, life))]
     found += _strangers(case)
-    found += [
-        Finding(Outcome.MISALIGNED, number, f"life {number}: {stand.torn}")
-        for number, stand in enumerate(case.stands, 1)
-        if stand.torn is not None
-    ]
-    found += [
-        Finding(Outcome.LOST, number, f"life {number}: {stand.lost}", held=True)
-        for number, stand in enumerate(case.stands, 1)
-        if stand.lost is not None
-    ]
+    stood = _of_stands(case)
+    found += stood
+    lost = min((one.life for one in stood if one.outcome is Outcome.UNKNOWN), default=len(lives) + 1)
     differ = _differ(case)
     judged = [
         Differing(lane) if isinstance(lane, Finding) else _judge_lane(case, number, lane, order, final, differ)
         for number, lane in enumerate(lanes)
     ]
-    found += [named(one.finding, case, number) for number, one in enumerate(judged) if one.finding is not None]
+    told = [named(one.finding, case, number) for number, one in enumerate(judged) if one.finding is not None]
+    found += [finding for finding in told if finding.life < lost]  # from there on nobody knows what is right
     if differ and order == "exact":
         notes += differing_notes(sum(one.overlap for one in judged), any(one.redrawn for one in judged))
     missed = unfinished(case, lives)
@@ -276,6 +270,20 @@ def _judge_case(case: Case, lives: Sequence[Life], terms: Terms) -> Verdict:
     in_order = order == "exact" and not differ
     shown = lifespans(case.known.lanes, lanes, [one.finding for one in judged], in_order=in_order)
     return replace(verdict, lives=shown)
+
+
+def _of_stands(case: Case) -> list[Finding]:
+    """What is wrong with the models that lives began with, or not known of them."""
+    found = []
+    for number, stand in enumerate(case.stands, 1):
+        for outcome, why in (
+            (Outcome.MISALIGNED, stand.torn),
+            (Outcome.LOST, stand.lost),
+            (Outcome.UNKNOWN, stand.unknown),
+        ):
+            if why is not None:
+                found.append(Finding(outcome, number, f"life {number}: {why}", held=outcome is Outcome.LOST))
+    return found
 
 
 RANK = {

@@ -71,6 +71,8 @@ class Saved:
     """Records in the ledger when it was complete; None: it was not, in this life."""
     weights: bool = True
     data: bool = False
+    moves: int = field(default=0, compare=False)
+    """How many renames the life had made before, which puts both into one order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +240,7 @@ def _take(found: _Parsed, line: Mapping[str, Any]) -> None:
     elif what == "read":
         found.readings.append((at, line["why"], line["values"]))
     elif what == "writing":
-        found.saved.append(Saved(line["path"], at, None, line["weights"], line["data"]))
+        found.saved.append(Saved(line["path"], at, None, line["weights"], line["data"], len(found.moved)))
     elif what == "wrote":
         for number in range(len(found.saved) - 1, -1, -1):
             one = found.saved[number]

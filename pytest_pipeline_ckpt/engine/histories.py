@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .indexed import BoolArray, Indexed, IntArray, Positions
-    from .moments import Place, Stand
+    from .moments import Stand
     from .tracks import Window
+    from .whereabouts import Place
 
 _FEW = 8
 

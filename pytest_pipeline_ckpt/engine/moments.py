@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .model import Kind
+from .whereabouts import BEGINNING, Files, Place, files_of, place_at
 from .wording import count
 
 if TYPE_CHECKING:
@@ -34,25 +35,6 @@ _ROLES = ("model", "bare", "data")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A moment of an earlier life."""
-
-    life: int
-    """From 1; 0: no life, but the beginning of the training."""
-    at: int
-    """How many records its ledger had."""
-    saving: bool
-    """Whether it was about to save, rather than to take an element."""
-    taken: int
-    """Elements of all streams that it had taken."""
-
-    @property
-    def words(self) -> str:
-        """`after 20 elements of life 1`."""
-        return f"after {count(self.taken, 'element')} of life {self.life}" if self.life else "as in a new training"
-
-
-@dataclass(frozen=True, slots=True)
 class Stand:
     """What is known of a life's model when it began to train."""
 
@@ -62,21 +44,11 @@ class Stand:
     """Which parts of it come from different moments."""
     lost: str | None = None
     """What had been taken before the save and is in no weights, because what added it up began anew."""
+    unknown: str | None = None
+    """Why nothing tells where it stood."""
     notes: tuple[str, ...] = ()
     resumed: bool = False
     """Whether it read a file of an earlier life, or its counters began later than a new run's."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """What the files say that the trained weights were read from."""
-
-    places: Mapping[str, Place]
-    """Of those that an earlier life wrote."""
-    new: tuple[str, ...]
-    """Some weights that come from no file, although others do."""
-    read: bool
-    """A file of an earlier life was read, with or without weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +70,7 @@ def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool) -> li
     found = [Stand()]
     for number in range(1, len(lives)):
         stand = _stand(reference, lives[: number + 1])
-        if by_step and not stand.places and stand.torn is None:
+        if by_step and not stand.places and stand.torn is None and stand.unknown is None:
             stand = replace(stand, places=_saved_at_its_step(lives[: number + 1]))
         found.append(stand)
     return found
@@ -107,7 +79,7 @@ def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool) -> li
 def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     """Of the last of some lives."""
     mine, before = _evidence(lives[-1]), lives[:-1]
-    files = _files(mine, before)
+    files = files_of(mine, before)
     fresh = _start(reference, _evidence(reference)).values
     start = _start(lives[-1], _evidence(reference))
     anew = [name for name, value in start.values.items() if value == fresh.get(name)]
@@ -115,7 +87,7 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     resumed = files.read or bool(later)
     notes: tuple[str, ...] = ()
     lost = None
-    if anew and any(place.life for place in files.places.values()) and not files.new:
+    if anew and files.resumed and not files.new and not _as_saved(start.values, files, before):
         # Nothing that was restored is known to this counter: `compile` has just made it.
         notes = (f"{' and '.join(anew)} began anew over weights that were restored: the optimizer was not",)
         lost = _added_up(anew, mine, files, before)
@@ -123,10 +95,14 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     fitting = _fitting(start.values, fresh, before)
     torn = None if fitting or len(start.values) < 2 else _torn_counters(start.values, fresh, before)
     places, contradiction = _agreed(files, fitting, start, short=len(lives[-1].elements) < _SHORT)
-    return Stand(places, torn or contradiction, lost, notes, resumed)
+    torn = torn or contradiction or (_without_weights(files, later, fitting) if start.role == "model" else None)
+    if torn is None and later and files.resumed and files.new:
+        notes = (*notes, f"{_few(files.new)} came from no file that was read, although other weights did")
+    unseen = None if later or torn or files.places else _unseen(files)
+    return Stand(() if unseen else places, torn, lost, unseen, notes, resumed)
 
 
-def _added_up(anew: Sequence[str], mine: Evidence, files: _Files, before: Sequence[Indexed]) -> str | None:
+def _added_up(anew: Sequence[str], mine: Evidence, files: Files, before: Sequence[Indexed]) -> str | None:
     """What to say of gradients that an optimizer had added up when the weights were saved, if it begins anew."""
     groups = {one.name: one.group for one in mine.counters if one.name in anew and one.group > 1}
     for path, place in files.places.items():
@@ -141,6 +117,38 @@ def _added_up(anew: Sequence[str], mine: Evidence, files: _Files, before: Sequen
     return None
 
 
+def _as_saved(values: Mapping[str, int], files: Files, lives: Sequence[Indexed]) -> bool:
+    """Whether counters have the values of when the weights were saved: the first epoch's number is a new run's too."""
+    return any(_same(place, one) for place in _moments(values, lives) for one in files.places.values())
+
+
+def _without_weights(files: Files, later: Mapping[str, int], fitting: Sequence[Place]) -> str | None:
+    """What to say of a life that went on with the counters of an earlier one, but not with its weights."""
+    if not later or not fitting or not files.read or files.places or not (files.new or files.foreign):
+        return None
+    values = ", ".join(f"{name} is {value}" for name, value in later.items())
+    told = [f"{_few(files.new)} came from no file that was read"] if files.new else []
+    told += [
+        f"{_few(names) or 'its weights'} came from {path}, which no life of this test wrote"
+        for path, names in files.foreign.items()
+    ]
+    return f"the restored model is torn: {values}, {_fits(fitting)}, but {'; '.join(told)}"
+
+
+def _unseen(files: Files) -> str | None:
+    """What to say of a life whose weights are of a moment that nobody knows."""
+    if not files.unseen:
+        return None
+    return (
+        f"its weights came from {_few(files.unseen)}, which no life was seen to write (another program's copy?), and "
+        "nothing else tells of which moment they are: pass step=, a function that returns the model's step"
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    return " and ".join(names)
+
+
 def _saved_at_its_step(lives: Sequence[Indexed]) -> tuple[Place, ...]:
     """The saves of earlier lives at the step at which the last one began."""
     events = lives[-1].events
@@ -151,7 +159,7 @@ def _saved_at_its_step(lives: Sequence[Indexed]) -> tuple[Place, ...]:
         return ()
     step = events.step[known[0]]
     return tuple(
-        _place(number, lives, int(at), saving=True)
+        place_at(number, lives, int(at), saving=True)
         for number in range(len(lives) - 1, 0, -1)
         for at in reversed(_saves_at(lives[number - 1], int(step)))
     )
@@ -164,42 +172,6 @@ def _saves_at(life: Indexed, step: int) -> list[int]:
 
 def _evidence(life: Indexed) -> Evidence:
     return life.life.ledger.evidence
-
-
-def _files(mine: Evidence, before: Sequence[Indexed]) -> _Files:
-    sources = [(one.path, one.names) for one in mine.origins]
-    if not sources:
-        sources = [(one.path, ()) for one in mine.restored if one.weights]
-    places = {path: place for path, _ in sources if path is not None and (place := _written(path, before))}
-    new = [name for path, names in sources if path is None for name in names]
-    # What is read below a checkpoint, and is neither weights nor data, tells what it is: nothing has resumed by that.
-    known = {saved.path for life in before for saved in _evidence(life).saved}
-    known |= {to for life in before for _, _, to in _evidence(life).moved}
-    state = [one.path for one in mine.restored if one.weights or one.data or one.path in known]
-    read = bool(places) or any(_written(path, before) is not None for path in state)
-    return _Files(places, tuple(new) if places else (), read)
-
-
-def _written(path: str, lives: Sequence[Indexed]) -> Place | None:
-    """The moment whose state is in a file; None: no earlier life wrote it."""
-    for number in range(len(lives), 0, -1):
-        evidence = _evidence(lives[number - 1])
-        # A save that was not complete has left the file of the one before, as a rule.
-        for saved in sorted(evidence.saved, key=lambda one: (one.done is None, -one.began)):
-            later = [move for move in evidence.moved if move[0] >= saved.began]
-            names = {saved.path} | {to for _, source, to in later if _covers(source, saved.path)}
-            if any(_covers(name, path) or _covers(path, name) for name in names):
-                return _place(number, lives, saved.began, saving=True)
-    return None
-
-
-def _covers(name: str, path: str) -> bool:
-    """Whether a path is this one, or below it."""
-    return path == name or path.startswith(f"{name}/")
-
-
-def _place(number: int, lives: Sequence[Indexed], at: int, *, saving: bool) -> Place:
-    return Place(number, at, saving, int(np.searchsorted(lives[number - 1].elements, at)))
 
 
 def _start(life: Indexed, reference: Evidence) -> _Start:
@@ -220,10 +192,13 @@ def _value(name: str, life: Indexed, reference: Evidence) -> int | None:
     step, and taken back by it.
     """
     mine = _evidence(life)
+    readings = [one for one in mine.readings if one.why == "element"]
+    unread = life.events.at[(life.events.kind == Kind.STEP) & (life.events.step < 0)]
+    # Elements at which the counter could not be read come before its first reading.
     known = [
-        (int(np.searchsorted(life.elements, one.at)), one.values[name])
-        for one in mine.readings
-        if one.why == "element" and name in one.values
+        (number + int(np.searchsorted(unread, one.at)), one.values[name])
+        for number, one in enumerate(readings)
+        if name in one.values
     ]
     if not known:
         restored = [one.values[name] for one in mine.readings if one.why == "restore" and name in one.values]
@@ -265,13 +240,13 @@ def _fitting(values: Mapping[str, int], fresh: Mapping[str, int], lives: Sequenc
         return ()
     found = _moments(values, lives)
     if all(value == fresh.get(name) for name, value in values.items()):
-        found = [*found, Place(0, 0, False, 0)]
+        found = [*found, BEGINNING]
     return tuple(found)
 
 
 def _moments(values: Mapping[str, int], lives: Sequence[Indexed]) -> list[Place]:
     fits = [
-        _place(number, lives, reading.at, saving=reading.why == "save")
+        place_at(number, lives, reading.at, saving=reading.why == "save")
         for number in range(len(lives), 0, -1)
         for reading in reversed(_evidence(lives[number - 1]).readings)
         if reading.why != "restore" and all(reading.values.get(name) == value for name, value in values.items())
@@ -296,7 +271,7 @@ def _fits(places: Sequence[Place]) -> str:
 
 
 def _agreed(
-    files: _Files, fitting: Sequence[Place], start: _Start, *, short: bool
+    files: Files, fitting: Sequence[Place], start: _Start, *, short: bool
 ) -> tuple[tuple[Place, ...], str | None]:
     """The moments on which files and counters agree, and what to say if they do not."""
     distinct = _distinct(files.places.values())
@@ -333,4 +308,4 @@ def _same(left: Place, right: Place) -> bool:
     return (left.life, left.taken) == (right.life, right.taken)
 
 
-__all__ = ["Place", "Stand", "stands"]
+__all__ = ["Stand", "stands"]

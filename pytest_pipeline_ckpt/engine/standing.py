@@ -52,10 +52,13 @@ def saved_anything(life: Life, names: Collection[str]) -> bool:
 
 
 def _complete(ledger: Ledger) -> list[str]:
-    """Where complete checkpoints are by now."""
+    """Where complete checkpoints are by now; not those of before the first element, which hold nothing to resume."""
     found = []
+    taken = np.flatnonzero(ledger.records["kind"] == Kind.ELEMENT)
+    first = int(taken[0]) if len(taken) else len(ledger.records)
     for saved in ledger.evidence.saved:
-        if saved.done is None or not (saved.weights or saved.data):  # a log that was written by hand is no checkpoint
+        # A log that was written by hand is no checkpoint.
+        if saved.done is None or saved.began <= first or not (saved.weights or saved.data):
             continue
         path = saved.path
         for at, source, to in ledger.evidence.moved:

@@ -9,6 +9,7 @@ from histories_builder import Book
 
 from pytest_pipeline_ckpt.engine.checker import judge, reference_facts
 from pytest_pipeline_ckpt.engine.model import Life, Outcome, Scope, Span, Verdict
+from pytest_pipeline_ckpt.engine.standing import standing
 
 REPLAY = "3 elements trained again after rollbacks (legal replay)"
 
@@ -154,6 +155,113 @@ def test_teacher_from_outside() -> None:
     assert judge([unkilled("SGD")], [killed("SGD"), last.finished()]).exact
 
 
+@pytest.mark.parametrize(
+    ("origin", "why"),
+    [
+        (None, "w came from no file that was read"),
+        ("/pretrained/w.h5", "w came from /pretrained/w.h5, which no life of this test wrote"),
+    ],
+)
+def test_counters_without_their_weights(origin: str | None, why: str) -> None:
+    """A counter that goes on over weights that are new, or pretrained once more, is a torn model."""
+    last = counting(Book(), "SGD").reads("model/ckpt-10").come_from({origin: ("w",)}).restored(10)
+    last = trained(last, range(10, 20), step=10, SGD=10).done(20)
+    assert judge([unkilled("SGD")], [killed("SGD"), last.finished()]) == Verdict(
+        Outcome.MISALIGNED,
+        f"life 2: the restored model is torn: SGD is 10, as it was after 10 elements of life 1, but {why}",
+        2,
+        scope=scope(10),
+        notes=(REPLAY,),
+    )
+
+
+def test_some_weights_from_no_file() -> None:
+    """Weights that come from no file while others do may be frozen ones that each life makes alike: a note."""
+    last = counting(Book(), "SGD").reads("model/ckpt-10").come_from({"model/ckpt-10": ("w",), None: ("table",)})
+    last = trained(last.restored(10), range(10, 20), step=10, SGD=10).done(20)
+    verdict = judge([unkilled("SGD")], [killed("SGD"), last.finished()])
+    note = "life 2: table came from no file that was read, although other weights did"
+    assert (verdict.outcome, verdict.notes) == (Outcome.EXACT, (note, REPLAY))
+
+
+def test_weights_that_a_life_saves_and_reads_back() -> None:
+    """A search for a learning rate saves the weights and reads them back: they are still those that were restored."""
+
+    def searched(book: Book) -> Book:
+        book.wrote("model/init").element(100, key="find.py:5:main").element(101, key="find.py:5:main")
+        return book.reads("model/init")
+
+    def first(end: int) -> Book:
+        book = trained(searched(counting(Book(), "SGD")), range(10), step=0, SGD=0)
+        book.read("save", SGD=10).wrote("model/ckpt-10").saved(10)
+        return trained(book, range(10, end), step=10, SGD=10)
+
+    last = trained(
+        searched(counting(Book(), "SGD").reads("model/ckpt-10").restored(10)), range(10, 20), step=10, SGD=10
+    )
+    assert judge([first(20).done(20).finished()], [first(13).killed(), last.done(20).finished()]).exact
+
+
+def rotated(book: Book, step: int) -> Book:
+    """A save under a temporary name, which makes room for itself: the last one becomes the previous one."""
+    book.wrote("model/tmp")
+    if step > 5:
+        book.moves("model/last", "model/previous")
+    return book.moves("model/tmp", "model/last").saved(-1)
+
+
+@pytest.mark.parametrize(("path", "begin"), [("model/last", 10), ("model/previous", 5)])
+@pytest.mark.parametrize(("data", "outcome"), [(0, Outcome.EXACT), (-5, Outcome.MISALIGNED)])
+def test_files_that_are_renamed_again_and_again(path: str, begin: int, data: int, outcome: Outcome) -> None:
+    """A path holds what was put there last, and a name that was used before is no other moment's."""
+
+    def first(end: int) -> Book:
+        book = rotated(trained(counting(Book(), "SGD"), range(5), step=0, SGD=0), 5)
+        book = rotated(trained(book, range(5, 10), step=5, SGD=5), 10)
+        return trained(book, range(10, end), step=10, SGD=10)
+
+    killed_in_a_save = first(13).wrote("model/tmp").killed()
+    last = trained(counting(Book(), "SGD").reads(path), range(begin + data, 20), step=0, SGD=0).done(20)
+    verdict = judge([first(20).done(20).finished()], [killed_in_a_save, last.finished()])
+    assert verdict.outcome is (Outcome.RESTARTED if begin + data == 0 else outcome)
+
+
+@pytest.mark.parametrize("begin", [0, 10])
+def test_copy_that_nobody_was_seen_to_make(begin: int) -> None:
+    """Weights from a file in the run's directory that no life was seen to write are of no known moment."""
+    last = trained(counting(Book(), "SGD").reads("model/copy"), range(begin, 20), step=0, SGD=0).done(20)
+    verdict = judge([unkilled("SGD")], [killed("SGD"), last.finished()])
+    assert (verdict.outcome, verdict.life, verdict.reason) == (
+        Outcome.UNKNOWN,
+        2,
+        "life 2: its weights came from model/copy, which no life was seen to write (another program's copy?), and "
+        "nothing else tells of which moment they are: pass step=, a function that returns the model's step",
+    )
+
+
+def test_copy_beside_a_counter() -> None:
+    """Where a counter was restored it tells the moment of such a file."""
+    last = trained(counting(Book(), "SGD").reads("model/copy").restored(10), range(10, 20), step=10, SGD=10).done(20)
+    assert judge([unkilled("SGD")], [killed("SGD"), last.finished()]).exact
+
+
+def test_counter_that_is_restored_to_where_it_began() -> None:
+    """The number of the first epoch is a new run's too: it was restored, and nothing began anew."""
+
+    def lived(book: Book, begin: int, end: int) -> Book:
+        for number in range(begin, end):
+            if number == 10 and begin == 0:
+                book.read("save", step=10, epoch=0).wrote("model/ckpt-10").saved(10)
+            book.read("element", step=number, epoch=number // 15).train([number], step=number)
+        return book
+
+    whole = lived(counting(Book(), "step", "epoch"), 0, 20).done(20).finished()
+    first = lived(counting(Book(), "step", "epoch"), 0, 13).killed()
+    last = lived(counting(Book(), "step", "epoch").reads("model/ckpt-10").restored(10), 10, 20).done(20).finished()
+    verdict = judge([whole], [first, last])
+    assert (verdict.outcome, verdict.notes) == (Outcome.EXACT, (REPLAY,))
+
+
 def skipping(values: range, book: Book, *, step: int, bad: int) -> tuple[Book, int]:
     """Elements of which one is no step, because its loss is not finite."""
     for value in values:
@@ -254,6 +362,13 @@ def test_nothing_stood() -> None:
     """Where no complete checkpoint stood there is nothing to resume."""
     last = trained(Book(), range(20), step=0).done(20).finished()
     assert judge([unkilled()], [replace(killed(), standing=()), last]).exact
+
+
+def test_only_what_was_saved_before_the_first_element_stood() -> None:
+    """Initial weights hold nothing that could be resumed."""
+    book = counting(Book(), "SGD").wrote("model/init")
+    trained(book, range(10), step=0, SGD=0).wrote("model/ckpt-10")
+    assert standing([book.killed()], ["model/init", "model/ckpt-10"]) == ("model/ckpt-10",)
 
 
 def test_one_that_resumes_among_others() -> None:

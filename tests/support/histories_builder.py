@@ -47,7 +47,7 @@ class Book:
         return self._show("wrote", path=path)
 
     def moves(self, path: str, to: str) -> Book:
-        """What was at one path is at another."""
+        """A file gets another name."""
         return self._show("moved", path=path, to=to)
 
     def reads(self, path: str, *, weights: bool = True, data: bool = False) -> Book:
