@@ -222,9 +222,14 @@ def _saved_by(saver: Any, graph: Any) -> tuple[Mapping[Any, str], bool]:
     weights = {
         key_of(one): name_of(one)
         for one in saved
-        if is_variable(one) and is_weight(one) and (not trainable or one.name in trainable)
+        if is_variable(one) and (one.name in trainable and _is_array(one) if trainable else is_weight(one))
     }
     return weights, any("terator" in type(one).__name__ for one in saved)
+
+
+def _is_array(variable: Any) -> bool:
+    """Whether a trained variable is a weight: of floats, or more than one number; a counter is neither."""
+    return is_weight(variable) or variable.shape.rank != 0
 
 
 def _saves_the_model(saver: Any, session: Any) -> bool:

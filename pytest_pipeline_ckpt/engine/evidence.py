@@ -128,6 +128,8 @@ class Evidence:
 class EvidenceWriter:
     """Appends lines, each by one `os.write`, so they survive SIGKILL; safe to call from any thread.
 
+    What processes show that the user's code forks is not this life's: they write none.
+
     Args:
         directory: of the life.
         root: of the run: what is below it is named relative to it.
@@ -140,6 +142,13 @@ class EvidenceWriter:
         self._records = records
         self._lock = threading.RLock()  # a signal handler may interrupt
         self._counters = 0
+        self._in_child = False
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        """Whoever held the lock in the parent is not here."""
+        self._in_child = True
+        self._lock = threading.RLock()
 
     def number(self) -> int:
         """A new id, for something that may turn out to be a counter; it can be read before it is announced."""
@@ -192,6 +201,8 @@ class EvidenceWriter:
         return path
 
     def _append(self, what: str, **more: Any) -> None:
+        if self._in_child:
+            return
         line = json.dumps({"at": self._records(), "is": what, **more}, separators=(",", ":"))
         os.write(self._file, line.encode("utf-8", "surrogateescape") + b"\n")
 

@@ -128,6 +128,7 @@ class JaxCalls:
             return
         tree = look_into(result)
         self._steps.files.gave(tree.arrays)
+        self._steps.states.restored([tree])
         self._steps.read_states("restore", [tree])
 
     # What all have in common.
@@ -173,6 +174,7 @@ class JaxCalls:
 
     @quietly
     def _note_restored(self, path: Any, trees: list[Tree]) -> None:
+        self._steps.states.restored(trees)
         arrays = [name for tree in trees for name in tree.arrays]
         self._steps.lineage.restored(path, weights=bool(arrays), data=any(tree.iterators for tree in trees))
         self._steps.lineage.group(path, len(arrays), tuple(arrays))

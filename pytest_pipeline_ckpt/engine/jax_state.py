@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .evidence import Counter
 from .recorder import is_installed, is_users
-from .trees import STEP_NAMES, Patience, has_arrays, look_into
+from .trees import STEP_NAMES, Patience, attributes_of, counting, has_arrays, is_of_nnx, look_into
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -39,6 +39,8 @@ class States:
         self._patience = Patience()
         self._places: dict[Any, tuple[list[tuple[str, int]], bool]] = {}
         """What the states in the variables of functions said last, and whether that ever changed."""
+        self._restored: dict[int, Any] = {}
+        """The integers of what was restored last, by their ids: until its first step a state may be NumPy's."""
 
     @property
     def several(self) -> bool:
@@ -60,12 +62,17 @@ class States:
             role = "data"
         found: dict[str, int] = {}
         for tree in trees:
-            for name, value in self._read_leaves(tree.integers[:_MOST_COUNTERS]):
+            for name, value in self._read_leaves(counting(tree.integers)[:_MOST_COUNTERS]):
                 found[_next_name(found, name)] = value
         values = {self._number(name, role): value for name, value in found.items()}
         if label is not None:
             values[self._number("checkpoint number", "bare")] = label
         return values
+
+    def restored(self, trees: Iterable[Tree]) -> None:
+        """These were restored: whatever holds their integers is a state."""
+        leaves = [leaf.value for tree in trees for leaf in counting(tree.integers)[:_MOST_COUNTERS]]
+        self._restored = {id(one): one for one in leaves if not isinstance(one, int)}
 
     def at_an_element(self) -> Mapping[int, int]:
         """The values of the counters in the states of the functions that are running now."""
@@ -74,7 +81,7 @@ class States:
         states: list[list[tuple[str, int]]] = []
         moving: list[list[tuple[str, int]]] = []
         seen: list[Any] = []
-        for place, state in _states(sys._getframe(1)):
+        for place, state in _states(sys._getframe(1), self._restored):
             leaves = [leaf for leaf in look_into(state, most=_UPPERMOST).integers if leaf.name in STEP_NAMES]
             read = self._read_leaves(leaves)
             before, moved = self._places.get(place, (read, False))
@@ -109,7 +116,7 @@ class States:
     def _number(self, name: str, role: Role) -> int:
         known = self._numbers.get(name)
         if known is None or (known[1] != "model" and role == "model"):
-            owner = "a state with the weights" if role == "model" else "what is saved beside the weights"
+            owner = "a JAX state with the weights" if role == "model" else "what is saved beside the weights"
             number = self._evidence.counter(Counter(name, role, owner), number=None if known is None else known[0])
             known = self._numbers[name] = (number, role)
         return known[0]
@@ -129,7 +136,7 @@ def _next_name(taken: Mapping[str, Any], name: str) -> str:
     return full
 
 
-def _states(frame: FrameType | None) -> Iterator[tuple[Any, Any]]:
+def _states(frame: FrameType | None, restored: Mapping[int, Any]) -> Iterator[tuple[Any, Any]]:
     """The places of states in the variables of the innermost function of the user's that has some, and the states.
 
     A thread that takes elements for the training has none: then those of the main thread are looked at.
@@ -145,7 +152,7 @@ def _states(frame: FrameType | None) -> Iterator[tuple[Any, Any]]:
             path = frame.f_code.co_filename
             if is_users(path) and not is_installed(path):
                 for name, value in _variables(frame):
-                    for attribute, state in _states_in(value):
+                    for attribute, state in _states_in(value, restored):
                         found = True
                         yield (frame.f_code, name, attribute), state
             frame = frame.f_back
@@ -160,24 +167,26 @@ def _variables(frame: FrameType) -> list[tuple[str, Any]]:
     return values
 
 
-def _states_in(value: Any) -> Iterator[tuple[str, Any]]:
+def _states_in(value: Any, restored: Mapping[int, Any]) -> Iterator[tuple[str, Any]]:
     """A variable's value, if it is a state, or an attribute of it that is one: `self.state` of a trainer."""
-    if _is_state(value):
+    if _is_state(value, restored):
         yield "", value
-    elif hasattr(value, "__dict__") and not _is_foreign(value) and type(value).__module__ != "builtins":
-        yield from ((name, one) for name, one in list(vars(value).items()) if _is_state(one))
+    elif not _is_foreign(value) and type(value).__module__ != "builtins":
+        yield from ((name, one) for name, one in list(attributes_of(value).items()) if _is_state(one, restored))
 
 
-def _is_state(value: Any) -> bool:
+def _is_state(value: Any, restored: Mapping[int, Any]) -> bool:
     if isinstance(value, (str, bytes, int, float)) or value is None or _is_foreign(value):
         return False
     if isinstance(value, dict):
         counts = any(name in value for name in STEP_NAMES)
+        if counts and any(id(value[name]) in restored for name in STEP_NAMES if name in value):
+            return True
     elif isinstance(value, (list, tuple)):
         counts = bool(value) and len(value) < 16
     else:
-        if type(value).__module__.startswith("flax.nnx"):
-            return "step" in vars(value)  # an optimizer, which may hold nothing else
+        if is_of_nnx(value):
+            return "step" in attributes_of(value)  # an optimizer, which may hold nothing else
         counts = "step" in getattr(type(value), "__dataclass_fields__", {})
     return counts and has_arrays(value)
 

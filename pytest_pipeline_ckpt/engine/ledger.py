@@ -58,7 +58,7 @@ _UINT64 = (1 << 64) - 1
 
 
 class LedgerWriter:
-    """Appends records, each by one `os.write`; safe to call from any thread.
+    """Appends records, each by one `os.write`; safe to call from any thread, and without effect in forked processes.
 
     Previews are collected: a life that is killed where it was not held lacks those of its last elements.
     """
@@ -73,6 +73,7 @@ class LedgerWriter:
         self._previews_left = PREVIEW_LIMIT
         self._collected: list[bytes] = []
         self._lock = threading.RLock()  # a signal handler may interrupt either
+        self._in_child = False
         os.register_at_fork(after_in_child=self._forked)
         self._start = time.monotonic()
         self.records = 0
@@ -80,6 +81,7 @@ class LedgerWriter:
 
     def _forked(self) -> None:
         """What was collected is the parent's to write, and whoever held the lock there is not here."""
+        self._in_child = True
         self._collected.clear()
         self._lock = threading.RLock()
 
@@ -132,6 +134,8 @@ class LedgerWriter:
 
     def save(self, *, began: float, seconds: float, size: int) -> None:
         """Appends what a save cost; `began` is of `time.monotonic()`."""
+        if self._in_child:
+            return
         ms = max(0, int((began - self._start) * 1000)) & 0xFFFFFFFF
         os.write(self._saves, _PACK_SAVE(ms, int(seconds * 1e6), size))
 
@@ -143,6 +147,8 @@ class LedgerWriter:
                 self._collected.clear()
 
     def _append(self, kind: int, flags: int, stream: int, iterator: int, value: int, digest: int, rows: int) -> None:
+        if self._in_child:
+            return
         with self._lock:
             ms = int((time.monotonic() - self._start) * 1000) & 0xFFFFFFFF
             os.write(self._records, _PACK(kind, flags, stream, iterator, value, digest, rows, ms))

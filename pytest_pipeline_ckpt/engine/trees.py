@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -16,13 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 _MOST_NODES = 4000
 _LONGEST_WAIT = 20.0
 """Seconds. A step that takes longer is not waited for: it may be one that waits for the element that we look at."""
 STEP_NAMES = ("step", "count")
 """Of Flax' states and nnx' optimizers; of optax."""
+_COUNTS = re.compile(
+    r"(^|_)(global_?step|steps?|count(er)?|epochs?|iter(ation)?s?|batch(es)?|updates?|examples|samples|tokens)(_|\d*$)",
+    re.IGNORECASE,
+)
+"""Names of what counts, where several integers are saved together: weights may be integers too."""
+_KEY = (2, 4)
+"""How many numbers a key of a random generator has, in its last axis."""
 _ARGUMENTS = ("Save", "Restore")
 """How the names of the classes end in which Orbax is given what it saves."""
 
@@ -43,7 +51,7 @@ class Tree:
     integers: tuple[Leaf, ...]
     """Breadth first."""
     arrays: tuple[str, ...]
-    """The names of floating point arrays."""
+    """The names of floating point arrays, and of those of integers that jax has."""
     iterators: bool = False
     complete: bool = True
     """False: it is larger than what was gone through."""
@@ -66,7 +74,7 @@ def look_into(state: Any, *, most: int = _MOST_NODES) -> Tree:
         kind = _kind_of(node, name)
         if kind == "integer":
             integers.append(Leaf(name, node))
-        elif kind == "float":
+        elif kind == "array":
             arrays.append(name)
         elif kind == "iterator":
             iterators = True
@@ -76,23 +84,51 @@ def look_into(state: Any, *, most: int = _MOST_NODES) -> Tree:
     return Tree(tuple(integers), tuple(arrays), iterators, not pending)
 
 
+def counting(integers: Sequence[Leaf]) -> list[Leaf]:
+    """Those of a tree's integers that count: by their names, or because there is no other."""
+    named = [leaf for leaf in integers if _COUNTS.search(leaf.name)]
+    return named or [leaf for leaf in integers if len(integers) == 1]
+
+
 def is_array(value: Any) -> bool:
     """Whether something is an array of jax, or a variable of nnx, which holds one."""
     return type(value).__module__.startswith(("jaxlib", "jax.", "flax.nnx"))
 
 
+def is_of_nnx(value: Any) -> bool:
+    """Whether something is an object of nnx: a module of the user's is, an optimizer."""
+    return any(one.__module__.startswith("flax.nnx") for one in type(value).__mro__)
+
+
+def attributes_of(value: Any) -> Mapping[str, Any]:
+    """What is in an object's own dictionary; those with slots have none."""
+    found = _attribute(value, "__dict__")
+    return found if isinstance(found, dict) else {}
+
+
 def has_arrays(state: Any, *, most: int = 400) -> bool:
-    """Whether a state has floating point arrays of jax; looked for among so many nodes."""
-    pending = deque([state])
+    """Whether a state has arrays of jax; looked for among so many nodes.
+
+    What was restored may have those of NumPy until its first step: it is known by the types of jax' libraries.
+    """
+    pending = deque([("", state, _is_typed(state))])
     while pending and most > 0:
-        node = pending.popleft()
+        name, node, typed = pending.popleft()
         most -= 1
-        kind = _kind_of(node)
-        if kind == "float" and is_array(node):
+        kind = _kind_of(node, name)
+        if kind == "array" and (typed or is_array(node)):
             return True
         if kind == "tree":
-            pending.extend(child for _, child in _children(node))
+            typed = typed or _is_typed(node)
+            pending.extend((key if isinstance(key, str) else name, child, typed) for key, child in _children(node))
     return False
+
+
+def _is_typed(node: Any) -> bool:
+    """Whether something is a state of Flax' or optax' making: a dataclass that can be replaced, a named tuple."""
+    if isinstance(node, tuple):
+        return type(node).__module__.startswith("optax")
+    return "step" in getattr(type(node), "__dataclass_fields__", {}) and hasattr(type(node), "_flax_dataclass")
 
 
 def _kind_of(node: Any, name: str = "") -> str:
@@ -107,10 +143,12 @@ def _kind_of(node: Any, name: str = "") -> str:
         with contextlib.suppress(TypeError):  # keys of random generators have a dtype of their own
             dtype = np.dtype(dtype)
             if dtype.kind == "f" or dtype.name == "bfloat16":
-                return "float"
+                return "array"
             # Replicated over devices it has an axis more; what is called `step` is no key of a random generator.
             if dtype.kind in "iu" and (not shape or (len(shape) == 1 and name in STEP_NAMES)):
                 return "integer"
+            if dtype.kind in "iu" and is_array(node) and not (dtype == np.uint32 and shape[-1] in _KEY):
+                return "array"
         return ""
     module = type(node).__module__.partition(".")[0]
     if module == "tensorflow":
@@ -137,13 +175,14 @@ def _children(node: Any) -> Iterator[tuple[Any, Any]]:
         yield "", node.item
     elif dataclasses.is_dataclass(node) and not isinstance(node, type):
         yield from ((one.name, getattr(node, one.name, None)) for one in dataclasses.fields(node))
-    elif type(node).__module__.startswith("flax.nnx"):
-        value = vars(node).get("_raw_value", vars(node).get("raw_value"))
+    elif is_of_nnx(node):
+        held = dict(attributes_of(node))
+        value = held.get("_raw_value", held.get("raw_value"))
         if value is not None:
             yield "", value
         else:
             # Its integers are how it is made: what changes is in variables.
-            children = [(name, child) for name, child in list(vars(node).items()) if not name.startswith("_")]
+            children = [(name, child) for name, child in held.items() if not name.startswith("_")]
             yield from ((name, child) for name, child in children if not isinstance(child, int))
 
 
@@ -174,4 +213,15 @@ class Patience:
         return int(np.array(value if shards is None else shards(0)).reshape(-1)[0])
 
 
-__all__ = ["STEP_NAMES", "Leaf", "Patience", "Tree", "has_arrays", "is_array", "look_into"]
+__all__ = [
+    "STEP_NAMES",
+    "Leaf",
+    "Patience",
+    "Tree",
+    "attributes_of",
+    "counting",
+    "has_arrays",
+    "is_array",
+    "is_of_nnx",
+    "look_into",
+]

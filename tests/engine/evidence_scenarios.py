@@ -165,6 +165,21 @@ def session(_: Gate, path: Path) -> Any:
                     running.run(train)
 
 
+def saver(_: Gate, path: Path) -> Any:
+    """A Saver of all variables, in a graph whose only trained one is of integers."""
+    with tf.Graph().as_default(), v1.Session() as running:
+        element = v1.data.make_one_shot_iterator(tf.data.Dataset.range(40)).get_next()
+        seen = v1.get_variable("seen", [40], tf.int32, v1.zeros_initializer(), use_resource=True)
+        step = v1.train.get_or_create_global_step()
+        with tf.control_dependencies([seen.scatter_nd_add([[element]], [1])]):
+            train = step.assign_add(1)
+        saves = v1.train.Saver()
+        running.run(v1.global_variables_initializer())
+        running.run(train)
+        saves.save(running, str(_kept(path) / "model.ckpt"), global_step=step)
+        saves.restore(running, v1.train.latest_checkpoint(str(_kept(path))))
+
+
 def managed(_: Gate, path: Path) -> Any:
     """A new net, one of a file from elsewhere, and one that is restored from this run's; two are made late."""
     outside = str(path / "outside" / "teacher")
@@ -324,12 +339,46 @@ def nnx(_: Gate, __: Path) -> Any:
     Trainer().run()
 
 
+def nnx_module(_: Gate, __: Path) -> Any:
+    """A module of the user's beside its optimizer, as variables of the loop; the module has parameters, no step."""
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx as flax_nnx
+
+    class Module(flax_nnx.Module):  # type: ignore[misc]  # untyped base
+        def __init__(self) -> None:
+            self.w = flax_nnx.Param(jnp.zeros(()))
+
+    module = Module()
+    optimizer = flax_nnx.Optimizer(module, optax.sgd(1e-3), wrt=flax_nnx.Param)
+    iterator = _elements()
+    for _number in range(4):
+        x = float(next(iterator))
+        optimizer.update(module, flax_nnx.grad(lambda m, x=x: m.w[...] * x)(module))
+
+
+def integers(_: Gate, __: Path) -> Any:
+    """A dictionary of integers of jax, restored from Flax' bytes; one of them is a weight."""
+    import jax
+    import jax.numpy as jnp
+    from flax import serialization
+
+    def made(w: int, step: int) -> dict[str, Any]:
+        return {"w": jnp.int32(w), "seen": jnp.zeros(8, jnp.int32), "step": jnp.int32(step)}
+
+    state: Any = serialization.from_bytes(made(0, 0), serialization.to_bytes(made(9, 5)))
+    iterator = _elements()
+    for _number in range(3):
+        element = int(next(iterator))
+        state = jax.tree.map(jnp.asarray, {**state, "w": state["w"] + element, "step": state["step"] + 1})
+
+
 SCENARIOS: dict[str, Callable[[Gate, Path], Any]] = {
     one.__name__: one
     for one in (
-        *(gan, apart, elsewhere, named, scaled, accumulated, inside, session),
+        *(gan, apart, elsewhere, named, scaled, accumulated, inside, session, saver),
         *(managed, keras_files, background, by_hand, read_by_hand),
-        *(orbax, msgpack, nnx),
+        *(orbax, msgpack, nnx, nnx_module, integers),
     )
 }
 

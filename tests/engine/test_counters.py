@@ -22,7 +22,7 @@ pytestmark = [
 KERAS_3 = importlib.util.find_spec("tensorflow_estimator") is None
 HAS_JAX = importlib.util.find_spec("orbax") is not None and importlib.util.find_spec("flax") is not None
 TENSORFLOW = ("gan", "apart", "elsewhere", "named", "scaled", *(["accumulated"] if KERAS_3 else []), "inside")
-GROUPS = (TENSORFLOW, ("session",), ("orbax", "nnx"))
+GROUPS = (TENSORFLOW, ("session",), ("orbax", "nnx", "nnx_module", "integers"))
 SCENARIOS = Path(__file__).with_name("evidence_scenarios.py")
 in_jax = pytest.mark.skipif(not HAS_JAX, reason="JAX, Flax or Orbax is not installed")
 
@@ -125,3 +125,18 @@ def test_states_of_jax(runs: Runs) -> None:
 def test_an_optimizer_of_nnx(runs: Runs) -> None:
     """An optimizer that is an attribute of a trainer, and is changed in place, is read in each step."""
     assert _read(runs.ledger("nnx"), "state.step") == [0, 1, 2, 3]
+
+
+@in_jax
+def test_a_module_beside_an_optimizer_of_nnx(runs: Runs) -> None:
+    """A module of the user's, whose parameters have no dictionaries, does not hide the optimizer beside it."""
+    assert _read(runs.ledger("nnx_module"), "state.step") == [0, 1, 2, 3]
+
+
+@in_jax
+def test_a_state_of_integers(runs: Runs) -> None:
+    """A state may have no float in it; it is found before its first step, when it is NumPy's; only its step counts."""
+    ledger = runs.ledger("integers")
+    assert _roles(ledger) == {"state.step": "model"}
+    assert _read(ledger, "state.step", why="restore") == [5]
+    assert _read(ledger, "state.step") == [5, 6, 7]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_pipeline_ckpt.engine import ledger
 from pytest_pipeline_ckpt.engine.evidence import FILE, Counter, Evidence, EvidenceWriter, Origin, Reading, Saved, read
 
 if TYPE_CHECKING:
@@ -80,3 +83,27 @@ def test_a_torn_tail_is_dropped(tmp_path_factory: pytest.TempPathFactory, data: 
 def test_no_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A life that never wrote has shown nothing."""
     assert read(tmp_path_factory.mktemp("life")) == Evidence()
+
+
+_FORKS = """
+import os, pathlib, sys
+from pytest_pipeline_ckpt.engine.evidence import Counter, EvidenceWriter
+from pytest_pipeline_ckpt.engine.ledger import LedgerWriter
+from pytest_pipeline_ckpt.engine.model import Kind
+
+ledger = LedgerWriter(pathlib.Path(sys.argv[1]))
+evidence = EvidenceWriter(ledger.directory, None, lambda: ledger.records)
+evidence.counter(Counter("step", "model"))
+child = os.fork()
+ledger.event(Kind.SAVED, 2 if child else 1)
+evidence.read("save", {0: 2 if child else 1})
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_forked_processes_write_nothing(tmp_path: Path) -> None:
+    """What a process saves that the user's code has forked is in neither ledger nor evidence."""
+    subprocess.run([sys.executable, "-c", _FORKS, str(tmp_path)], check=True)
+    assert [one.values for one in read(tmp_path).readings] == [{"step": 2}]
+    assert list(ledger.read(tmp_path).records["value"]) == [2]

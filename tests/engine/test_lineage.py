@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"),
 ]
 HAS_JAX = importlib.util.find_spec("orbax") is not None and importlib.util.find_spec("flax") is not None
-TENSORFLOW = ("apart", "session", "managed", "keras_files", "background", "by_hand", "read_by_hand")
+TENSORFLOW = ("apart", "session", "saver", "managed", "keras_files", "background", "by_hand", "read_by_hand")
 GROUPS = (TENSORFLOW, ("orbax", "msgpack"))
 SCENARIOS = Path(__file__).with_name("evidence_scenarios.py")
 in_jax = pytest.mark.skipif(not HAS_JAX, reason="JAX, Flax or Orbax is not installed")
@@ -56,6 +56,13 @@ def test_a_savers_files(runs: Runs) -> None:
     kept = [f"model/model.ckpt-{step}" for step in (0, 2, 4, 4, 6)]
     assert _saved(ledger) == [(path, True, False) for path in kept]
     assert _restored(ledger) == ["model/model.ckpt-4"]
+
+
+def test_a_savers_integers(runs: Runs) -> None:
+    """Trained variables of a graph are weights if they are arrays of integers; its step is none."""
+    ledger = runs.ledger("saver")
+    assert _saved(ledger) == [("model/model.ckpt-1", True, False)]
+    assert _restored(ledger) == ["model/model.ckpt-1"]
 
 
 def test_where_weights_come_from(runs: Runs) -> None:
