@@ -55,7 +55,7 @@ def choice(references: Sequence[Life], lives: Sequence[Life]) -> Choice | None:
     if _counts(known[known >= 0].tolist()):
         return None
     for role in _ROLES:
-        names = [one.name for one in first.evidence.counters if one.role == role]
+        names = [one.name for one in first.evidence.counters if one.role == role and not one.of_saves]
         alone = [Choice((name,)) for name in names]
         pairs = [Choice(pair, _span(pair[1], [*references, *lives])) for pair in itertools.permutations(names, 2)]
         found = [one for one in (*alone, *pairs) if _counts(_shown(first.evidence, one))]

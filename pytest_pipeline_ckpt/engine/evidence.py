@@ -49,6 +49,11 @@ class Counter:
     group: int = 1
     """So many of its steps are added up before the weights change: what is between two is in no weights."""
 
+    @property
+    def of_saves(self) -> bool:
+        """Whether it counts saves, and so tells nothing of how far anything is."""
+        return self.name.partition("#")[0] == "save_counter"
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

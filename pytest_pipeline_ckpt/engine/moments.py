@@ -176,7 +176,7 @@ def _evidence(life: Indexed) -> Evidence:
 
 def _start(life: Indexed, reference: Evidence) -> _Start:
     """The counters that advance in a life, of the best role that has any."""
-    roles = {one.name: one.role for one in _evidence(life).counters}
+    roles = {one.name: one.role for one in _evidence(life).counters if not one.of_saves}
     found = {name: value for name in roles if (value := _value(name, life, reference)) is not None}
     for role in _ROLES:
         values = {name: value for name, value in found.items() if roles[name] == role}
@@ -193,22 +193,19 @@ def _value(name: str, life: Indexed, reference: Evidence) -> int | None:
     """
     mine = _evidence(life)
     readings = [one for one in mine.readings if one.why == "element"]
-    unread = life.events.at[(life.events.kind == Kind.STEP) & (life.events.step < 0)]
-    # Elements at which the counter could not be read come before its first reading.
-    known = [
-        (number + int(np.searchsorted(unread, one.at)), one.values[name])
-        for number, one in enumerate(readings)
-        if name in one.values
-    ]
+    known = [(number, one.values[name]) for number, one in enumerate(readings) if name in one.values]
+    before = [one.values[name] for one in mine.readings if one.why == "restore" and name in one.values]
     if not known:
-        restored = [one.values[name] for one in mine.readings if one.why == "restore" and name in one.values]
-        return restored[-1] if restored and _advances(name, mine) else None
+        return before[-1] if before and _advances(name, mine) else None
     pace = _pace(name, reference)
     first, earliest = known[0]
     moved = next((n for n in range(1, len(known)) if known[n][1] != known[n - 1][1]), None)
     if moved is None:
         slow = not _pace_seen(name, reference) and _advances(name, reference)
         return earliest if first == 0 and (slow or _advances(name, mine)) else None
+    unread = np.count_nonzero((life.events.kind == Kind.STEP) & (life.events.step < 0))
+    if before and 0 < earliest - before[-1] <= pace * unread:
+        return before[-1]  # the first elements came when it could not be read
     if first:
         return earliest - pace * first
     before, after = known[moved - 1][1], known[moved][1]
