@@ -194,9 +194,9 @@ def _value(name: str, life: Indexed, reference: Evidence) -> int | None:
     mine = _evidence(life)
     readings = [one for one in mine.readings if one.why == "element"]
     known = [(number, one.values[name]) for number, one in enumerate(readings) if name in one.values]
-    before = [one.values[name] for one in mine.readings if one.why == "restore" and name in one.values]
+    restored = [one.values[name] for one in mine.readings if one.why == "restore" and name in one.values]
     if not known:
-        return before[-1] if before and _advances(name, mine) else None
+        return restored[-1] if restored and _advances(name, mine) else None
     pace = _pace(name, reference)
     first, earliest = known[0]
     moved = next((n for n in range(1, len(known)) if known[n][1] != known[n - 1][1]), None)
@@ -204,8 +204,8 @@ def _value(name: str, life: Indexed, reference: Evidence) -> int | None:
         slow = not _pace_seen(name, reference) and _advances(name, reference)
         return earliest if first == 0 and (slow or _advances(name, mine)) else None
     unread = np.count_nonzero((life.events.kind == Kind.STEP) & (life.events.step < 0))
-    if before and 0 < earliest - before[-1] <= pace * unread:
-        return before[-1]  # the first elements came when it could not be read
+    if restored and 0 < earliest - restored[-1] <= pace * unread:
+        return restored[-1]  # the first elements came when it could not be read
     if first:
         return earliest - pace * first
     before, after = known[moved - 1][1], known[moved][1]
