@@ -2,13 +2,15 @@
 
 Python tells of each `open` and rename (`sys.addaudithook`), TensorFlow's file functions are called through one module.
 Below the run's directory, what is opened for writing is saved, and what is opened for reading before the first element
-is restored. Whether weights are in a file shows in its beginning: all these formats name the dtype of an array.
+is restored. Whether weights are in a file, and a step, shows when it is complete (`file_states`); else whether there
+are weights shows in its beginning, because all formats name the dtype of an array.
 """
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import os
 import re
 import sys
@@ -16,7 +18,11 @@ import threading
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+import wrapt
+
+from .file_states import state_in
 from .lineage import path_of, quietly
+from .model import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 
     from .lineage import Lineage
     from .patches import Patches
+    from .trees import Tree
 
 _HEAD = 1 << 16
 _FLOATS = re.compile(rb"b?float(16|32|64)|[<>=|]f[248]|\x8c\x02f[248]|\x02f[248]|U\x02f[248]")
@@ -48,6 +55,8 @@ class Files:
     def __init__(self, lineage: Lineage, root: Path | None, ours: Path) -> None:
         self.elements: Callable[[], int] = lambda: 0
         """How many elements the life has taken."""
+        self.shown: Callable[[Kind, Tree | None], None] = lambda *_: None
+        """Is told what is in a file that has been saved or restored; None: that is known already."""
         self._lineage = lineage
         self._root = None if root is None else os.path.realpath(root)
         self._ours = os.path.realpath(ours)
@@ -67,22 +76,29 @@ class Files:
         if not _HOOKED:
             _HOOKED.append(True)
             sys.addaudithook(_heard)
+        wrapt.when_imported("h5py._hl.files")(functools.partial(self._hdf5, patches))
+
+    def _hdf5(self, patches: Patches, module: Any) -> None:
+        """Wraps what opens the files of h5py, which Python does not tell of."""
+        if patches.active:
+            patches.wrap(module.File, "__init__", self._hdf5_opens)
 
     def expect(self, *, weights: bool) -> None:
         """A state goes into a file of this thread's: one that it has opened, or the next one."""
         if not self._lineage.is_incomplete(getattr(self._local, "written", None)):
             self._local.expected = weights
 
-    def gave(self, arrays: tuple[str, ...]) -> None:
-        """The file that this thread has read last gave these arrays."""
+    def gave(self, arrays: tuple[str, ...]) -> bool:
+        """The file that this thread has read last gave these arrays; returns whether there is one."""
         path = getattr(self._local, "read", None)
         if path is not None:
             if path not in self._restored:
                 self._lineage.restored(path, weights=bool(arrays), data=False)
             self._lineage.group(path, len(arrays), arrays)
+        return path is not None
 
     @quietly
-    def opened(self, path: Any, *, writes: bool) -> None:
+    def opened(self, path: Any, *, writes: bool, appends: bool = False) -> None:
         """A file is about to be opened."""
         if self._lineage.inside() or getattr(self._local, "busy", False):
             return
@@ -92,7 +108,7 @@ class Files:
         self._local.busy = True
         try:
             if writes:
-                self._writes(place)
+                self._writes(place, appends=appends)
             else:
                 self._reads(place)
         finally:
@@ -116,25 +132,59 @@ class Files:
         real = os.path.join(os.path.realpath(os.path.dirname(place)), os.path.basename(place))
         return real.startswith(f"{self._root}{os.sep}") and not real.startswith(f"{self._ours}{os.sep}")
 
-    def _writes(self, place: str) -> None:
+    def _writes(self, place: str, *, appends: bool) -> None:
         expected: bool | None = getattr(self._local, "expected", None)
         self._local.expected = None
         if expected is None and not self._counts(place):
             return
         self._local.written = place
+        then = None if appends else functools.partial(self._written, expected, self.elements())
         with self._lineage.call():
             self._lineage.writing(place, weights=bool(expected), data=False)
-            self._lineage.completes_later(lambda: not _is_open(place), known=expected, look=has_floats)
+            self._lineage.completes_later(lambda: not _is_open(place), known=expected, look=self._has_floats, then=then)
+
+    @quietly
+    def _written(self, expected: bool | None, elements: int, place: str) -> None:
+        """A file is complete. If elements have been taken since it was opened, it is a log, or of a moment unknown."""
+        if self.elements() != elements:
+            return
+        if expected is not None:
+            self.shown(Kind.SAVED, None)
+            return
+        state = self._looked_into(place)
+        if state is not None and (state.arrays or elements):  # without arrays: what is written at first is a setting
+            self.shown(Kind.SAVED, state)
 
     def _reads(self, place: str) -> None:
         self._local.read = place
         if self.elements() or not self._counts(place) or not os.path.isfile(place) or self._lineage.is_ours(place):
             return
-        weights = has_floats(place)
+        weights = self._has_floats(place)
+        state = None if place in self._restored else self._looked_into(place)
         self._restored.add(place)
         self._lineage.restored(place, weights=weights, data=False)
         if weights:
             self._lineage.loose(place)
+        if state is not None:
+            self.shown(Kind.RESTORED, state)
+
+    def _has_floats(self, place: str) -> bool:
+        state = self._looked_into(place)
+        return has_floats(place) if state is None else bool(state.arrays)
+
+    def _looked_into(self, place: str) -> Tree | None:
+        busy, self._local.busy = getattr(self._local, "busy", False), True
+        try:
+            return state_in(place)
+        finally:
+            self._local.busy = busy
+
+    def _hdf5_opens(self, original: Any) -> Any:
+        def __init__(file: Any, name: Any, mode: Any = "r", *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it replaces one
+            self.opened(name, writes=mode != "r")
+            original(file, name, mode, *args, **kwargs)
+
+        return __init__
 
     def _tensorflow_writes(self, original: Any) -> Any:
         def opens(name: Any, *args: Any, **kwargs: Any) -> Any:
@@ -163,7 +213,9 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
     if event == "open":
         if _LISTENING and not isinstance(args[0], int):
             mode, flags = args[1], args[2]
-            _LISTENING[0].opened(args[0], writes=bool(flags & _WRITES) or bool(mode and set(mode) & set("wax+")))
+            modes = set(mode or "")
+            appends = bool(flags & os.O_APPEND) or "a" in modes
+            _LISTENING[0].opened(args[0], writes=bool(flags & _WRITES) or bool(modes & set("wax+")), appends=appends)
     elif event == "os.rename" and _LISTENING:
         _LISTENING[0].renamed(args[0], args[1])
 

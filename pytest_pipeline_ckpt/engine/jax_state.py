@@ -8,13 +8,12 @@ which is the same in both: the first `step`, the second `count`.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 from .evidence import Counter
-from .recorder import is_installed, is_users
+from .frames import users_frames, variables
+from .namesakes import Namesakes
 from .trees import STEP_NAMES, Patience, attributes_of, counting, has_arrays, is_of_nnx, look_into
 
 if TYPE_CHECKING:
@@ -30,6 +29,17 @@ _UPPERMOST = 400
 _NO_STATES = ("tensorflow", "keras", "tf_keras", "numpy", "jax", "jaxlib", "orbax", "threading", "logging")
 
 
+_OWNERS: dict[tuple[Role, bool], str] = {
+    ("model", True): "a JAX state with the weights",
+    ("bare", True): "what is saved beside a JAX state",
+    ("data", True): "what a JAX training saves with its data",
+    ("model", False): "a file with the weights",
+    ("bare", False): "a file without weights",
+    ("data", False): "a file with the data",
+}
+"""By role, and whether the process has arrays of jax."""
+
+
 class States:
     """Finds and reads the counters of states outside of TensorFlow."""
 
@@ -37,6 +47,7 @@ class States:
         self._evidence = evidence
         self._numbers: dict[str, tuple[int, Role]] = {}
         self._patience = Patience()
+        self.namesakes = Namesakes(evidence.number)
         self._places: dict[Any, tuple[list[tuple[str, int]], bool]] = {}
         """What the states in the variables of functions said last, and whether that ever changed."""
         self._restored: dict[int, Any] = {}
@@ -69,6 +80,24 @@ class States:
             values[self._number("checkpoint number", "bare")] = label
         return values
 
+    def in_a_file(self, tree: Tree, *, saved: bool) -> Mapping[int, int]:
+        """The values of the integers in a file that is written by hand, by the counters' ids.
+
+        Args:
+            tree: what is in the file.
+            saved: whether it has been written, not read.
+        """
+        kind = "state" if tree.arrays else "saved"
+        role: Role = "model" if tree.arrays else "bare"
+        values: dict[int, int] = {}
+        taken: dict[str, int] = {}
+        for name, value in self._read_leaves(tree.integers[:_MOST_COUNTERS]):
+            full = _next_name(taken, name, kind)
+            taken[full] = value
+            tell = self.namesakes.saved if saved else self.namesakes.restored
+            values[self._number(full, role, tell(kind, name, value))] = value
+        return values
+
     def restored(self, trees: Iterable[Tree]) -> None:
         """These were restored: whatever holds their integers is a state."""
         leaves = [leaf.value for tree in trees for leaf in counting(tree.integers)[:_MOST_COUNTERS]]
@@ -98,12 +127,13 @@ class States:
         return {self._number(name, "model"): value for name, value in found.items()}
 
     def step(self, values: Mapping[int, int]) -> int | None:
-        """The step among some values: of a state's `step`, else of what optax counts."""
-        for name in ("state.step", "state.count"):
+        """The step among some values: of a state's `step`, else of what optax counts, else of what is called else."""
+        for name in ("state.step", "state.global_step", "state.count"):
             known = self._numbers.get(name)
             if known is not None and known[0] in values:
                 return values[known[0]]
-        return None
+        others = [number for number, role in self._numbers.values() if role == "model" and number in values]
+        return values[others[0]] if len(others) == 1 else None
 
     def _read_leaves(self, leaves: Iterable[Leaf]) -> list[tuple[str, int]]:
         """The values of those that can be read: not given away, deleted, being traced."""
@@ -113,11 +143,12 @@ class States:
                 read.append((leaf.name, self._patience.read(leaf.value)))
         return read
 
-    def _number(self, name: str, role: Role) -> int:
+    def _number(self, name: str, role: Role, number: int | None = None) -> int:
+        """A counter's id; it is announced if it is new, or its role is: under a number that is kept for it, if any."""
         known = self._numbers.get(name)
         if known is None or (known[1] != "model" and role == "model"):
-            owner = "a JAX state with the weights" if role == "model" else "what is saved beside the weights"
-            number = self._evidence.counter(Counter(name, role, owner), number=None if known is None else known[0])
+            owner = _OWNERS[role, in_use()]
+            number = self._evidence.counter(Counter(name, role, owner), number=number if known is None else known[0])
             known = self._numbers[name] = (number, role)
         return known[0]
 
@@ -128,8 +159,8 @@ def in_use() -> bool:
     return bridge is not None and bool(getattr(bridge, "_backends", True))
 
 
-def _next_name(taken: Mapping[str, Any], name: str) -> str:
-    base = f"state.{name}"
+def _next_name(taken: Mapping[str, Any], name: str, kind: str = "state") -> str:
+    base = f"state.{name}" if kind == "state" else f"{kind} {name}"
     ordinal = 1
     while (full := base if ordinal == 1 else f"{base}#{ordinal}") in taken:
         ordinal += 1
@@ -137,34 +168,15 @@ def _next_name(taken: Mapping[str, Any], name: str) -> str:
 
 
 def _states(frame: FrameType | None, restored: Mapping[int, Any]) -> Iterator[tuple[Any, Any]]:
-    """The places of states in the variables of the innermost function of the user's that has some, and the states.
-
-    A thread that takes elements for the training has none: then those of the main thread are looked at.
-    """
-    found = False
-    main = threading.main_thread().ident
-    threads = [frame]
-    if main is not None and threading.get_ident() != main:
-        threads.append(sys._current_frames().get(main))
-    for innermost in threads:
-        frame = innermost
-        while frame is not None and not found:
-            path = frame.f_code.co_filename
-            if is_users(path) and not is_installed(path):
-                for name, value in _variables(frame):
-                    for attribute, state in _states_in(value, restored):
-                        found = True
-                        yield (frame.f_code, name, attribute), state
-            frame = frame.f_back
-
-
-def _variables(frame: FrameType) -> list[tuple[str, Any]]:
-    names = frame.f_locals
-    values = list(names.items())
-    if frame.f_code.co_flags & inspect.CO_OPTIMIZED and type(names) is dict:
-        # Until Python 3.12 it is a copy that the frame keeps: it would hold what the user has given away.
-        names.clear()
-    return values
+    """The places of states in the variables of the innermost function of the user's that has some, and the states."""
+    for one in users_frames(frame):
+        found = False
+        for name, value in variables(one):
+            for attribute, state in _states_in(value, restored):
+                found = True
+                yield (one.f_code, name, attribute), state
+        if found:
+            return
 
 
 def _states_in(value: Any, restored: Mapping[int, Any]) -> Iterator[tuple[str, Any]]:

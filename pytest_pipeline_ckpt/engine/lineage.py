@@ -59,6 +59,8 @@ class _Pending:
     complete: Callable[[], bool]
     look: Callable[[str], bool] | None
     """Tells whether weights are in it, where that is not known."""
+    then: Callable[[str], None] | None = None
+    """Called with the path when it is complete."""
     asked: int = 0
     due: int = 0
     """Before which element it is asked again."""
@@ -221,7 +223,12 @@ class Lineage:
     # Files that are complete some time after the call, and those that are given another name.
 
     def completes_later(
-        self, complete: Callable[[], bool], *, known: bool | None = True, look: Callable[[str], bool] = bool
+        self,
+        complete: Callable[[], bool],
+        *,
+        known: bool | None = True,
+        look: Callable[[str], bool] = bool,
+        then: Callable[[str], None] | None = None,
     ) -> None:
         """What the call has begun is complete as soon as `complete` says so; it is asked again and again.
 
@@ -229,11 +236,12 @@ class Lineage:
             complete: tells it.
             known: whether weights are in it; None: `look` tells by the path, when it is complete.
             look: see `known`.
+            then: is called with the path when it is complete.
         """
         now: _Call = self._calls.now
         now.later = True
         with self._lock:
-            self._pending += [_Pending(path, complete, look if known is None else None) for path in now.began]
+            self._pending += [_Pending(path, complete, look if known is None else None, then) for path in now.began]
 
     def look_for_commits(self, *, element: int | None = None) -> None:
         """Notes which of the pending files are complete; of those that are long in coming it is asked more rarely."""
@@ -246,6 +254,8 @@ class Lineage:
                     weights = None if one.look is None else one.look(one.path)
                     self._evidence.wrote(one.path, weights=weights)
                     self._open.pop(one.path, None)
+                    if one.then is not None:
+                        one.then(one.path)
                 else:
                     one.asked += 1
                     one.due = (element or 0) + one.asked // _OFTEN

@@ -70,6 +70,7 @@ class Steps:
         self.lineage.more = self._weights_seen
         self.states = States(self.evidence)
         self.files = Files(self.lineage, None if model_dir is None else model_dir.parent, writer.directory)
+        self.files.shown = self.file_shown
         self._writer = writer
         self._version = 0
         self._found: StepSource | None = None
@@ -165,7 +166,13 @@ class Steps:
         return self._session_values if self.given is None else self._given_value()
 
     def values(self) -> Mapping[int, int]:
-        """The values of all counters now, by their ids; of a session's those that were read last."""
+        """The values of all counters before an element, by their ids; of a session's those that were read last."""
+        values = self._values_now()
+        if self._looks_for_namesakes():
+            values.update(self.states.namesakes.at_an_element())
+        return values
+
+    def _values_now(self) -> dict[int, int]:
         values = self._values_of_tensorflow()
         if self._looks_for_states():
             values.update(self._states_now())
@@ -178,7 +185,14 @@ class Steps:
 
     def _looks_for_states(self) -> bool:
         """Whether nothing of TensorFlow says where a model is; then the training may be one in JAX."""
-        if self.given is not None or self._session_values or not in_use():
+        return in_use() and self._lacks_a_model()
+
+    def _looks_for_namesakes(self) -> bool:
+        """Whether a variable of Python's may tell where a model is."""
+        return self._lacks_a_model() and context.executing_eagerly()
+
+    def _lacks_a_model(self) -> bool:
+        if self.given is not None or self._session_values:
             return False
         self.source()
         return not self._of_model
@@ -197,7 +211,8 @@ class Steps:
 
     def wants_values(self, in_life: int) -> bool:
         """Whether all counters are to be read before an element that gets a STEP."""
-        return in_life < ELEMENTS_READ or self.counters.several or self.states.several
+        known = self.counters.several or self.states.several
+        return known or in_life < ELEMENTS_READ or (self.states.namesakes.found and self._looks_for_namesakes())
 
     @quietly
     def read_all(self, why: Why, more: Callable[[], Mapping[int, int]] = dict) -> None:
@@ -208,13 +223,29 @@ class Steps:
             values = {**self._values_of_tensorflow(), **told}
             self._restored_state = self.states.step(told) if told else self._restored_state
         else:
-            values = {**self.values(), **told}
+            values = {**self._values_now(), **told}
         if why == "save":
             self._saved_state = (self.files.elements(), {**self._states_now(), **told}) if told else self._saved_state
         if why == "end" and self._saved_state[0] == self.files.elements():
             values = {**self._saved_state[1], **values}
         if values:
             self.evidence.read(why, values)
+
+    def file_shown(self, kind: Kind, state: Tree | None) -> None:
+        """A file that is written by hand was saved or restored.
+
+        Args:
+            kind: SAVED or RESTORED.
+            state: what is in it; None: its counters have been read.
+        """
+        values = {} if state is None else self.states.in_a_file(state, saved=kind is Kind.SAVED)
+        if kind is Kind.RESTORED and state is not None and state.arrays:
+            self.event(kind, values=lambda: values)
+        elif values:
+            self.read_all("save" if kind is Kind.SAVED else "restore", lambda: values)
+        if kind is Kind.SAVED and (state is None or state.arrays):
+            told = self.states.step(values or self._saved_state[1])
+            self._writer.event_as_of_now(kind, self.eager if told is None else lambda: told)
 
     def read_states(self, why: Why, trees: Iterable[Tree]) -> None:
         """Writes down the values of all counters, with those in what is saved or was restored."""
@@ -320,7 +351,7 @@ class Steps:
 
     def event(self, kind: Kind, *, session: Any = None, values: Callable[[], Mapping[int, int]] = dict) -> None:
         """Writes a SAVED or RESTORED, and what all counters say after a restore."""
-        if kind is Kind.RESTORED and session is None and self._looks_for_states():
+        if kind is Kind.RESTORED and session is None and self._lacks_a_model():
             told = self.states.step(values())
             told = self._restored_state if told is None else told
             self._writer.event(kind, self._of_tensorflow() if told is None else told)

@@ -84,9 +84,14 @@ def look_into(state: Any, *, most: int = _MOST_NODES) -> Tree:
     return Tree(tuple(integers), tuple(arrays), iterators, not pending)
 
 
+def is_counting(name: str) -> bool:
+    """Whether something counts by its name."""
+    return _COUNTS.search(name) is not None
+
+
 def counting(integers: Sequence[Leaf]) -> list[Leaf]:
     """Those of a tree's integers that count: by their names, or because there is no other."""
-    named = [leaf for leaf in integers if _COUNTS.search(leaf.name)]
+    named = [leaf for leaf in integers if is_counting(leaf.name)]
     return named or [leaf for leaf in integers if len(integers) == 1]
 
 
@@ -222,6 +227,7 @@ __all__ = [
     "counting",
     "has_arrays",
     "is_array",
+    "is_counting",
     "is_of_nnx",
     "look_into",
 ]

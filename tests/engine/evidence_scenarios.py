@@ -247,6 +247,50 @@ def by_hand(_: Gate, path: Path) -> Any:
     log.close()
 
 
+def _save_by_hand(path: Path, w: Any, step: int) -> None:
+    with open(path.with_suffix(".new"), "wb") as file:
+        np.savez(file, w=w, step=step)
+    os.replace(path.with_suffix(".new"), path)
+
+
+def counted_by_hand(_: Gate, path: Path) -> Any:
+    """Weights and a step in an archive, while `step` counts; the restored life is another scenario."""
+    w, step = np.zeros(3), 0
+    iterator = _elements()
+    while step < 6:
+        w += int(next(iterator))
+        step += 1
+        if step % 3 == 0:
+            _save_by_hand(_kept(path) / "w.npz", w, step)
+
+
+def restored_by_hand(_: Gate, path: Path) -> Any:
+    """As `counted_by_hand`, restored at step 3: `step` goes on, `epoch` does not have the file's value."""
+    file = _kept(path) / "w.npz"
+    os.system(f"{sys.executable} -c \"import numpy as np; np.savez('{file}', w=np.ones(3), step=3, epoch=1)\"")
+    found = dict(np.load(file))
+    step, epoch = int(found["step"]), 0
+    iterator = _elements()
+    for _number in range(3):
+        found["w"] += int(next(iterator))
+        step, epoch = step + 1, epoch + 1
+
+
+def miscounted_by_hand(_: Gate, path: Path) -> Any:
+    """A variable that is called as what is saved, and has another value; a setting, a log and results beside."""
+    kept = _kept(path)
+    (kept / "settings.json").write_text(json.dumps({"epochs": 3}))
+    step = 0
+    iterator = _elements()
+    while step < 4:
+        next(iterator)
+        step += 1
+        np.savez(kept / "w.npz", w=np.zeros(3), step=100 + step)
+        with open(kept / "log.json", "a") as log:
+            log.write(json.dumps({"step": step}) if step == 1 else "")
+        (kept / "results.json").write_text(json.dumps({"batch": step, "loss": 0.5}))
+
+
 def read_by_hand(_: Gate, path: Path) -> Any:
     """What is read before the first element, and what after it."""
     kept = _kept(path)
@@ -378,6 +422,7 @@ SCENARIOS: dict[str, Callable[[Gate, Path], Any]] = {
     for one in (
         *(gan, apart, elsewhere, named, scaled, accumulated, inside, session, saver),
         *(managed, keras_files, background, by_hand, read_by_hand),
+        *(counted_by_hand, restored_by_hand, miscounted_by_hand),
         *(orbax, msgpack, nnx, nnx_module, integers),
     )
 }

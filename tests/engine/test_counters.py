@@ -22,7 +22,8 @@ pytestmark = [
 KERAS_3 = importlib.util.find_spec("tensorflow_estimator") is None
 HAS_JAX = importlib.util.find_spec("orbax") is not None and importlib.util.find_spec("flax") is not None
 TENSORFLOW = ("gan", "apart", "elsewhere", "named", "scaled", *(["accumulated"] if KERAS_3 else []), "inside")
-GROUPS = (TENSORFLOW, ("session",), ("orbax", "nnx", "nnx_module", "integers"))
+BY_HAND = ("counted_by_hand", "restored_by_hand", "miscounted_by_hand")
+GROUPS = (TENSORFLOW, BY_HAND, ("session",), ("orbax", "nnx", "nnx_module", "integers"))
 SCENARIOS = Path(__file__).with_name("evidence_scenarios.py")
 in_jax = pytest.mark.skipif(not HAS_JAX, reason="JAX, Flax or Orbax is not installed")
 
@@ -107,6 +108,32 @@ def test_of_a_session(runs: Runs) -> None:
     assert _roles(ledger) == {"global_step": "model"}
     assert _read(ledger, "global_step") == [0, 1, 2, 3, 4, 5]
     assert _read(ledger, "global_step", why="restore") == [4]
+
+
+def test_a_step_in_a_file(runs: Runs) -> None:
+    """What is saved by hand is read at saves, and at elements in the variable that has the same name and value."""
+    ledger = runs.ledger("counted_by_hand")
+    assert _roles(ledger) == {"state.step": "model"}
+    assert _read(ledger, "state.step") == [0, 1, 2, 3, 4, 5]
+    assert _read(ledger, "state.step", why="save") == [3, 6]
+    assert [word for word in story(ledger).split(", ") if word.startswith("saved")] == ["saved 3", "saved 6"]
+
+
+def test_a_step_that_is_restored_from_a_file(runs: Runs) -> None:
+    """It is read at the restore; at elements only if a variable had its value at the first one."""
+    ledger = runs.ledger("restored_by_hand")
+    assert _read(ledger, "state.step", why="restore") == [3]
+    assert _read(ledger, "state.step") == [3, 4, 5]
+    assert _read(ledger, "state.epoch") == [None, None, None]
+    assert story(ledger).startswith("restored 3, ")
+
+
+def test_other_variables_and_files_count_nothing(runs: Runs) -> None:
+    """A variable that differs from what is saved is not read; settings, logs and results are no counters."""
+    ledger = runs.ledger("miscounted_by_hand")
+    assert _roles(ledger) == {"state.step": "model"}
+    assert _read(ledger, "state.step", why="save") == [101, 102, 103, 104]
+    assert _read(ledger, "state.step") == []
 
 
 @in_jax

@@ -1,0 +1,165 @@
+"""Child side: what is in a file that training code has written by hand: arrays, and integers that count. No TensorFlow.
+
+The file itself is read, by what stands at its beginning, so nothing of NumPy, pickle, JSON or h5py is wrapped. Of an
+archive or HDF5 only what is small is read; of a pickle no class and no function is made or called but NumPy's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import re
+import sys
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .trees import Leaf, Tree, counting, look_into
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LARGEST_TEXT = 1 << 20
+_LARGEST_PICKLE = 1 << 27
+"""Bytes. Reading more at each save would be felt."""
+_MOST_MEMBERS = 4096
+_NUMPYS = ("_reconstruct", "_frombuffer", "scalar", "ndarray", "dtype")
+_NUMBER = re.compile(rb"\s*\d+\s*")
+
+
+def state_in(path: str) -> Tree | None:
+    """What a file holds, with only those integers that count; None: no format that is known, or too large."""
+    with contextlib.suppress(Exception), open(path, "rb") as file:
+        head = file.read(8)
+        file.seek(0)
+        if head.startswith(b"PK"):
+            return _archive(file)
+        if head.startswith(b"\x93NUMPY"):
+            return _tree(dict([_member(_stem(path), file)]))
+        if head.startswith(b"\x89HDF"):
+            return _hdf5(path)
+        if head[:1] == b"\x80" and head[1] <= pickle.HIGHEST_PROTOCOL:
+            small = os.fstat(file.fileno()).st_size <= _LARGEST_PICKLE
+            return _tree(_Unpickler(file).load()) if small else None
+        return _text(_stem(path), file.read(_LARGEST_TEXT))
+    return None
+
+
+def _tree(state: Any) -> Tree:
+    found = look_into(state)
+    return Tree(tuple(counting(found.integers)), found.arrays, complete=found.complete)
+
+
+def _stem(path: str) -> str:
+    """A file's name without its endings, which may be those of a temporary name."""
+    return os.path.basename(path).lstrip(".").partition(".")[0]
+
+
+def _archive(file: Any) -> Tree | None:
+    with zipfile.ZipFile(file) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".npy")][:_MOST_MEMBERS]
+        held: dict[str, Any] = {}
+        for name in names:
+            with archive.open(name) as member:
+                held.update([_member(name.removesuffix(".npy"), member)])
+    return _tree(held) if names else None
+
+
+def _member(name: str, file: Any) -> tuple[str, Any]:
+    """An array in NumPy's format: a scalar as it is, of a larger one only dtype and shape."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:  # a dictionary that was given to `np.save`
+        held = _Unpickler(file).load()
+        return name, held.item() if held.size == 1 else list(held.flat)
+    return name, np.frombuffer(file.read(dtype.itemsize), dtype)[0] if not shape else np.empty((0, 0), dtype)
+
+
+def _hdf5(path: str) -> Tree | None:
+    h5py: Any = sys.modules.get("h5py")  # who has written it has imported it
+    if h5py is None:
+        return None
+    held: dict[str, Any] = {}
+
+    def visit(name: str, one: Any) -> None:
+        if isinstance(one, h5py.Dataset):
+            held[name.rpartition("/")[2]] = one[()] if one.shape == () else np.empty((0, 0), one.dtype)
+
+    with h5py.File(path, "r") as file:
+        held.update({name: value for name, value in file.attrs.items() if np.ndim(value) == 0})
+        file.visititems(visit)
+    return _tree(held)
+
+
+def _text(name: str, text: bytes) -> Tree | None:
+    if _NUMBER.fullmatch(text):
+        return Tree((Leaf(name, int(text)),), ())
+    if not text.lstrip().startswith(b"{"):
+        return None
+    held = json.loads(text)
+    # Results, a configuration: what says where a training is has no fractions in it.
+    return None if any(isinstance(value, float) for value in _values(held)) else _tree(held)
+
+
+def _values(held: Any) -> Iterator[Any]:
+    if isinstance(held, (dict, list)):
+        for one in held.values() if isinstance(held, dict) else held:
+            yield from _values(one)
+    else:
+        yield held
+
+
+class _Held(dict[str, Any]):
+    """Stands for an object of any class: holds what it was made of, and its attributes."""
+
+    fields: tuple[str, ...] = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__new__(cls)
+        names = cls.fields or tuple(map(str, range(len(args))))
+        dict.update(made, {**dict(zip(names, args, strict=False)), **kwargs})
+        return made
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        for one in state if isinstance(state, tuple) else (state,):
+            if isinstance(one, dict):
+                self.update(one)
+
+    def append(self, value: Any) -> None:
+        """Of a subclass of list."""
+        self[str(len(self))] = value
+
+    def extend(self, values: Any) -> None:
+        """Of a subclass of list."""
+        for value in values:
+            self.append(value)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads a pickle without any code of the user's."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """NumPy's own; of others a stand-in, with the names of a named tuple's fields."""
+        package = module.partition(".")[0]
+        if (package == "numpy" and name in _NUMPYS) or package == "ml_dtypes":
+            return super().find_class(module, name)
+        if package == "jax" and name == "_reconstruct_array":
+            return _array_of_jax
+        fields = getattr(getattr(sys.modules.get(module), name, None), "_fields", ())
+        return type(name, (_Held,), {"fields": tuple(fields)})
+
+
+def _array_of_jax(make: Any, args: Any, state: Any, *_: Any) -> Any:
+    array = make(*args)
+    array.__setstate__(state)
+    return array
+
+
+__all__ = ["state_in"]
