@@ -20,7 +20,7 @@ import numpy as np
 
 from .model import Kind
 from .whereabouts import BEGINNING, Files, Place, files_of, place_at
-from .wording import count
+from .wording import NOT_RESTORED, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -97,7 +97,7 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     places, contradiction = _agreed(files, fitting, start, short=len(lives[-1].elements) < _SHORT)
     torn = torn or contradiction or (_without_weights(files, later, fitting) if start.role == "model" else None)
     if torn is None and later and files.resumed and files.new:
-        notes = (*notes, f"{_few(files.new)} came from no file that was read, although other weights did")
+        notes = (*notes, f"{_few(files.new)} {NOT_RESTORED}")
     unseen = None if later or torn or files.places else _unseen(files)
     return Stand(() if unseen else places, torn, lost, unseen, notes, resumed)
 

@@ -3,8 +3,9 @@
 With `compare_weights=True` any difference fails. With `"auto"` the first resume of a test that ran to its end is looked
 at, and none after it where it is bit-equal. If it differs, a second reference run shows what differs anyway, and the
 next resumes are looked at too. A difference fails only where it cannot be a random generator that went on elsewhere: a
-count differs, or another resume of the test ended bit-equal, so this one lacks something that can be restored. All else
-is a note. What the trials of a test know of each other is a file in the check's directory, for all xdist workers.
+count differs, or another resume of the test ended bit-equal, so this one lacks something that can be restored, or the
+life had some weights from no file. All else is a note. What the trials of a test know of each other is a file in the
+check's directory, for all xdist workers.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from . import checker, store, worker
 from .model import Ending, Kind, Outcome, Verdict
 from .watching import live
 from .weight_differences import Compared, Difference
+from .wording import NOT_RESTORED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -147,6 +149,9 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
         return verdict
     if known.equal is not None and not anyway and not _vary(check, ended, known, differences):
         return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal))
+    fresh = next((note for note in verdict.notes if note.endswith(NOT_RESTORED)), None)
+    if fresh is not None and not anyway and not _vary(check, ended, known, differences):
+        return _worse(verdict, Outcome.DIVERGED, _not_restored(differences, found.tensors, fresh))
     known.differing = known.differing or ended.killed
     return _noted(verdict, ANEW if anew else NOTE)
 
@@ -253,6 +258,11 @@ def _lacks(differences: Sequence[Difference], compared: int, equal: str) -> str:
         f"bit-equal ({equal}): what this one restored lacks something; compare_weights=True judges each trial by its "
         "weights"
     )
+
+
+def _not_restored(differences: Sequence[Difference], compared: int, note: str) -> str:
+    life, _, weights = note.partition(": ")
+    return f"every element is exact, but {_unlike(differences, compared)}: in {life} {weights}"
 
 
 def _only_here(differing: str) -> str:

@@ -211,3 +211,29 @@ def test_not_looked_at(pytester: Pytester) -> None:
     result.assert_outcomes(passed=1, failed=1)
     assert "compare_weights='always' is neither True nor False nor 'auto'" in result.stdout.str()
     assert notes(pytester) == {"test_it[step:25]": []}
+
+
+def test_weights_from_no_file(pytester: Pytester) -> None:
+    """Weights that come from no file, although others do, fail where the final ones differ too."""
+    tests = """
+    def forgets(model_dir):
+        import tensorflow as tf
+
+        kept, forgotten = tf.Variable(tf.zeros([2]), name="kept"), tf.Variable(tf.zeros([2]), name="forgotten")
+        iterator = iter(tf.data.Dataset.range(40))
+        optimizer = tf.keras.optimizers.SGD(1.0)
+        checkpoint = tf.train.Checkpoint(iterator=iterator, optimizer=optimizer, kept=kept)
+        manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+        checkpoint.restore(manager.latest_checkpoint)
+        for element in iterator:
+            gradient = tf.fill([2], tf.cast(element, tf.float32))
+            optimizer.apply_gradients([(gradient, kept), (gradient, forgotten)])
+            if int(optimizer.iterations) % 10 == 0:
+                manager.save()
+
+    def test_it(preemption):
+        preemption.check_training(forgets)
+    """
+    result = run(pytester, tests, "--preempt-at=step:25", "--preempt-shrink=0")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*diverged: every element is exact, but *: in life 2 forgotten:0 came from no file*"])
