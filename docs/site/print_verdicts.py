@@ -176,14 +176,18 @@ def shown(names: Iterable[str]) -> dict[str, str]:
         planted = PLANTED[SECTIONS[name].planted]
         given = "".join(f", {key}={value!r}" for key, value in {"at": planted.at, **planted.settings}.items())
         called = f"preemption.check_training(planted.{planted.train.__name__}{given})"
-        tests.append(f"\ndef test_{name}(preemption):\n    {called}\n")
+        tests.append(f"\ndef {_test_of(name)}(preemption):\n    {called}\n")
     with tempfile.TemporaryDirectory() as directory:
         printed, messages = _run(Path(directory), "".join(tests))
     found = dict(messages)
     for line in printed.splitlines():
         if line.startswith("exact "):
             found["test_exact"] = line
-    return {name: plain(found[f"test_{name}"]) for name in names}
+    return {name: plain(found[_test_of(name)]) for name in names}
+
+
+def _test_of(verdict: str) -> str:
+    return f"test_{verdict.replace('-', '_')}"
 
 
 def _run(directory: Path, tests: str) -> tuple[str, list[tuple[str, str]]]:
