@@ -90,7 +90,7 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     torn = None if fitting or len(start.values) < 2 else _torn_counters(start.values, fresh, before)
     places, contradiction = _agreed(files, fitting, start)
     torn = torn or contradiction or (_without_weights(files, later, fitting) if start.role == "model" else None)
-    if torn is None and later and files.resumed and files.new:
+    if torn is None and later and files.read and files.new:
         notes = (*notes, f"{_few(files.new)} {NOT_RESTORED}")
     unseen = None if later or torn or files.places else _unseen(files)
     return Stand(() if unseen else places, torn, unseen, notes, resumed)
@@ -105,8 +105,10 @@ def _without_weights(files: Files, later: Mapping[str, int], fitting: Sequence[P
     """What to say of a life that went on with the counters of an earlier one, but not with its weights."""
     if not later or not fitting or not files.read or files.places or not (files.new or files.foreign):
         return None
+    if files.new and files.passed_over:
+        return None  # it may have read them by means of its own: a note, and the final weights tell
     values = ", ".join(f"{name} is {value}" for name, value in later.items())
-    told = [f"{_few(files.new)} came from no file that was read"] if files.new else []
+    told = [f"{_few(files.new)} {NOT_RESTORED}"] if files.new else []
     told += [
         f"{_few(names) or 'its weights'} came from {path}, which no life of this test wrote"
         for path, names in files.foreign.items()

@@ -6,6 +6,7 @@ The lives' saves and renames are followed in their order, so a path that is writ
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ class Files:
     """Some weights that come from files which no life of the trial wrote."""
     unseen: tuple[str, ...]
     """Files in the run's directory, which began empty, that no life was seen to write: somebody else's copies."""
+    passed_over: bool
+    """Earlier lives wrote weights to paths of a kind that this life was not seen to read: it may have, unseen."""
     read: bool
     """A file of an earlier life was read, with or without weights."""
 
@@ -84,7 +87,9 @@ def files_of(mine: Evidence, before: Sequence[Indexed]) -> Files:
     unseen = tuple(path for path in others if _is_below_the_run(path))
     foreign = {path: names for path, names in others.items() if path not in unseen}
     read = bool(places or unseen) or any(_lookup(one.path, held) is not None for one in mine.restored)
-    return Files(places, new, foreign, unseen, read)
+    kinds = {_kind(saved.path) for life in before for saved in life.life.ledger.evidence.saved if saved.weights}
+    passed_over = bool(kinds - {_kind(one.path) for one in mine.restored})
+    return Files(places, new, foreign, unseen, passed_over, read)
 
 
 def place_at(number: int, lives: Sequence[Indexed], at: int, *, saving: bool) -> Place:
@@ -110,6 +115,11 @@ def _source(path: str, mine: Evidence) -> tuple[str | None, bool]:
         if source is None:
             break
     return source, own
+
+
+def _kind(path: str) -> str:
+    """The same for the checkpoints of different steps."""
+    return re.sub(r"\d+", "#", path)
 
 
 def _is_below_the_run(path: str) -> bool:

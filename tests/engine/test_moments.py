@@ -8,6 +8,7 @@ import pytest
 from histories_builder import Book
 
 from pytest_pipeline_ckpt.engine.checker import judge, reference_facts
+from pytest_pipeline_ckpt.engine.evidence import Saved
 from pytest_pipeline_ckpt.engine.model import Life, Outcome, Scope, Span, Verdict
 from pytest_pipeline_ckpt.engine.standing import standing
 
@@ -158,7 +159,7 @@ def test_teacher_from_outside() -> None:
 @pytest.mark.parametrize(
     ("origin", "why"),
     [
-        (None, "w came from no file that was read"),
+        (None, "w came from no file that was seen to be read"),
         ("/pretrained/w.h5", "w came from /pretrained/w.h5, which no life of this test wrote"),
     ],
 )
@@ -180,7 +181,19 @@ def test_some_weights_from_no_file() -> None:
     last = counting(Book(), "SGD").reads("model/ckpt-10").come_from({"model/ckpt-10": ("w",), None: ("table",)})
     last = trained(last.restored(10), range(10, 20), step=10, SGD=10).done(20)
     verdict = judge([unkilled("SGD")], [killed("SGD"), last.finished()])
-    note = "life 2: table came from no file that was read, although other weights did"
+    note = "life 2: table came from no file that was seen to be read"
+    assert (verdict.outcome, verdict.notes) == (Outcome.EXACT, (note, REPLAY))
+
+
+def test_weights_that_may_have_been_read_unseen() -> None:
+    """Weights saved by themselves may be read by other means than a restore: a note."""
+    first = killed("SGD")
+    saved = (*first.ledger.evidence.saved, Saved("model/weights-10", 21, 21))
+    evidence = replace(first.ledger.evidence, saved=saved)
+    first = replace(first, ledger=replace(first.ledger, evidence=evidence))
+    last = counting(Book(), "SGD").reads("model/ckpt-10").come_from({None: ("w",)}).restored(10)
+    verdict = judge([unkilled("SGD")], [first, trained(last, range(10, 20), step=10, SGD=10).done(20).finished()])
+    note = "life 2: w came from no file that was seen to be read"
     assert (verdict.outcome, verdict.notes) == (Outcome.EXACT, (note, REPLAY))
 
 
