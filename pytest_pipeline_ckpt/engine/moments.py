@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .model import Kind
-from .whereabouts import BEGINNING, Files, Place, files_of, place_at
+from .whereabouts import BEGINNING, Files, Place, files_of, of_the_last_stage, place_at
 from .wording import NOT_RESTORED
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool) -> li
 def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     """Of the last of some lives."""
     mine, before = _evidence(lives[-1]), lives[:-1]
-    files = files_of(mine, before)
+    files = of_the_last_stage(files_of(mine, before), _evidence(reference))
     fresh = _start(_evidence(reference), _evidence(reference)).values
     start = _start(mine, _evidence(reference))
     anew = [name for name, value in start.values.items() if value == fresh.get(name)]

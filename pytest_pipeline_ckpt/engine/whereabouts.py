@@ -7,7 +7,7 @@ The lives' saves and renames are followed in their order, so a path that is writ
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,6 +92,22 @@ def files_of(mine: Evidence, before: Sequence[Indexed]) -> Files:
     return Files(places, new, foreign, unseen, passed_over, read)
 
 
+def of_the_last_stage(files: Files, reference: Evidence) -> Files:
+    """The same without files that the run that nobody killed wrote for the last time before it wrote any of the others.
+
+    They are what an earlier stage of the training left, a backbone that is frozen from then on.
+    """
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for saved in reference.saved:
+        first.setdefault(_kind(saved.path), saved.began)
+        last[_kind(saved.path)] = saved.began
+    kinds = [_kind(path) for path in files.places]
+    latest = max((first[kind] for kind in kinds if kind in first), default=0)
+    kept = {path: place for path, place in files.places.items() if last.get(_kind(path), latest) >= latest}
+    return replace(files, places=kept)
+
+
 def place_at(number: int, lives: Sequence[Indexed], at: int, *, saving: bool) -> Place:
     """A moment of the `number`-th of some lives."""
     return Place(number, at, saving, int(np.searchsorted(lives[number - 1].elements, at)))
@@ -164,4 +180,4 @@ def _covers(name: str, path: str) -> bool:
     return path == name or path.startswith(f"{name}/")
 
 
-__all__ = ["BEGINNING", "Files", "Place", "files_of", "place_at"]
+__all__ = ["BEGINNING", "Files", "Place", "files_of", "of_the_last_stage", "place_at"]

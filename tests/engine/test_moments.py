@@ -197,6 +197,23 @@ def test_weights_that_may_have_been_read_unseen() -> None:
     assert (verdict.outcome, verdict.notes) == (Outcome.EXACT, (note, REPLAY))
 
 
+@pytest.mark.parametrize(("again", "outcome"), [(False, Outcome.EXACT), (True, Outcome.MISALIGNED)])
+def test_backbone_of_an_earlier_stage(again: bool, outcome: Outcome) -> None:
+    """A part that is saved for the last time before the others is frozen; one that is saved on is of another moment."""
+
+    def first(end: int) -> Book:
+        book = trained(Book(), range(5), step=0).wrote("model/back")
+        book = trained(book, range(5, 10), step=5).wrote("model/ckpt-10").saved(10)
+        book = trained(book, range(10, end), step=10)
+        return book.wrote("model/back") if again and end == 20 else book
+
+    last = Book().reads("model/back").reads("model/ckpt-10")
+    last.come_from({"model/back": ("b",), "model/ckpt-10": ("w",)}).restored(10)
+    last = trained(last, range(10, 20), step=10).done(20)
+    verdict = judge([first(20).done(20).finished()], [first(13).killed(), last.finished()])
+    assert verdict.outcome is outcome
+
+
 def test_weights_that_a_life_saves_and_reads_back() -> None:
     """A search for a learning rate saves the weights and reads them back: they are still those that were restored."""
 
