@@ -92,6 +92,9 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     torn = torn or contradiction or (_without_weights(files, later, fitting) if start.role == "model" else None)
     if torn is None and later and files.read and files.new:
         notes = (*notes, f"{_few(files.new)} {NOT_RESTORED}")
+    if torn is None and len(_distinct(files.places.values())) > 1:
+        parts = (f"{path} was saved {place.words}" for path, place in sorted(files.places.items()))
+        notes = (*notes, f"weights came from files of several moments: {'; '.join(parts)}")
     unseen = None if later or torn or files.places else _unseen(files)
     return Stand(() if unseen else places, torn, unseen, notes, resumed)
 

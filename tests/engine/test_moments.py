@@ -197,6 +197,28 @@ def test_weights_that_may_have_been_read_unseen() -> None:
     assert (verdict.outcome, verdict.notes) == (Outcome.EXACT, (note, REPLAY))
 
 
+def test_file_of_another_moment_beside_the_models() -> None:
+    """Where counters fit one of two files the other may be for a look only, or a half of the model: a note says it."""
+
+    def first(end: int) -> Book:
+        book = trained(counting(Book(), "SGD"), range(5), step=0, SGD=0).wrote("model/best")
+        book = trained(book, range(5, 10), step=5, SGD=5).read("save", SGD=10).wrote("model/ckpt-10").saved(10)
+        return trained(book, range(10, end), step=10, SGD=10).wrote("model/best")
+
+    last = counting(Book(), "SGD").reads("model/ckpt-10").restored(10)
+    last.come_from({"model/ckpt-10": ("w",), "model/best": ("b",)})
+    last = trained(last, range(10, 20), step=10, SGD=10).done(20)
+    killed_early = trained(counting(Book(), "SGD"), range(5), step=0, SGD=0).wrote("model/best")
+    trained(killed_early, range(5, 10), step=5, SGD=5).read("save", SGD=10).wrote("model/ckpt-10").saved(10)
+    lives = [trained(killed_early, range(10, 13), step=10, SGD=10).killed(), last.finished()]
+    verdict = judge([first(20).done(20).finished()], lives)
+    note = (
+        "life 2: weights came from files of several moments: model/best was saved after 5 elements of life 1; "
+        "model/ckpt-10 was saved after 10 elements of life 1"
+    )
+    assert (verdict.outcome, verdict.notes) == (Outcome.EXACT, (note, REPLAY))
+
+
 @pytest.mark.parametrize(("again", "outcome"), [(False, Outcome.EXACT), (True, Outcome.MISALIGNED)])
 def test_backbone_of_an_earlier_stage(again: bool, outcome: Outcome) -> None:
     """A part that is saved for the last time before the others is frozen; one that is saved on is of another moment."""
