@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .model import Kind
-from .whereabouts import BEGINNING, Files, Place, files_of, place_at
+from .whereabouts import BEGINNING, Files, Place, files_of, of_the_last_stage, place_at
 from .wording import NOT_RESTORED, count
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool) -> li
 def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     """Of the last of some lives."""
     mine, before = _evidence(lives[-1]), lives[:-1]
-    files = files_of(mine, before)
+    files = of_the_last_stage(files_of(mine, before), _evidence(reference))
     fresh = _start(reference, _evidence(reference)).values
     start = _start(lives[-1], _evidence(reference))
     anew = [name for name, value in start.values.items() if value == fresh.get(name)]
@@ -96,8 +96,11 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     torn = None if fitting or len(start.values) < 2 else _torn_counters(start.values, fresh, before)
     places, contradiction = _agreed(files, fitting, start, short=len(lives[-1].elements) < _SHORT)
     torn = torn or contradiction or (_without_weights(files, later, fitting) if start.role == "model" else None)
-    if torn is None and later and files.resumed and files.new:
+    if torn is None and later and files.read and files.new:
         notes = (*notes, f"{_few(files.new)} {NOT_RESTORED}")
+    if torn is None and len(_distinct(files.places.values())) > 1:
+        parts = (f"{path} was saved {place.words}" for path, place in sorted(files.places.items()))
+        notes = (*notes, f"weights came from files of several moments: {'; '.join(parts)}")
     unseen = None if later or torn or files.places else _unseen(files)
     return Stand(() if unseen else places, torn, lost, unseen, notes, resumed)
 
@@ -126,8 +129,10 @@ def _without_weights(files: Files, later: Mapping[str, int], fitting: Sequence[P
     """What to say of a life that went on with the counters of an earlier one, but not with its weights."""
     if not later or not fitting or not files.read or files.places or not (files.new or files.foreign):
         return None
+    if files.new and files.passed_over:
+        return None  # it may have read them by means of its own: a note, and the final weights tell
     values = ", ".join(f"{name} is {value}" for name, value in later.items())
-    told = [f"{_few(files.new)} came from no file that was read"] if files.new else []
+    told = [f"{_few(files.new)} {NOT_RESTORED}"] if files.new else []
     told += [
         f"{_few(names) or 'its weights'} came from {path}, which no life of this test wrote"
         for path, names in files.foreign.items()

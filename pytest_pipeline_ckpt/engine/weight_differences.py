@@ -31,7 +31,7 @@ Moment = Literal["same", "perhaps", "other"]
 _LOOKED_AT = 5
 """Of each name so many checkpoints, the newest."""
 _STEP = re.compile(r"(^|[/_])(step|global_step|iter|iterations?|count)$|(^|/)optimizer/vars/0$")
-_OPTIMIZER = re.compile(r"optimizer|opt_state|(^|/)_?iterations?$")
+_OPTIMIZER = re.compile(r"optimizer|opt_state|(^|[/.])opt[/.]|(^|/)_?iterations?$")
 _NOT_OF_TRAINING = re.compile(
     r"(^|[/_])saves?(_count(er)?)?$|(^|/)ckpt_saved_|(^|[/_])(key|time|timestamp|pid)s?$"
     r"|seed|rng|random|prng|generator|state_?var"

@@ -6,7 +6,8 @@ The lives' saves and renames are followed in their order, so a path that is writ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,6 +55,8 @@ class Files:
     """Some weights that come from files which no life of the trial wrote."""
     unseen: tuple[str, ...]
     """Files in the run's directory, which began empty, that no life was seen to write: somebody else's copies."""
+    passed_over: bool
+    """Earlier lives wrote weights to paths of a kind that this life was not seen to read: it may have, unseen."""
     read: bool
     """A file of an earlier life was read, with or without weights."""
 
@@ -86,7 +89,25 @@ def files_of(mine: Evidence, before: Sequence[Indexed]) -> Files:
     # What is read below a checkpoint, and is neither weights nor data, tells what it is: nothing has resumed by that.
     state = [one.path for one in mine.restored if one.weights or one.data or one.path in held]
     read = bool(places or unseen) or any(_lookup(path, held) is not None for path in state)
-    return Files(places, new, foreign, unseen, read)
+    kinds = {_kind(saved.path) for life in before for saved in life.life.ledger.evidence.saved if saved.weights}
+    passed_over = bool(kinds - {_kind(one.path) for one in mine.restored})
+    return Files(places, new, foreign, unseen, passed_over, read)
+
+
+def of_the_last_stage(files: Files, reference: Evidence) -> Files:
+    """The same without files that the run that nobody killed wrote for the last time before it wrote any of the others.
+
+    They are what an earlier stage of the training left, a backbone that is frozen from then on.
+    """
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for saved in reference.saved:
+        first.setdefault(_kind(saved.path), saved.began)
+        last[_kind(saved.path)] = saved.began
+    kinds = [_kind(path) for path in files.places]
+    latest = max((first[kind] for kind in kinds if kind in first), default=0)
+    kept = {path: place for path, place in files.places.items() if last.get(_kind(path), latest) >= latest}
+    return replace(files, places=kept)
 
 
 def place_at(number: int, lives: Sequence[Indexed], at: int, *, saving: bool) -> Place:
@@ -112,6 +133,11 @@ def _source(path: str, mine: Evidence) -> tuple[str | None, bool]:
         if source is None:
             break
     return source, own
+
+
+def _kind(path: str) -> str:
+    """The same for the checkpoints of different steps."""
+    return re.sub(r"\d+", "#", path)
 
 
 def _is_below_the_run(path: str) -> bool:
@@ -156,4 +182,4 @@ def _covers(name: str, path: str) -> bool:
     return path == name or path.startswith(f"{name}/")
 
 
-__all__ = ["BEGINNING", "Files", "Place", "files_of", "place_at"]
+__all__ = ["BEGINNING", "Files", "Place", "files_of", "of_the_last_stage", "place_at"]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Iteration)\b")
 MOST_RANGES = 5
 MOST_PREVIEWS = 5
-NOT_RESTORED = "came from no file that was read, although other weights did"
-"""Ends a note on weights; not wrong by itself: frozen ones may be made alike in each life."""
+NOT_RESTORED = "came from no file that was seen to be read"
+"""Ends a note on weights; not wrong by itself: frozen ones may be made alike in each life, others read unseen."""
 
 
 def count(number: int, noun: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from histories_builder import Book
 
 from pytest_pipeline_ckpt.engine.checker import judge, reference_facts
+from pytest_pipeline_ckpt.engine.evidence import Saved
 from pytest_pipeline_ckpt.engine.model import Life, Outcome, Scope, Span, Verdict
 from pytest_pipeline_ckpt.engine.standing import standing
 
@@ -158,7 +159,7 @@ def test_teacher_from_outside() -> None:
 @pytest.mark.parametrize(
     ("origin", "why"),
     [
-        (None, "w came from no file that was read"),
+        (None, "w came from no file that was seen to be read"),
         ("/pretrained/w.h5", "w came from /pretrained/w.h5, which no life of this test wrote"),
     ],
 )
@@ -180,8 +181,59 @@ def test_some_weights_from_no_file() -> None:
     last = counting(Book(), "SGD").reads("model/ckpt-10").come_from({"model/ckpt-10": ("w",), None: ("table",)})
     last = trained(last.restored(10), range(10, 20), step=10, SGD=10).done(20)
     verdict = judge([unkilled("SGD")], [killed("SGD"), last.finished()])
-    note = "life 2: table came from no file that was read, although other weights did"
+    note = "life 2: table came from no file that was seen to be read"
     assert (verdict.outcome, verdict.notes) == (Outcome.EXACT, (note, REPLAY))
+
+
+def test_weights_that_may_have_been_read_unseen() -> None:
+    """Weights saved by themselves may be read by other means than a restore: a note."""
+    first = killed("SGD")
+    saved = (*first.ledger.evidence.saved, Saved("model/weights-10", 21, 21))
+    evidence = replace(first.ledger.evidence, saved=saved)
+    first = replace(first, ledger=replace(first.ledger, evidence=evidence))
+    last = counting(Book(), "SGD").reads("model/ckpt-10").come_from({None: ("w",)}).restored(10)
+    verdict = judge([unkilled("SGD")], [first, trained(last, range(10, 20), step=10, SGD=10).done(20).finished()])
+    note = "life 2: w came from no file that was seen to be read"
+    assert (verdict.outcome, verdict.notes) == (Outcome.EXACT, (note, REPLAY))
+
+
+def test_file_of_another_moment_beside_the_models() -> None:
+    """Where counters fit one of two files the other may be for a look only, or a half of the model: a note says it."""
+
+    def first(end: int) -> Book:
+        book = trained(counting(Book(), "SGD"), range(5), step=0, SGD=0).wrote("model/best")
+        book = trained(book, range(5, 10), step=5, SGD=5).read("save", SGD=10).wrote("model/ckpt-10").saved(10)
+        return trained(book, range(10, end), step=10, SGD=10).wrote("model/best")
+
+    last = counting(Book(), "SGD").reads("model/ckpt-10").restored(10)
+    last.come_from({"model/ckpt-10": ("w",), "model/best": ("b",)})
+    last = trained(last, range(10, 20), step=10, SGD=10).done(20)
+    killed_early = trained(counting(Book(), "SGD"), range(5), step=0, SGD=0).wrote("model/best")
+    trained(killed_early, range(5, 10), step=5, SGD=5).read("save", SGD=10).wrote("model/ckpt-10").saved(10)
+    lives = [trained(killed_early, range(10, 13), step=10, SGD=10).killed(), last.finished()]
+    verdict = judge([first(20).done(20).finished()], lives)
+    note = (
+        "life 2: weights came from files of several moments: model/best was saved after 5 elements of life 1; "
+        "model/ckpt-10 was saved after 10 elements of life 1"
+    )
+    assert (verdict.outcome, verdict.notes) == (Outcome.EXACT, (note, REPLAY))
+
+
+@pytest.mark.parametrize(("again", "outcome"), [(False, Outcome.EXACT), (True, Outcome.MISALIGNED)])
+def test_backbone_of_an_earlier_stage(again: bool, outcome: Outcome) -> None:
+    """A part that is saved for the last time before the others is frozen; one that is saved on is of another moment."""
+
+    def first(end: int) -> Book:
+        book = trained(Book(), range(5), step=0).wrote("model/back")
+        book = trained(book, range(5, 10), step=5).wrote("model/ckpt-10").saved(10)
+        book = trained(book, range(10, end), step=10)
+        return book.wrote("model/back") if again and end == 20 else book
+
+    last = Book().reads("model/back").reads("model/ckpt-10")
+    last.come_from({"model/back": ("b",), "model/ckpt-10": ("w",)}).restored(10)
+    last = trained(last, range(10, 20), step=10).done(20)
+    verdict = judge([first(20).done(20).finished()], [first(13).killed(), last.finished()])
+    assert verdict.outcome is outcome
 
 
 def test_weights_that_a_life_saves_and_reads_back() -> None:

@@ -114,6 +114,7 @@ def test_a_histogram(tmp_path: Path) -> None:
         ("saved_at", 1_795_810_454, 1_795_810_401),
         ("timestamp", 12, 11),
         ("opt_state/0/count", 20, 40),
+        ("opt/1/count", 20, 40),
         ("layers/optimizer/vars/0", 20, 40),
         ("key", np.array([1, 9]), np.array([1, 4])),
     ],
