@@ -14,6 +14,8 @@ from tensorflow.python.checkpoint.trackable_view import TrackableView
 from tensorflow.python.data.ops import iterator_ops
 from tensorflow.python.distribute import input_lib
 
+from .keras_on_jax import is_of_jax
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -46,7 +48,9 @@ class Contents:
 
 
 def raw(variable: Any) -> Any:
-    """TensorFlow's variable behind one of Keras."""
+    """TensorFlow's variable behind one of Keras; that one itself where it has an array, another one at each step."""
+    if is_of_jax(variable):
+        return variable
     if isinstance(variable, tf.Variable) and not hasattr(variable, "_variable"):
         return variable
     for name in ("_value", "_variable"):  # Keras 3; Keras 2 with mixed precision

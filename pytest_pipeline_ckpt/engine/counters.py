@@ -21,8 +21,10 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops.gen_resource_variable_ops import read_variable_op
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 
+from . import keras_on_jax
 from .contents import contents_of, is_optimizer, key_of, raw
 from .evidence import Counter
+from .model import UNKNOWN_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +84,27 @@ class OptimizerStep:
         return tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64)
 
 
-StepSource = VariableStep | OptimizerStep
+@dataclass(frozen=True, slots=True)
+class JaxStep:
+    """The step is a variable of Keras on its JAX backend."""
+
+    variable: Any
+
+    @property
+    def key(self) -> int:
+        """Equal for equal sources."""
+        return id(self.variable)
+
+    def value(self) -> int:
+        """The step now."""
+        return keras_on_jax.value_of(self.variable)
+
+    def tensor(self) -> Any:
+        """No graph of TensorFlow's trains such a model."""
+        return tf.constant(UNKNOWN_STEP, tf.int64)
+
+
+StepSource = VariableStep | OptimizerStep | JaxStep
 
 
 def read_eagerly(variable: Any) -> int:
@@ -116,7 +138,10 @@ def optimizer_step(optimizer: Any) -> StepSource | None:
     if not is_optimizer(optimizer):
         return None
     if hasattr(optimizer, "_iterations"):
-        return None if optimizer._iterations is None else VariableStep(optimizer._iterations)
+        counts = optimizer._iterations
+        if counts is None:
+            return None
+        return JaxStep(counts) if keras_on_jax.is_of_jax(counts) else VariableStep(counts)
     return OptimizerStep(optimizer) if hasattr(type(optimizer), "iterations") else None
 
 
@@ -346,6 +371,7 @@ __all__ = [
     "STEP_NAMES",
     "Counters",
     "Found",
+    "JaxStep",
     "OptimizerStep",
     "StepSource",
     "VariableStep",

@@ -62,6 +62,8 @@ class Files:
         self._ours = os.path.realpath(ours)
         self._local = threading.local()
         self._restored: set[str] = set()
+        self._known: set[str] = set()
+        """What is being written, and is known to have a state whose counters have been read."""
 
     def install(self, patches: Patches) -> None:
         """Listens to Python, and wraps what TensorFlow's file functions call."""
@@ -85,7 +87,10 @@ class Files:
 
     def expect(self, *, weights: bool) -> None:
         """A state goes into a file of this thread's: one that it has opened, or the next one."""
-        if not self._lineage.is_incomplete(getattr(self._local, "written", None)):
+        written = getattr(self._local, "written", "")
+        if self._lineage.is_incomplete(written):
+            self._known.add(written)
+        else:
             self._local.expected = weights
 
     def gave(self, arrays: tuple[str, ...]) -> bool:
@@ -146,9 +151,11 @@ class Files:
     @quietly
     def _written(self, expected: bool | None, elements: int, place: str) -> None:
         """A file is complete. If elements have been taken since it was opened, it is a log, or of a moment unknown."""
+        known = expected is not None or place in self._known
+        self._known.discard(place)
         if self.elements() != elements:
             return
-        if expected is not None:
+        if known:
             self.shown(Kind.SAVED, None)
             return
         state = self._looked_into(place)
@@ -157,6 +164,8 @@ class Files:
 
     def _reads(self, place: str) -> None:
         self._local.read = place
+        if self._lineage.is_incomplete(place):
+            self._lineage.look_for_commits()
         if self.elements() or not self._counts(place) or not os.path.isfile(place) or self._lineage.is_ours(place):
             return
         weights = self._has_floats(place)

@@ -268,7 +268,7 @@ class Lineage:
         except Exception:  # it cannot be looked at
             return False
 
-    def is_incomplete(self, path: str | None) -> bool:
+    def is_incomplete(self, path: str) -> bool:
         """Whether a path is being written by hand."""
         return any(one.path == path for one in self._pending)
 

@@ -417,13 +417,21 @@ def integers(_: Gate, __: Path) -> Any:
         state = jax.tree.map(jnp.asarray, {**state, "w": state["w"] + element, "step": state["step"] + 1})
 
 
+def on_jax(_: Gate, path: Path) -> Any:
+    """Keras on its JAX backend, which the environment asks for; saved behind each second batch."""
+    model = _model()
+    model.compile("sgd", "mse")
+    saving = keras.callbacks.ModelCheckpoint(str(_kept(path) / "w.weights.h5"), save_weights_only=True, save_freq=2)
+    model.fit(_pairs(5), verbose=0, callbacks=[saving])
+
+
 SCENARIOS: dict[str, Callable[[Gate, Path], Any]] = {
     one.__name__: one
     for one in (
         *(gan, apart, elsewhere, named, scaled, accumulated, inside, session, saver),
         *(managed, keras_files, background, by_hand, read_by_hand),
         *(counted_by_hand, restored_by_hand, miscounted_by_hand),
-        *(orbax, msgpack, nnx, nnx_module, integers),
+        *(orbax, msgpack, nnx, nnx_module, integers, on_jax),
     )
 }
 

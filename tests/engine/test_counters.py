@@ -137,6 +137,17 @@ def test_other_variables_and_files_count_nothing(runs: Runs) -> None:
 
 
 @in_jax
+def test_keras_on_jax(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While `fit` holds the values, and when it has given them back for a save, the optimizer's step is read."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    ledger = Runs(SCENARIOS, (("on_jax",),), tmp_path).ledger("on_jax")
+    assert _roles(ledger) == {"SGD.iterations": "model"}
+    build, *steps = _read(ledger, "SGD.iterations")
+    assert (build, steps) == (0, [0, 1, 2, 3, 4])
+    assert _read(ledger, "SGD.iterations", why="save") == [2, 4]
+
+
+@in_jax
 def test_states_of_jax(runs: Runs) -> None:
     """A Flax state that is given away at each step is read where it is; so is what Orbax is given, and gives."""
     ledger = runs.ledger("orbax")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tapped import Runs
+from tapped import Runs, story
 
 if TYPE_CHECKING:
     from pytest_pipeline_ckpt.engine.model import Ledger
@@ -129,5 +129,6 @@ def test_an_asynchronous_save_of_orbax(runs: Runs) -> None:
 def test_bytes_of_flax(runs: Runs) -> None:
     """A file that gets Flax' bytes is a save of the state, and one that gave them a restore."""
     ledger = runs.ledger("msgpack")
+    assert [word for word in story(ledger).split(", ") if word.endswith(" 3")] == ["saved 3", "restored 3"]
     assert _saved(ledger) == [("model/state.msgpack", True, False)]
     assert _restored(ledger) == ["model/state.msgpack"]
