@@ -78,6 +78,8 @@ class Steps:
         """The step in the state outside of TensorFlow that was restored last."""
         self._saved_state: tuple[int, Mapping[int, int]] = (-1, {})
         """How many elements there had been when such a state was saved last, and what was read of it then."""
+        self._saved_at = -1
+        """How many elements there had been at the last SAVED."""
         self._of_model = False
         """Whether what was found is the model's own."""
         self._found_version: tuple[int, int] | None = None
@@ -243,7 +245,8 @@ class Steps:
             self.event(kind, values=lambda: values)
         elif values:
             self.read_all("save" if kind is Kind.SAVED else "restore", lambda: values)
-        if kind is Kind.SAVED and (state is None or state.arrays):
+        if kind is Kind.SAVED and (state is None or state.arrays) and self._saved_at != self.files.elements():
+            self._saved_at = self.files.elements()  # a library may write several files, and a checkpoint beside them
             told = self.states.step(values or self._saved_state[1])
             self._writer.event_as_of_now(kind, self.eager if told is None else lambda: told)
 
@@ -351,6 +354,8 @@ class Steps:
 
     def event(self, kind: Kind, *, session: Any = None, values: Callable[[], Mapping[int, int]] = dict) -> None:
         """Writes a SAVED or RESTORED, and what all counters say after a restore."""
+        if kind is Kind.SAVED:
+            self._saved_at = self.files.elements()
         if kind is Kind.RESTORED and session is None and self._lacks_a_model():
             told = self.states.step(values())
             told = self._restored_state if told is None else told
