@@ -230,8 +230,9 @@ def _law(taken: IntArray, steps: IntArray, first_step: int, fixed: int | None, *
         if rate is not None and (not len(surplus) or np.ptp(surplus) < rate):
             return Law(first_step, rate)
     whole = round(ratio)
-    if whole and 0 <= taken[last] - whole * steps[last] < whole:
-        ahead = taken_ahead(own, made, whole)
+    left = int(taken[last] - whole * steps[last])
+    if whole and 0 <= left < whole:
+        ahead = taken_ahead(own, made, whole, left)
         if ahead is not None:
             return Law(first_step, whole, slack=ahead)
     return observed(made + first_step, own, first_step)

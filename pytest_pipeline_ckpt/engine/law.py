@@ -82,22 +82,25 @@ def observed(steps: IntArray, taken: IntArray, first_step: int) -> Law | None:
     return Law(first_step, max(1, widest), seen, least)
 
 
-def taken_ahead(taken: IntArray, steps: IntArray, rate: int) -> int | None:
+def taken_ahead(taken: IntArray, steps: IntArray, rate: int, left: int) -> int | None:
     """By how many elements at most a thread that takes them is ahead of the steps; None: they are taken with the steps.
 
-    Such a thread sees the step stay, and then make several at once.
+    Such a thread sees the step stay, and then make several at once, or at the end what it was ahead by.
 
     Args:
         taken: elements before each sighting, of one after the other.
         steps: of the model since the lane began.
         rate: elements of a step, over the whole run.
+        left: elements at its end that no step has taken.
     """
     surplus = taken - rate * steps
     if not len(surplus) or surplus.min() < 0 or surplus.max() > _MOST_AHEAD:
         return None
     beside = np.diff(taken) == 1
     at_once = bool((np.diff(steps)[beside] > 1).any())
-    return int(surplus.max()) if at_once else None
+    moved = surplus[steps > 0]
+    given_out = len(moved) > 0 and surplus[-1] - left >= rate and int(np.ptp(moved)) >= rate
+    return int(surplus.max()) if at_once or given_out else None
 
 
 __all__ = ["Law", "observed", "taken_ahead"]

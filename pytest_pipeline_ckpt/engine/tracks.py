@@ -108,7 +108,10 @@ def track_of(life: Indexed, members: IntArray, lane: Lane, fresh: bool, start: i
     if window.step is None:
         return Track(life, at, None, False, len(at), _NO_ENDS, done, start)
     pulled = pulled_of(life, at, members, window, lane.law, lane.lags, start)
-    held = 0 if pulled is None or fresh or lane.law.slack else min(max(0, -pulled), lane.lags.own)
+    beside = np.diff(np.searchsorted(at, life.events.at[own])) == 1
+    at_once = bool((np.diff(life.events.step[own])[beside] > 1).any())  # another thread takes them: see `taken_ahead`
+    told = pulled is not None and not fresh and not lane.law.slack and not at_once
+    held = min(max(0, -pulled), lane.lags.own) if told and pulled is not None else 0
     off = None if lane.law.constant else _off(life, at, members, window, lane, start)
     if pulled is None:
         # No step was seen, so at most the elements of one step can have been trained on; the next life's step tells.

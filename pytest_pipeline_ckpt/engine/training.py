@@ -103,13 +103,10 @@ def _rate_ahead(life: Indexed, rows: IntArray) -> int | None:
     seen = _seen_within(life, rows)
     steps, elements = int(life.events.progress[-1]), len(life.elements_of(rows))
     rate = round(elements / steps) if steps else 0
-    if (
-        not rate
-        or not 0 <= elements - rate * steps < rate + _DENSE
-        or taken_ahead(seen.taken, seen.progress, rate) is None
-    ):
+    left = elements - rate * steps
+    if not rate or not 0 <= left < rate + _DENSE:
         return None
-    return rate
+    return rate if taken_ahead(seen.taken, seen.progress, rate, left) is not None else None
 
 
 def _one_at_a_time(life: Indexed, rows: IntArray) -> bool:

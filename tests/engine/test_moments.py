@@ -632,3 +632,14 @@ def test_buffer_that_is_saved_and_killed_again() -> None:
     second = Book().restored(10).train([12], step=10).killed()
     last = prefetched(range(10, 20), range(12, 20), Book().restored(10), ahead=0).done(20).finished()
     assert judge([whole], [first, second, last]).exact
+
+
+def test_thread_that_is_only_seen_to_wait() -> None:
+    """A thread that is further ahead after a while, and gives out what it was ahead by at the end, is no packing."""
+    book = by_a_thread([0, 0, 0, 1, 2, 3, 3, 4, 5, 6], 0, Book()).saved(8)
+    whole = by_a_thread([8, 8, 9, 10, 11, 11, 12, 13, 14, 15], 10, book).done(20).finished()
+    book = by_a_thread([0, 0, 0, 0, 3, 3, 4, 5, 6, 8], 0, Book()).saved(8)
+    first = by_a_thread([8, 9], 10, book).killed()
+    last = by_a_thread([8, 8, 8, 9, 11, 11, 13, 13, 14, 16, 16, 18], 8, Book().restored(8)).done(20).finished()
+    assert judge([whole], [whole]).exact
+    assert judge([whole], [first, last]).exact
