@@ -239,7 +239,10 @@ def pulled_of(
     """
     own, saved, done, other = _surplus(life, at, members, window, law, start)
     band = law.band
-    vote = _vote(np.concatenate((own - lags.own, saved - lags.saved, done - lags.done)), band)
+    votes = np.concatenate((own - lags.own, saved - lags.saved, done - lags.done))
+    if law.slack and len(votes) and votes.min() >= 0 and votes.max() < band:
+        return 0  # no more than a thread may be ahead
+    vote = _vote(votes, band)
     if vote is None:
         vote = _vote(other - lags.other, band)
     return vote

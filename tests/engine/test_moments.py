@@ -643,3 +643,13 @@ def test_thread_that_is_only_seen_to_wait() -> None:
     last = by_a_thread([8, 8, 8, 9, 11, 11, 13, 13, 14, 16, 16, 18], 8, Book().restored(8)).done(20).finished()
     assert judge([whole], [whole]).exact
     assert judge([whole], [first, last]).exact
+
+
+def test_thread_that_is_ahead_by_as_many_all_along() -> None:
+    """A life in which a thread is as far ahead at each element has pulled nothing where it varies in others."""
+    book = by_a_thread([0, 0, 0, 1, 4, 4, 4, 4, 5, 6, 7, 8], 0, Book()).saved(10)
+    whole = by_a_thread([10, 12, 12, 12, 15, 15, 15, 17], 12, book).done(20).finished()
+    first = by_a_thread([0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8], 0, Book()).killed()
+    book = by_a_thread([0, 0, 0, 1, 4, 4, 4, 4, 5, 6, 7, 8], 0, Book()).saved(10)
+    last = by_a_thread([10, 12, 12, 12, 15, 15, 15, 17], 12, book).done(20).finished()
+    assert judge([whole], [first, last]).exact
