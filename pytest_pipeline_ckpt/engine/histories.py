@@ -93,6 +93,8 @@ def trace(lives: Sequence[Indexed], known: Study, stands: Sequence[Stand], chose
             for way in itertools.product(*(_stood(lane, n, tracks, place) for n, lane in enumerate(known.lanes)))
         ]
         ways = [way for n, way in enumerate(found) if way not in found[:n]] or [[None] * len(known.lanes)]
+        if stand.new and not stand.places and not ((life.events.kind == Kind.STEP) & (life.events.step >= 0)).any():
+            ways = [[0] * len(known.lanes)]  # its step is not known, but its model is a new one
         made, more = trace_one(life, known, homes, fresh=number == 0, starts=ways[chosen.get(number, 0)])
         tracks.append(made)
         extra.append(more)

@@ -47,6 +47,8 @@ class Stand:
     unknown: str | None = None
     """Why nothing tells where it stood."""
     notes: tuple[str, ...] = ()
+    new: bool = False
+    """Whether it read nothing, although all that earlier lives had saved were files below the run's directory."""
     resumed: bool = False
     """Whether it read a file of an earlier life, or its counters began later than a new run's."""
 
@@ -102,7 +104,9 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
         parts = (f"{path} was saved {place.words}" for path, place in sorted(files.places.items()))
         notes = (*notes, f"weights came from files of several moments: {'; '.join(parts)}")
     unseen = None if later or torn or files.places else _unseen(files)
-    return Stand(() if unseen else places, torn, lost, unseen, notes, resumed)
+    saved = [one.path for life in before for one in _evidence(life).saved]
+    new = bool(saved) and not mine.restored and not any(path.startswith("/") or "://" in path for path in saved)
+    return Stand(() if unseen else places, torn, lost, unseen, notes, new, resumed)
 
 
 def _added_up(anew: Sequence[str], mine: Evidence, files: Files, before: Sequence[Indexed]) -> str | None:

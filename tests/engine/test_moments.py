@@ -549,6 +549,22 @@ def test_step_that_only_saves_show(begin: int, outcome: Outcome) -> None:
     assert judge([whole], [first, last]).outcome is outcome
 
 
+def test_life_that_reads_nothing() -> None:
+    """Where no step is seen when elements are taken, a life that read no file of an earlier one has a new model."""
+
+    def lived(end: int) -> Book:
+        book = Book()
+        for number in range(1, end + 1):
+            book.element(number - 1)
+            if number % 5 == 0:
+                book.wrote("model/state.npz").saved(number)
+        return book
+
+    whole, first = lived(20).end().done(20).finished(), lived(13).killed(standing=("model/state.npz",))
+    second = Book().element(0).element(1).killed(standing=("model/state.npz",))
+    assert judge([whole], [first, second, whole]).outcome is Outcome.NEVER_RESUMED
+
+
 def test_metadata_of_a_checkpoint() -> None:
     """A manager that looks what there is has resumed nothing."""
     last = counting(Book(), "SGD").reads("model/ckpt-10/_METADATA", weights=False)
