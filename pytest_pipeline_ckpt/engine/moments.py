@@ -186,7 +186,7 @@ def _evidence(life: Indexed) -> Evidence:
 def _start(life: Indexed, reference: Evidence) -> _Start:
     """The counters that advance in a life, of the best role that has any."""
     roles = {one.name: one.role for one in _evidence(life).counters if not one.of_saves}
-    found = {name: value for name in roles if (value := _value(name, life, reference)) is not None}
+    found = {name: value for name in roles if (value := _value(name, life, reference, roles[name])) is not None}
     for role in _ROLES:
         values = {name: value for name, value in found.items() if roles[name] == role}
         if values:
@@ -194,7 +194,7 @@ def _start(life: Indexed, reference: Evidence) -> _Start:
     return _Start({}, _ROLES[-1])
 
 
-def _value(name: str, life: Indexed, reference: Evidence) -> int | None:
+def _value(name: str, life: Indexed, reference: Evidence, role: str) -> int | None:
     """A counter's value before the life's first step; None: it did not advance.
 
     A restore may be put off until the variable is made, which is at the first step: so the value is read behind that
@@ -204,8 +204,8 @@ def _value(name: str, life: Indexed, reference: Evidence) -> int | None:
     readings = [one for one in mine.readings if one.why == "element"]
     known = [(number, one.values[name]) for number, one in enumerate(readings) if name in one.values]
     restored = [one.values[name] for one in mine.readings if one.why == "restore" and name in one.values]
-    if not known:
-        return restored[-1] if restored and _advances(name, mine) else None
+    if not known:  # a file that only tells a step may be of anything: of the data, or looked at and passed over
+        return restored[-1] if restored and role == "model" and _advances(name, mine) else None
     pace = _pace(name, reference)
     first, earliest = known[0]
     moved = next((n for n in range(1, len(known)) if known[n][1] != known[n - 1][1]), None)

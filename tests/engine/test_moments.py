@@ -669,3 +669,17 @@ def test_thread_that_is_ahead_by_as_many_all_along() -> None:
     book = by_a_thread([0, 0, 0, 1, 4, 4, 4, 4, 5, 6, 7, 8], 0, Book()).saved(10)
     last = by_a_thread([10, 12, 12, 12, 15, 15, 15, 17], 12, book).done(20).finished()
     assert judge([whole], [first, last]).exact
+
+
+def test_steps_in_files_that_are_looked_at() -> None:
+    """Steps in files without weights, marks of data that are looked at one after the other, are not the model's."""
+
+    def first(end: int) -> Book:
+        book = counting(Book(), "saved step", role="bare").train(range(10), step=0)
+        book.read("save", **{"saved step": 0}).train(range(10, 12), step=10)
+        return book.read("save", **{"saved step": 10}).saved(12).train(range(12, end), step=12)
+
+    last = counting(Book(), "saved step", role="bare").restored(12)
+    last.read("restore", **{"saved step": 10}).read("restore", **{"saved step": 0}).train(range(12, 20), step=12)
+    last = last.read("save", **{"saved step": 20}).done(20)
+    assert judge([first(20).done(20).finished()], [first(14).killed(), last.finished()]).exact
