@@ -225,7 +225,7 @@ def settled(text: str) -> str:
 
 def blocks() -> dict[str, str]:
     """What the page says that is printed for each verdict."""
-    return dict(re.findall(r"^## (\w+)\n.*?^```text\n(.*?)\n```$", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+    return dict(re.findall(r"^## ([\w-]+)\n.*?^```text\n(.*?)\n```$", PAGE.read_text(), re.MULTILINE | re.DOTALL))
 
 
 def page(printed: dict[str, str]) -> str:
