@@ -95,6 +95,8 @@ def trace(lives: Sequence[Indexed], known: Study, stands: Sequence[Stand], chose
         ways = [way for n, way in enumerate(found) if way not in found[:n]] or [[None] * len(known.lanes)]
         if stand.new and not stand.places and not ((life.events.kind == Kind.STEP) & (life.events.step >= 0)).any():
             ways = [[0] * len(known.lanes)]  # its step is not known, but its model is a new one
+        if len(ways) > 1:
+            ways = _as_the_step_tells(ways, known, tracks, trace_one(life, known, homes)[0])
         made, more = trace_one(life, known, homes, fresh=number == 0, starts=ways[chosen.get(number, 0)])
         tracks.append(made)
         extra.append(more)
@@ -147,6 +149,26 @@ def _stood(lane: Lane, number: int, before: Sequence[tuple[Track, ...]], place: 
     # Fewer than a step takes may be a part of it that has been trained on (a micro-batch), or taken ahead.
     partly = 0 < ahead < lane.law.rate and lane.law.constant
     return tuple(max(began, taken - one) for one in ((0, ahead) if partly else (ahead,)))
+
+
+def _as_the_step_tells(
+    ways: list[list[int | None]], known: Study, before: Sequence[tuple[Track, ...]], made: tuple[Track, ...]
+) -> list[list[int | None]]:
+    """The one of several ways that the step tells, if it tells one of them: a thread may save while elements are taken.
+
+    A step of several elements is too coarse: what it holds fits two saves as well.
+
+    Args:
+        ways: for each lane how many elements the model may have been trained on.
+        known: of the reference run.
+        before: the tracks of the lives before.
+        made: those of the life, by its step alone.
+    """
+    told = [
+        start_of(lane, [*(tracks[number] for tracks in before), made[number]]) if lane.law.rate == 1 else None
+        for number, lane in enumerate(known.lanes)
+    ]
+    return [told] if told in ways else ways
 
 
 def _by_its_step(lane: Lane, track: Track, began: int, place: Place) -> int | None:

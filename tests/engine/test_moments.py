@@ -683,3 +683,16 @@ def test_steps_in_files_that_are_looked_at() -> None:
     last.read("restore", **{"saved step": 10}).read("restore", **{"saved step": 0}).train(range(12, 20), step=12)
     last = last.read("save", **{"saved step": 20}).done(20)
     assert judge([first(20).done(20).finished()], [first(14).killed(), last.finished()]).exact
+
+
+def test_save_by_a_thread() -> None:
+    """A thread may save when an element has been taken and not been trained on yet: the step tells which it was."""
+
+    def first(end: int) -> Book:
+        book = counting(Book(), "SGD").read("save", SGD=0).saved(0).read("element", SGD=0).train([0], step=0)
+        book.read("save", SGD=0).saved(0)
+        return trained(book, range(1, end), step=1, SGD=1)
+
+    last = trained(counting(Book(), "SGD").restored(0), range(20), step=0, SGD=0).done(20).finished()
+    verdict = judge([first(20).done(20).finished()], [first(3).killed(), last])
+    assert verdict.outcome is Outcome.EXACT
