@@ -58,6 +58,11 @@ class Difference:
     """A count of an optimizer that has gone less far: it began anew."""
 
     @property
+    def more(self) -> int | None:
+        """By how much a count is more than it should be; None: it is no count."""
+        return None if self.counts is None else self.counts[0] - self.counts[1]
+
+    @property
     def key(self) -> str:
         """The same in every comparison."""
         return f"{pattern(self.file)} {self.tensor}"

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import WorkerError
 from . import checker, store, worker
+from .idle_steps import idle_steps
 from .model import Ending, Kind, Outcome, Verdict
 from .watching import live
 from .weight_differences import Compared, Difference
@@ -203,7 +204,18 @@ def _compared(check: Check, ended: Ended, *, since: bool) -> Compared:
     life = live(check.engine.start(workload, directory, ended.model_dir, slot=0), check.conditions)
     if life.ending is not Ending.FINISHED:
         raise WorkerError(f"comparing the weights failed ({life.status}):\n{life.stderr_tail}")
-    return Compared.from_json(result.read_text())
+    found = Compared.from_json(result.read_text())
+    return dataclasses.replace(found, differences=_without_idle(found.differences, ended))
+
+
+def _without_idle(differences: Sequence[Difference], ended: Ended) -> tuple[Difference, ...]:
+    """The differences less those of counts that steps without an element account for: each life counts its own."""
+    if ended.reference.gang:
+        return tuple(differences)
+    right, ours = idle_steps(ended.reference), sum(map(idle_steps, ended.lives))
+    if not right and not ours:
+        return tuple(differences)
+    return tuple(one for one in differences if one.more is None or not -right <= one.more <= ours - right)
 
 
 def _started(life: Path) -> int:
