@@ -168,13 +168,17 @@ class EvidenceWriter:
         self._append("counter", id=number, **said)
         return number
 
-    def read(self, why: Why, values: Mapping[int, int]) -> None:
-        """The values of all counters that can be read now, by their ids."""
-        self._append("read", why=why, values={str(number): value for number, value in values.items()})
+    def now(self) -> int:
+        """This moment: how many records the ledger has."""
+        return self._records()
 
-    def writing(self, path: str, *, weights: bool, data: bool) -> None:
-        """A save begins: its state is that of now."""
-        self._append("writing", path=self.place(path), weights=weights, data=data)
+    def read(self, why: Why, values: Mapping[int, int], *, at: int | None = None) -> None:
+        """The values of all counters that can be read now, by their ids; `at`: of which moment, else of now."""
+        self._append("read", at, why=why, values={str(number): value for number, value in values.items()})
+
+    def writing(self, path: str, *, weights: bool, data: bool, at: int | None = None) -> None:
+        """A save begins; `at`: of which moment its state is, else of now."""
+        self._append("writing", at, path=self.place(path), weights=weights, data=data)
 
     def wrote(self, path: str, *, weights: bool | None = None) -> None:
         """The save to this path is complete; with `weights`, where that was not known before."""
@@ -205,10 +209,10 @@ class EvidenceWriter:
             return os.path.relpath(path, self._root)
         return path
 
-    def _append(self, what: str, **more: Any) -> None:
+    def _append(self, what: str, at: int | None = None, /, **more: Any) -> None:
         if self._in_child:
             return
-        line = json.dumps({"at": self._records(), "is": what, **more}, separators=(",", ":"))
+        line = json.dumps({"at": self._records() if at is None else at, "is": what, **more}, separators=(",", ":"))
         os.write(self._file, line.encode("utf-8", "surrogateescape") + b"\n")
 
 

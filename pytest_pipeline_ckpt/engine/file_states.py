@@ -7,13 +7,15 @@ archive or HDF5 only what is small is read; of a pickle no class and no function
 from __future__ import annotations
 
 import contextlib
+import importlib
+import io
 import json
 import os
 import pickle
 import re
 import sys
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,13 +28,15 @@ _LARGEST_TEXT = 1 << 20
 _LARGEST_PICKLE = 1 << 27
 """Bytes. Reading more at each save would be felt."""
 _MOST_MEMBERS = 4096
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
+"""By a file's beginning the module that reads it."""
 _NUMPYS = ("_reconstruct", "_frombuffer", "scalar", "ndarray", "dtype")
 _NUMBER = re.compile(rb"\s*\d+\s*")
 
 
 def state_in(path: str) -> Tree | None:
     """What a file holds, with only those integers that count; None: no format that is known, or too large."""
-    with contextlib.suppress(Exception), open(path, "rb") as file:
+    with contextlib.suppress(Exception), opened(path) as file:
         head = file.read(8)
         file.seek(0)
         if head.startswith(b"PK"):
@@ -42,10 +46,22 @@ def state_in(path: str) -> Tree | None:
         if head.startswith(b"\x89HDF"):
             return _hdf5(path)
         if head[:1] == b"\x80" and head[1] <= pickle.HIGHEST_PROTOCOL:
-            small = os.fstat(file.fileno()).st_size <= _LARGEST_PICKLE
+            small = file.seek(0, os.SEEK_END) <= _LARGEST_PICKLE
+            file.seek(0)
             return _tree(_Unpickler(file).load()) if small else None
         return _text(_stem(path), file.read(_LARGEST_TEXT))
     return None
+
+
+def opened(path: str) -> IO[bytes]:
+    """A file as it was before it was compressed by gzip, bzip2 or xz, if it was."""
+    with open(path, "rb") as file:
+        head = file.read(6)
+    module = next((module for magic, module in _COMPRESSED.items() if head.startswith(magic)), None)
+    if module is None:
+        return open(path, "rb")
+    with importlib.import_module(module).open(path) as file:
+        return io.BytesIO(file.read(_LARGEST_PICKLE + 1))  # once: whoever reads it goes back and forth
 
 
 def _tree(state: Any) -> Tree:
@@ -162,4 +178,4 @@ def _array_of_jax(make: Any, args: Any, state: Any, *_: Any) -> Any:
     return array
 
 
-__all__ = ["state_in"]
+__all__ = ["opened", "state_in"]

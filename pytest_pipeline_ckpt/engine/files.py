@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from .file_states import state_in
+from .file_states import opened, state_in
 from .lineage import path_of, quietly
 from .model import Kind
 
@@ -252,13 +252,13 @@ def _is_text(head: bytes) -> bool:
 
 def has_floats(path: str) -> bool:
     """Whether a file has floating point arrays, by what stands at its beginning; of an archive, in its members."""
-    with contextlib.suppress(Exception), open(path, "rb") as file:
+    with contextlib.suppress(Exception), opened(path) as file:
         head = file.read(_HEAD)
         if _is_text(head):
             return False
         if not head.startswith(b"PK"):
             return _FLOATS.search(head) is not None
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             for name in archive.namelist()[:_MEMBERS]:
                 with archive.open(name) as member:
                     if _FLOATS.search(member.read(256)):

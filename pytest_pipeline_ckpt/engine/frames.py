@@ -7,7 +7,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .recorder import is_installed, is_users
+from .hidden import is_installed
+from .recorder import is_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -183,12 +183,17 @@ def _filter(filters: Sequence[Any]) -> None:
     warnings._filters_mutated()  # type: ignore[attr-defined]
 
 
+def is_installed(path: str) -> bool:
+    """Whether a code's file is of a package that is installed; Debian's own are in `dist-packages`."""
+    return "site-packages" in path or "dist-packages" in path
+
+
 def user_modules(before: frozenset[str]) -> Iterator[ModuleType]:
     """The modules imported since that are the user's own: not installed, and not of the standard library."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if name not in before and file is not None and not _stays(name) and "site-packages" not in file:
+        if name not in before and file is not None and not _stays(name) and not is_installed(file):
             yield module
 
 
-__all__ = ["Hidden", "Interpreter", "Origin", "group_of", "user_modules"]
+__all__ = ["Hidden", "Interpreter", "Origin", "group_of", "is_installed", "user_modules"]

@@ -11,14 +11,13 @@ import functools
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from .evidence import EvidenceWriter
 
-T = TypeVar("T")
 ORIGINS_AT = (2, 9)
 """Elements of a life before which it is written down where the weights come from: the second, by when the first step
 has made what is made late, and one behind the first that are looked at closely."""
@@ -44,6 +43,8 @@ class _Call:
 
     path: str | None = None
     """Where it is known by its arguments."""
+    at: int | None = None
+    """Of which moment the state is that it saves, in records of the ledger; None: of that of each file."""
     began: list[str] = field(default_factory=list)
     """Paths that this call has begun to write."""
     restored: list[str] = field(default_factory=list)
@@ -95,13 +96,13 @@ class Lineage:
     # Calls.
 
     @contextlib.contextmanager
-    def call(self, path: object = None) -> Iterator[_Call]:
-        """Around a save or restore; within it, others belong to it."""
+    def call(self, path: object = None, *, at: int | None = None) -> Iterator[_Call]:
+        """Around a save or restore; within it, others belong to it. `at`: of which moment its state is."""
         outer: _Call | None = getattr(self._calls, "now", None)
         if outer is not None:
             yield outer
             return
-        now = self._calls.now = _Call(path_of(path))
+        now = self._calls.now = _Call(path_of(path), at)
         if now.path is not None:
             self._active.append(now.path)
         complete = False
@@ -147,7 +148,7 @@ class Lineage:
             self.trained(weights)
         # Else another thread writes it for the call that has begun.
         if self._open.setdefault(place, now) is now:
-            self._evidence.writing(place, weights=bool(weights), data=data)
+            self._evidence.writing(place, weights=bool(weights), data=data, at=now.at)
 
     def completes_elsewhere(self) -> None:
         """What the call has begun is completed by another thread, which calls the same."""

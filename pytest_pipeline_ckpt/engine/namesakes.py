@@ -86,13 +86,16 @@ class Namesakes:
 
 def _integers(frame: FrameType | None) -> Iterator[tuple[Any, str, int]]:
     """Places, names and values of the integers in the user's running functions, the innermost first."""
+    modules = set()
     for one in users_frames(frame):
         held = variables(one)
         yield from _counting(one.f_code, dict(held))
         for name, value in held:
             if name == "self":
                 yield from _counting(id(value), attributes_of(value))
-        yield from _counting(id(one.f_globals), one.f_globals)
+        if id(one.f_globals) not in modules:
+            modules.add(id(one.f_globals))
+            yield from _counting(id(one.f_globals), one.f_globals)
 
 
 def _counting(place: Any, held: Mapping[str, Any]) -> Iterator[tuple[Any, str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -13,6 +14,7 @@ from tensorflow.python.util import tf_stack
 
 from . import elements
 from .fingerprint import fingerprint
+from .hidden import is_installed
 from .ledger import PREVIEW_LIMIT, LedgerWriter
 from .model import Flag, Kind, Stream
 from .pace import Pace
@@ -127,6 +129,7 @@ def where(frame: FrameType | None = None) -> tuple[str, str]:
     return (f"{key} ({role})", f"{label} ({role})") if role else (key, label)
 
 
+@functools.lru_cache(maxsize=4096)  # asked of each frame at an element
 def is_users(path: str) -> bool:
     """Whether a code's file is the user's, or of a package that is neither a framework nor the standard library."""
     if path.startswith("<frozen ") or path.startswith(_FRAMEWORK) or any(map(path.__contains__, _FRAMEWORK_PACKAGES)):
@@ -143,11 +146,6 @@ def _origin(place: tuple[str, int, str]) -> tuple[str, int, str]:
     mapper = tf_stack._source_mapper_stacks[threading.get_ident()][-1]
     found: tuple[str, int, str] = mapper.get_effective_source_map().get(place[:2], place)
     return found
-
-
-def is_installed(path: str) -> bool:
-    """Whether a code's file is of a package that is installed."""
-    return "site-packages" in path or "dist-packages" in path
 
 
 class Recorder:
@@ -298,4 +296,4 @@ class Recorder:
         return source.stream
 
 
-__all__ = ["Gate", "Recorder", "Source", "TappedIterator", "is_installed", "is_users", "where"]
+__all__ = ["Gate", "Recorder", "Source", "TappedIterator", "is_users", "where"]

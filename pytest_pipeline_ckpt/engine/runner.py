@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from .model import Kill
     from .variables import Values
 
-_SAVED_NOTHING = (
-    "the reference run saved nothing: no checkpoint, and no file below {model_dir}, so a life that is started again "
-    "can only begin anew, and there is nothing to judge: save checkpoints there, or, if the training is meant to begin "
-    'anew, pass never_resumes="allow"'
+_NOTHING_TO_RESUME = (
+    "the reference run {}, so a life that is started again can only begin anew, and there is nothing to judge: save "
+    "checkpoints below {{model_dir}} while it trains, or, if the training is meant to begin anew, pass "
+    'never_resumes="allow"'
 )
+_SAVED_NOTHING = _NOTHING_TO_RESUME.format("saved nothing: no checkpoint, and no file below {model_dir}")
+_SAVED_TOO_LATE = _NOTHING_TO_RESUME.format("saved only after it had taken its last element, as an export is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,17 +353,20 @@ class Check:
         )
 
     def ensure_saved(self, alone: Verdict, reference: Life, run: Path) -> Verdict:
-        """The verdict on a run that nobody killed, or that nothing can be judged because it has saved nothing.
+        """The verdict on a run that nobody killed, or that nothing can be judged because nothing could be resumed.
 
         Args:
             alone: the verdict.
             reference: the run.
             run: where its checkpoints are.
         """
+        names = standing.names_below(run)
+        ignored = frozenset[str]() if reference.gang else self.facts(reference).ignored
         allowed = self.conditions.never_resumes == "allow"
-        if allowed or standing.saved_anything(reference, standing.names_below(run)):
+        if allowed or standing.saves_while_training(reference, names, ignored):
             return alone
-        return dataclasses.replace(alone, outcome=Outcome.UNKNOWN, reason=_SAVED_NOTHING)
+        reason = _SAVED_TOO_LATE if standing.saves(reference, names) else _SAVED_NOTHING
+        return dataclasses.replace(alone, outcome=Outcome.UNKNOWN, reason=reason)
 
     def judge(
         self, references: list[Life], lives: list[Life], *, never_resumes: Literal["fail", "allow"] | None = None

@@ -40,15 +40,36 @@ def standing(lives: Sequence[Life], names: Collection[str]) -> tuple[str, ...]:
     return (_A_CHECKPOINT,) if any(_saves(life.ledger) for life in lives) else ()
 
 
-def saved_anything(life: Life, names: Collection[str]) -> bool:
-    """Whether a run has saved anything: it was seen to, or there are files.
+def saves_while_training(life: Life, names: Collection[str], ignored: Collection[str] = ()) -> bool:
+    """Whether a run saves anything before its last element: it was seen to, or there are files that nothing explains.
+
+    What is saved after that, as an exported model, is nothing that a preempted training could have resumed from.
 
     Args:
         life: the run; of a gang all of its workers' lives count.
         names: the files of its directory.
+        ignored: keys of the streams that do not train.
     """
     ledgers = [one.ledger for one in life.gang or (life,) if one is not None]
-    return bool(names) or any(ledger.evidence.saved or _saves(ledger) for ledger in ledgers)
+    lasts = [_last_element(ledger, ignored) for ledger in ledgers]
+    for ledger, last in zip(ledgers, lasts, strict=True):
+        records = ledger.records[:last]
+        if np.any(records["kind"] == Kind.SAVED) or any(saved.began < last for saved in ledger.evidence.saved):
+            return True
+    exported = {path for ledger in ledgers for path in _complete(ledger)}
+    return any(not any(_covers(path, name) for path in exported) for name in names)
+
+
+def saves(life: Life, names: Collection[str]) -> bool:
+    """Whether a run saves anything at all; the arguments are those of `saves_while_training`."""
+    return bool(names) or any(one.ledger.evidence.saved for one in life.gang or (life,) if one is not None)
+
+
+def _last_element(ledger: Ledger, ignored: Collection[str]) -> int:
+    """The record behind the last element that trains; behind all of them if none does."""
+    trains = [stream.index for stream in ledger.streams if stream.key not in ignored]
+    found = np.flatnonzero((ledger.records["kind"] == Kind.ELEMENT) & np.isin(ledger.records["stream"], trains))
+    return int(found[-1]) + 1 if len(found) else len(ledger.records)
 
 
 def _complete(ledger: Ledger) -> list[str]:
@@ -71,11 +92,15 @@ def _complete(ledger: Ledger) -> list[str]:
 def _is_there(path: str, names: Collection[str]) -> bool:
     """Whether there is a file of this name, one that begins with it and a dot, as TensorFlow's do, or one below it."""
     outside = path.startswith("/") or "://" in path
-    return outside or path in names or any(name.startswith((f"{path}.", f"{path}/")) for name in names)
+    return outside or any(_covers(path, name) for name in names)
+
+
+def _covers(path: str, name: str) -> bool:
+    return name == path or name.startswith((f"{path}.", f"{path}/"))
 
 
 def _saves(ledger: Ledger) -> int:
     return int(np.count_nonzero(ledger.records["kind"] == Kind.SAVED))
 
 
-__all__ = ["names_below", "saved_anything", "standing"]
+__all__ = ["names_below", "saves", "saves_while_training", "standing"]

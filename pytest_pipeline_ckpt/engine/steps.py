@@ -217,8 +217,11 @@ class Steps:
         return known or in_life < ELEMENTS_READ or (self.states.namesakes.found and self._looks_for_namesakes())
 
     @quietly
-    def read_all(self, why: Why, more: Callable[[], Mapping[int, int]] = dict) -> None:
-        """Writes down the values of all counters, with those that `more` tells: of what is saved, or was restored."""
+    def read_all(self, why: Why, more: Callable[[], Mapping[int, int]] = dict, *, at: int | None = None) -> None:
+        """Writes down the values of all counters, with those that `more` tells: of what is saved, or was restored.
+
+        `at`: of which moment they are.
+        """
         told = more()
         if why == "restore":
             # The user's code has not got yet what was restored: its variables have the state of before.
@@ -231,7 +234,7 @@ class Steps:
         if why == "end" and self._saved_state[0] == self.files.elements():
             values = {**self._saved_state[1], **values}
         if values:
-            self.evidence.read(why, values)
+            self.evidence.read(why, values, at=at)
 
     def file_shown(self, kind: Kind, state: Tree | None) -> None:
         """A file that is written by hand was saved or restored.
@@ -369,10 +372,10 @@ class Steps:
             self.read_all("restore", values)
 
     @contextlib.contextmanager
-    def _nested(self, path: object = None) -> Iterator[None]:
+    def _nested(self, path: object = None, at: int | None = None) -> Iterator[None]:
         self._nesting.depth = getattr(self._nesting, "depth", 0) + 1
         try:
-            with self.lineage.call(path):
+            with self.lineage.call(path, at=at):
                 yield
         finally:
             self._nesting.depth -= 1
@@ -399,8 +402,9 @@ class Steps:
         if session is not None:
             self.of_session(session)
         self.lineage.look_for_commits()
-        self.read_all("save", values)
-        with self._nested(path):
+        at = self.evidence.now()  # a thread may take elements from here to the first file that is written
+        self.read_all("save", values, at=at)
+        with self._nested(path, at):
             return self._costs.timed(save)
 
     def restoring(self, restore: Callable[[], Any], path: object = None) -> Any:

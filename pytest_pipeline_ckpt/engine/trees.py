@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import re
 import time
 from collections import deque
@@ -84,6 +85,7 @@ def look_into(state: Any, *, most: int = _MOST_NODES) -> Tree:
     return Tree(tuple(integers), tuple(arrays), iterators, not pending)
 
 
+@functools.lru_cache(maxsize=4096)  # asked of each variable at an element
 def is_counting(name: str) -> bool:
     """Whether something counts by its name."""
     return _COUNTS.search(name) is not None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_pipeline_ckpt.engine import ledger
 from pytest_pipeline_ckpt.engine.evidence import FILE, Counter, Evidence, EvidenceWriter, Origin, Reading, Saved, read
+from pytest_pipeline_ckpt.engine.lineage import Lineage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,3 +108,18 @@ def test_forked_processes_write_nothing(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", _FORKS, str(tmp_path)], check=True)
     assert [one.values for one in read(tmp_path).readings] == [{"step": 2}]
     assert list(ledger.read(tmp_path).records["value"]) == [2]
+
+
+def test_a_save_is_of_the_moment_at_which_it_began(tmp_path: Path) -> None:
+    """A thread takes elements while the counters are read and until the first file is written: all is of one moment."""
+    records = iter([3, 4, 9])
+    writer = EvidenceWriter(tmp_path, tmp_path, lambda: next(records))
+    number = writer.number()
+    lineage, at = Lineage(writer), writer.now()
+    writer.counter(Counter("step", "model"), number=number)
+    writer.read("save", {number: 20}, at=at)
+    with lineage.call(tmp_path / "ckpt", at=at):
+        lineage.writing(tmp_path / "ckpt", weights=True, data=False)
+    found = read(tmp_path)
+    assert found.readings == (Reading(3, "save", {"step": 20}),)
+    assert found.saved == (Saved("ckpt", 3, 9, weights=True, data=False),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import importlib
 import json
 import pickle
 import sys
@@ -37,6 +38,14 @@ def test_archives_and_arrays_of_numpy(tmp_path: Path) -> None:
     np.save(tmp_path / "step.npy", 5)
     assert _shown(tmp_path / "w.npz") == _shown(tmp_path / "w.npy") == ({"step": 7}, ("weight",))
     assert _shown(tmp_path / "step.npy") == ({"step": 5}, ())
+
+
+@pytest.mark.parametrize("module", ["gzip", "bz2", "lzma"])
+def test_compressed(tmp_path: Path, module: str) -> None:
+    """What is in a compressed file is what it was made of."""
+    with importlib.import_module(module).open(tmp_path / "w.pkl", "wb") as file:
+        pickle.dump(STATE, file)
+    assert _shown(tmp_path / "w.pkl") == ({"step": 7}, ("weight",))
 
 
 def test_hdf5(tmp_path: Path) -> None:

@@ -225,6 +225,16 @@ def test_more_epochs(fit: Fit, whole: Fit) -> None:
     assert fit.live(data="once", epochs=3).outcome == whole.live(data="once", epochs=3, callback=None).outcome
 
 
+@pytest.mark.parametrize(("event", "epochs"), [("", 1), ("kill:batch:5", 3)], ids=["more-epochs", "killed"])
+def test_initial_epoch(fit: Fit, whole: Fit, event: str, epochs: int) -> None:
+    """A caller that counts the epochs itself lets none be passed by: the checkpoint of the first one says more."""
+    fit.live(event, epochs=epochs)
+    again = fit.live(epochs=3, fit={"initial_epoch": 1})
+    assert again.status == 0, again.log
+    assert again.batches[-16:] == [(epoch, batch) for epoch in (1, 2) for batch in range(8)]
+    assert again.outcome == whole.live(epochs=3, callback=None).outcome
+
+
 def test_two_fits(fit: Fit, whole: Fit) -> None:
     """Two calls of `fit`, each with its directory, are resumed each where it was."""
     _check_outcome = whole.live(scenario="twice", epochs=2).outcome

@@ -28,6 +28,13 @@ class _Counters:
         return self.epoch, 0
 
 
+class _Epoch(int):
+    """The number of an epoch that is true even if it is 0: Keras 3 says `self._initial_epoch or initial_epoch`."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
 class KerasModel:
     """A model in `fit`: its variables, and where `fit` begins.
 
@@ -42,9 +49,9 @@ class KerasModel:
     # Where `fit` begins.
 
     def begin_with(self, epoch: int) -> None:
-        """Lets the `fit` that calls its `on_train_begin` just now begin with an epoch."""
+        """Lets the `fit` that calls its `on_train_begin` just now begin with an epoch, whatever its caller says."""
         if self._is_keras_3:
-            self._model._initial_epoch = epoch
+            self._model._initial_epoch = _Epoch(epoch)
         else:
             self._model._training_state = _Counters(epoch)
 

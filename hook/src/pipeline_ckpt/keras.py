@@ -43,8 +43,8 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
     One checkpoint holds the weights, the optimizer, the metrics of the epoch, the numbers of epoch and batch, the
     history, and the state of the dataset's iterator with its shuffle buffers, all taken after the same batch. It counts
     only when it is whole, and is never written again. Started again, the same `fit` goes on with the batch after the
-    last one that the restored model was trained on. Put it last among the callbacks, so that what the others do to the
-    model after a batch is saved too.
+    last one that the restored model was trained on, whatever its `initial_epoch` says. Put it last among the callbacks,
+    so that what the others do to the model after a batch is saved too.
 
     Supported are `tf.data.Dataset`s and arrays. Of a `PyDataset` (`Sequence`), of Python generators, of datasets that
     run Python (`from_generator`, `py_function`), and under a distribution strategy the *position* is saved: a resume
@@ -146,6 +146,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._epoch, self._done = epoch, 0
         self._metrics_of_epoch = None
         if self._skip:
+            self._refuse_another_epoch(epoch)
             self._muted.begin()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
@@ -318,6 +319,14 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._checkpointer.check()
         if self._running.new_iterator_each_epoch and not self._is_last_epoch:
             self._refuse_other_orders()
+
+    def _refuse_another_epoch(self, epoch: int) -> None:
+        """The batches of another epoch would pass by as if they had been trained on."""
+        if epoch != self._begins:
+            raise HookUsageError(
+                f"fit begins with epoch {epoch}, and the newest checkpoint in {self._store.directory} is of epoch "
+                f"{self._begins}: resume with this callback alone, without another one that changes where fit begins."
+            )
 
     def _refuse_other_orders(self) -> None:
         """A second iterator of a dataset that reshuffles: reading on in a first one would land elsewhere."""
