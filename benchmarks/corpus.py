@@ -90,8 +90,8 @@ def command_of(training: Training) -> str:
     return f"{training.path} --model_dir={{model_dir}} --how={training.how}"
 
 
-def verdicts(trainings: list[Training], mode: str, trials: int, out: Path | None) -> None:
-    """Asks the plugin about each, program by program, and prints a row each."""
+def verdicts(trainings: list[Training], mode: str, trials: int, out: Path | None) -> int:
+    """Asks the plugin about each, program by program, and prints a row each; returns how many contradict the proof."""
     known = json.loads(out.read_text()) if out and out.exists() else {}
     for _, ways in itertools.groupby(trainings, key=lambda training: training.program):
         group = list(ways)
@@ -108,7 +108,7 @@ def verdicts(trainings: list[Training], mode: str, trials: int, out: Path | None
             out.write_text(json.dumps(known, indent=1) + "\n")
         for training in group:
             print_verdict(training, mode, known[f"{mode} {training.name}"])
-    print_sums(trainings, mode, known)
+    return print_sums(trainings, mode, known)
 
 
 def print_verdict(training: Training, mode: str, judged: dict[str, Any]) -> None:
@@ -120,13 +120,16 @@ def print_verdict(training: Training, mode: str, judged: dict[str, Any]) -> None
     print(f"{training.name:32s} {mode:7s} {truth_word:14s} {word:14s} {said:30s} {judged['detail'][:400]}", flush=True)
 
 
-def print_sums(trainings: list[Training], mode: str, known: dict[str, Any]) -> None:
+def print_sums(trainings: list[Training], mode: str, known: dict[str, Any]) -> int:
     """Of the safe and of the unsafe: how many verdicts are right, contradict the proof, and are unknown."""
+    contradictions = 0
     for safe in (True, False):
         those = [known[f"{mode} {training.name}"]["word"] for training in trainings if training.safe is safe]
         counts = collections.Counter(those)
         words = ", ".join(f"{counts[word]} {word}" for word in ("right", "contradiction", "unknown"))
         print(f"{mode}, {len(those)} {'safe' if safe else 'unsafe'}: {words}")
+        contradictions += counts["contradiction"]
+    return contradictions
 
 
 def main() -> None:
@@ -140,7 +143,8 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     if arguments.truth:
         sys.exit(print_truth(chosen(arguments.names)) > 0)
-    verdicts(chosen(arguments.names), "every" if arguments.every else "random", arguments.trials, arguments.out)
+    mode = "every" if arguments.every else "random"
+    sys.exit(verdicts(chosen(arguments.names), mode, arguments.trials, arguments.out) > 0)
 
 
 if __name__ == "__main__":

@@ -113,10 +113,14 @@ class Evidence:
     origins: tuple[Origin, ...] = ()
     """As the last line says."""
 
-    def upto(self, records: int) -> Evidence:
-        """What had been shown when the ledger had so many records: of a life that was killed then."""
+    def upto(self, records: int, *, saving: bool = False) -> Evidence:
+        """What had been shown when the ledger had so many records: of a life that was killed then.
+
+        `saving`: within a save, so what was complete with the last of these records was not yet.
+        """
+        last = records - saving
         saved = tuple(
-            replace(one, done=None if one.done is None or one.done > records else one.done)
+            replace(one, done=None if one.done is None or one.done > last else one.done)
             for one in self.saved
             if one.began <= records
         )

@@ -66,7 +66,7 @@ def opened(path: str) -> IO[bytes]:
 
 def _tree(state: Any) -> Tree:
     found = look_into(state)
-    return Tree(tuple(counting(found.integers)), found.arrays, complete=found.complete)
+    return Tree(tuple(counting(found.integers)), found.arrays)
 
 
 def _stem(path: str) -> str:

@@ -103,6 +103,8 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     if torn is None and len(_distinct(files.places.values())) > 1:
         parts = (f"{path} was saved {place.words}" for path, place in sorted(files.places.items()))
         notes = (*notes, f"weights came from files of several moments: {'; '.join(parts)}")
+    if not len(lives[-1].elements) and not files.read and not places:
+        places = _newest_save(before)  # it took the files that it found for those of a finished training
     unseen = None if later or torn or files.places else _unseen(files)
     saved = [one.path for life in before for one in _evidence(life).saved]
     new = bool(saved) and not mine.restored and not any(path.startswith("/") or "://" in path for path in saved)
@@ -156,6 +158,15 @@ def _unseen(files: Files) -> str | None:
 
 def _few(names: Sequence[str]) -> str:
     return " and ".join(names)
+
+
+def _newest_save(lives: Sequence[Indexed]) -> tuple[Place, ...]:
+    """The last complete checkpoint of some lives, if they saved any."""
+    for number in range(len(lives), 0, -1):
+        for saved in reversed(_evidence(lives[number - 1]).saved):
+            if saved.done is not None and (saved.weights or saved.data):
+                return (place_at(number, lives, saved.began, saving=True),)
+    return ()
 
 
 def _saved_at_its_step(lives: Sequence[Indexed]) -> tuple[Place, ...]:
@@ -287,10 +298,8 @@ def _agreed(
     if len(both) == 1:
         return tuple(both), None
     if len(distinct) > 1 and short and not start.values:
-        return (
-            (),
-            None,
-        )  # a stage that has ended was restored as well, and no counter has moved yet that tells which counts
+        # A stage that has ended was restored as well, and no counter has moved yet that tells which counts.
+        return (), None
     if len(distinct) > 1:
         parts = [f"{path} was saved {place.words}" for path, place in sorted(files.places.items())]
         return (), f"the restored model is torn: {'; '.join(parts)}"

@@ -79,8 +79,13 @@ class Run:
 
     def killed_at(self, instant: Instant) -> Life:
         """The life as it would have been."""
-        taken, whole = instant.state.elements, self.life.ledger
-        ledger = dataclasses.replace(whole, records=whole.records[:taken], evidence=whole.evidence.upto(taken))
+        state, whole = instant.state, self.life.ledger
+        taken = state.elements
+        # Operations that follow with no record between belong to the same save: TensorFlow's file `checkpoint` does.
+        rest = itertools.takewhile(lambda one: one.elements == taken, self.timeline.operations[state.operation :])
+        saving = state.torn or any(_is_of_a_save(one, self.timeline) for one in rest)
+        evidence = whole.evidence.upto(taken, saving=saving)
+        ledger = dataclasses.replace(whole, records=whole.records[:taken], evidence=evidence)
         killed = Life(ledger, Ending.KILLED, kill=instant.kill or Kill(max(1, instant.element)))
         return dataclasses.replace(killed, standing=standing.standing([killed], instant.state.files))
 

@@ -30,7 +30,7 @@ from tensorflow.python.eager import context
 
 from .checkpoint_calls import CheckpointCalls
 from .contents import weights_of
-from .counters import Counters, OptimizerStep, StepSource, VariableStep, optimizer_step
+from .counters import Counters, StepSource, VariableStep, optimizer_step
 from .evidence import Counter, EvidenceWriter
 from .files import Files
 from .jax_calls import JaxCalls
@@ -425,4 +425,4 @@ class Steps:
         return close
 
 
-__all__ = ["ELEMENTS_READ", "OptimizerStep", "StepSource", "Steps", "VariableStep"]
+__all__ = ["ELEMENTS_READ", "Steps"]

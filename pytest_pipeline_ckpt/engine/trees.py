@@ -54,8 +54,6 @@ class Tree:
     arrays: tuple[str, ...]
     """The names of floating point arrays, and of those of integers that jax has."""
     iterators: bool = False
-    complete: bool = True
-    """False: it is larger than what was gone through."""
 
 
 def look_into(state: Any, *, most: int = _MOST_NODES) -> Tree:
@@ -82,7 +80,7 @@ def look_into(state: Any, *, most: int = _MOST_NODES) -> Tree:
         elif kind == "tree":
             seen[id(node)] = node
             pending.extend((f"{name}/{key}" if isinstance(key, int) else key, child) for key, child in _children(node))
-    return Tree(tuple(integers), tuple(arrays), iterators, not pending)
+    return Tree(tuple(integers), tuple(arrays), iterators)
 
 
 @functools.lru_cache(maxsize=4096)  # asked of each variable at an element

@@ -100,9 +100,9 @@ def judged(check: Check, verdict: Verdict, ended: Ended) -> Verdict:
             return verdict
         try:
             return _looked_at(check, verdict, ended, known)
-        except WorkerError:
+        except WorkerError as error:
             known.settled = True  # the elements are exact, and that is what was asked for
-            return verdict
+            return _noted(verdict, f"final weights could not be compared: {str(error).strip().splitlines()[-1]}")
         finally:
             known.write(path)
 

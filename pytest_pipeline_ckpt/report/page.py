@@ -41,7 +41,7 @@ MEANINGS = {
     "crashed": "failed",
     "hung": "made no progress",
     "never-resumed": "began anew each time, with a new model, although complete checkpoints stood",
-    "diverged": "saw exactly the right elements, but ended with other weights",
+    "diverged": "saw exactly the right elements, but its final checkpoint counts something else, or has other weights",
     "flaky": "cannot be judged: runs that nobody kills differ, and too little overlaps",
 }
 """What a resumed training did that gets the verdict; `unknown` says it in its reason."""

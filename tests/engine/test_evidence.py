@@ -66,6 +66,13 @@ def test_what_a_killed_life_had_shown(tmp_path_factory: pytest.TempPathFactory) 
     assert len(found.readings) == 2
 
 
+def test_what_a_life_had_shown_that_was_killed_within_a_save(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What was complete when the ledger had as many records was not yet when the save was not over."""
+    whole = _written(tmp_path_factory.mktemp("life"))
+    assert [one.done for one in whole.upto(3).saved] == [3, 3]
+    assert [one.done for one in whole.upto(3, saving=True).saved] == [None, None]
+
+
 @given(st.data())
 def test_a_torn_tail_is_dropped(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """However short the file is cut, what is read is a beginning of what was written."""

@@ -565,6 +565,18 @@ def test_life_that_reads_nothing() -> None:
     assert judge([whole], [first, second, whole]).outcome is Outcome.NEVER_RESUMED
 
 
+def test_life_that_takes_the_training_for_finished() -> None:
+    """Who reads nothing and trains nothing, because a checkpoint is there, leaves the model where that was saved."""
+    assert judge([unkilled("SGD")], [killed("SGD"), Book().finished()]) == Verdict(
+        Outcome.INCOMPLETE,
+        "life 2 trained 0 elements although elements 10..19 were left",
+        2,
+        (Span("missing", 10, 19, shown(10, 11, 12, 13, 14)),),
+        scope(0),
+        (REPLAY,),
+    )
+
+
 def test_metadata_of_a_checkpoint() -> None:
     """A manager that looks what there is has resumed nothing."""
     last = counting(Book(), "SGD").reads("model/ckpt-10/_METADATA", weights=False)
