@@ -259,7 +259,7 @@ class Lineage:
                         one.then(one.path)
                 else:
                     one.asked += 1
-                    one.due = (element or 0) + one.asked // _OFTEN
+                    one.due = (element or 0) + 1 + one.asked // _OFTEN
                     self._pending.append(one)
 
     @staticmethod

@@ -25,7 +25,7 @@ from .wording import NOT_RESTORED, count
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .evidence import Evidence
+    from .evidence import Evidence, Reading
     from .indexed import Indexed
 
 _SHORT = 3
@@ -212,7 +212,7 @@ def _value(name: str, life: Indexed, reference: Evidence, role: str) -> int | No
     step, and taken back by it.
     """
     mine = _evidence(life)
-    readings = [one for one in mine.readings if one.why == "element"]
+    readings = _since_its_restore(name, mine)
     known = [(number, one.values[name]) for number, one in enumerate(readings) if name in one.values]
     restored = [one.values[name] for one in mine.readings if one.why == "restore" and name in one.values]
     if not known:  # a file that only tells a step may be of anything: of the data, or looked at and passed over
@@ -230,6 +230,19 @@ def _value(name: str, life: Indexed, reference: Evidence, role: str) -> int | No
         return earliest - pace * first
     before, after = known[moved - 1][1], known[moved][1]
     return before if after - before == pace else after - pace
+
+
+def _since_its_restore(name: str, mine: Evidence) -> list[Reading]:
+    """The readings at elements without those of before a counter was restored: a sample may be taken to build a model."""
+    found: list[Reading] = []
+    for one in mine.readings:
+        if one.why == "element":
+            found.append(one)
+        elif one.why == "restore" and name in one.values:
+            if len({before.values[name] for before in found if name in before.values}) > 1:
+                break  # it was at work by then: whatever is restored in the middle of a training is no beginning
+            found = []
+    return found
 
 
 def _gains(name: str, evidence: Evidence) -> list[int]:

@@ -30,6 +30,8 @@ class Namesakes:
     """
 
     def __init__(self, number: Callable[[], int]) -> None:
+        self.shown = False
+        """Whether a file has shown a counter yet."""
         self._number = number
         self._numbers: dict[tuple[str, str], int] = {}
         """By the counter's kind and the variable's name."""
@@ -38,11 +40,6 @@ class Namesakes:
         """Where the variables were at the last element: the innermost function that has one of this name."""
         self._restored: dict[tuple[str, str], int] = {}
         """What files have given since the last element."""
-
-    @property
-    def found(self) -> bool:
-        """Whether any variable may be one."""
-        return bool(self._numbers)
 
     def at_an_element(self) -> dict[int, int]:
         """The values of the variables that may be counters, by the counters' ids."""
@@ -65,6 +62,7 @@ class Namesakes:
 
     def saved(self, kind: str, name: str, value: int) -> int | None:
         """A file got this value of a counter; returns the id of the variable that has it, if there is one."""
+        self.shown = True
         place = self._places.get(name)
         seen = [found for at, one, found in _integers(sys._getframe(1)) if one == name and place in (None, at)]
         if value not in seen:
@@ -73,6 +71,7 @@ class Namesakes:
 
     def restored(self, kind: str, name: str, value: int) -> int | None:
         """A file gave this value of a counter; returns the id of the variable that will have it, if there is one."""
+        self.shown = True
         self._restored[kind, name] = value
         return self._id((kind, name))
 

@@ -51,8 +51,11 @@ if TYPE_CHECKING:
     from .trees import Tree
 
 _CANDIDATES = 16
+_NOTHING_SEEN = (0, 0)
+"""The version of what has been seen before there is a model, a Checkpoint, or an optimizer that is applied."""
 ELEMENTS_READ = 8
-"""Before each of so many elements of a life all counters are read; then, where there are several, with each STEP."""
+"""Before each of so many elements of a life all counters are read; then with each STEP, where there are several, or
+variables of Python's are called as a counter in a file."""
 
 
 class Steps:
@@ -117,6 +120,8 @@ class Steps:
     def source(self) -> StepSource | None:
         """The variable that counts the model's steps, by what has been seen so far; never a session's."""
         version = (self._version, self.counters.version)
+        if version == _NOTHING_SEEN:
+            return None
         if self._found is None or self._found_version != version:
             self._found_version = version
             self._found = self._find()
@@ -214,7 +219,7 @@ class Steps:
     def wants_values(self, in_life: int) -> bool:
         """Whether all counters are to be read before an element that gets a STEP."""
         known = self.counters.several or self.states.several
-        return known or in_life < ELEMENTS_READ or (self.states.namesakes.found and self._looks_for_namesakes())
+        return known or in_life < ELEMENTS_READ or (self.states.namesakes.shown and self._looks_for_namesakes())
 
     @quietly
     def read_all(self, why: Why, more: Callable[[], Mapping[int, int]] = dict, *, at: int | None = None) -> None:

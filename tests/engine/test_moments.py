@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from histories_builder import Book
+from histories_builder import TRAIN, Book
 
 from pytest_pipeline_ckpt.engine.checker import judge, reference_facts
 from pytest_pipeline_ckpt.engine.evidence import Saved
@@ -129,6 +129,22 @@ def test_counter_that_is_restored_at_the_first_step() -> None:
     last.read("element", SGD=0).train([10], step=10)
     last = trained(last, range(11, 20), step=11, SGD=11).done(20)
     assert judge([unkilled("SGD")], [killed("SGD"), last.finished()]).exact
+
+
+def test_element_that_is_taken_before_the_restore() -> None:
+    """A sample builds the model, and only then a counter is restored: what it was before is no beginning."""
+
+    def sampled() -> Book:
+        return counting(Book(), "SGD").read("element", SGD=0).element(0, key=f"{TRAIN} (build)")
+
+    def begun(end: int) -> Book:
+        book = trained(sampled(), range(10), step=0, SGD=0).read("save", SGD=10).wrote("model/ckpt-10").saved(10)
+        return trained(book, range(10, end), step=10, SGD=10)
+
+    last = trained(
+        sampled().reads("model/ckpt-10").read("restore", SGD=10).restored(10), range(10, 20), step=10, SGD=10
+    )
+    assert judge([begun(20).done(20).finished()], [begun(13).killed(), last.done(20).finished()]).exact
 
 
 def test_weights_and_counters_of_different_saves() -> None:
