@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,14 +21,16 @@ from .model import Kind
 from .sessions import global_step_of, raw_session, read_in_session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from .patches import Patches
     from .steps import Steps
 
 _BACKGROUND = "tensorflow.python.checkpoint.async_checkpoint_helper"
-_OF_OPTIMIZERS = ("optimizer", "/_variables/", "OPTIMIZER_SLOT")
-"""In the keys of what checkpoints have of optimizers."""
+_OF_OPTIMIZERS = ({"_iterations", "_learning_rate"}, {"iter", "learning_rate", "decay"})
+"""What an optimizer of Keras has, and one of its legacy, by the names in a checkpoint."""
+_TRAINED = "_trainable_variables"
+"""Under this name optimizers have what is not theirs."""
 
 
 class CheckpointCalls:
@@ -116,9 +119,9 @@ class CheckpointCalls:
         coordinator: Any = getattr(status, "_checkpoint", None)
         weights = bool(held.weights)
         if hasattr(coordinator, "object_graph_proto"):
-            put = functools.partial(_put_by, coordinator.object_by_proto_id, coordinator.object_graph_proto)
-            self._steps.lineage.came_from(path, put)
-            weights = weights or _has_weights(coordinator)
+            models = _of_models(coordinator.object_graph_proto)
+            self._steps.lineage.came_from(path, functools.partial(_put_by, coordinator.object_by_proto_id, models))
+            weights = weights or _has_weights(coordinator, models)
         else:  # by the names of variables
             self._steps.lineage.came_from(path, lambda: held.weights)
         self._steps.lineage.restored(path, weights=weights, data=held.data)
@@ -189,26 +192,37 @@ def _asynchronous(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     )
 
 
-def _put_by(objects: Mapping[int, Any], graph: Any) -> Mapping[Any, str]:
+def _of_models(graph: Any) -> frozenset[int]:
+    """The numbers of the objects in a checkpoint that have values and are not an optimizer's.
+
+    What an optimizer trains is named below it too, and has its name from there where that is the shorter way.
+    """
+    found, pending = {0}, deque([0])
+    while pending:
+        node = graph.nodes[pending.popleft()]
+        names = {child.local_name for child in node.children}
+        is_optimizer = any(names >= some for some in _OF_OPTIMIZERS)
+        for child in node.children:
+            if child.node_id not in found and (child.local_name == _TRAINED or not is_optimizer):
+                found.add(child.node_id)
+                pending.append(child.node_id)
+    return frozenset(number for number in found if graph.nodes[number].attributes)
+
+
+def _put_by(objects: Mapping[int, Any], models: Collection[int]) -> Mapping[Any, str]:
     """The weights that a restore of a `tf.train.Checkpoint` has put into place by now."""
     return {
         key_of(one): name_of(one)
         for number, one in list(objects.items())
-        if is_variable(one) and is_weight(one) and _is_of_a_model(graph.nodes[number])
+        if number in models and is_variable(one) and is_weight(one)
     }
 
 
-def _has_weights(coordinator: Any) -> bool:
+def _has_weights(coordinator: Any, models: Collection[int]) -> bool:
     """Whether a checkpoint of TensorFlow has weights, which may be of variables that are not made yet."""
-    nodes = filter(_is_of_a_model, coordinator.object_graph_proto.nodes)
+    nodes = (coordinator.object_graph_proto.nodes[number] for number in models)
     dtypes = [coordinator.dtype_map.get(one.checkpoint_key) for node in nodes for one in node.attributes]
     return any(dtype is not None and dtype.is_floating for dtype in dtypes)
-
-
-def _is_of_a_model(node: Any) -> bool:
-    """Whether an object in a checkpoint has values, and is not an optimizer's."""
-    keys = [one.checkpoint_key for one in node.attributes]
-    return bool(keys) and not any(part in key for key in keys for part in _OF_OPTIMIZERS)
 
 
 def _saved_by(saver: Any, graph: Any) -> tuple[Mapping[Any, str], bool]:

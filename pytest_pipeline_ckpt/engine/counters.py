@@ -11,6 +11,7 @@ has made and nobody uses. It is read all the same from the beginning, and announ
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import weakref
 from dataclasses import dataclass
@@ -104,18 +105,49 @@ class JaxStep:
         return tf.constant(UNKNOWN_STEP, tf.int64)
 
 
-StepSource = VariableStep | OptimizerStep | JaxStep
+@dataclass(frozen=True, slots=True)
+class ScaledStep:
+    """The steps that an optimizer was asked for under loss scaling: those that it made, and those that were skipped.
+
+    Each skipped one halves the scale. That good ones double it, after 2,000 of them unless the user says otherwise, is
+    left out: the step is then less than it should be, and looks uneven.
+    """
+
+    made: VariableStep | OptimizerStep
+    scale: Any
+    initial: float
+
+    @property
+    def key(self) -> int:
+        """Equal for equal sources."""
+        return self.made.key
+
+    def value(self) -> int:
+        """The step now; eager code only."""
+        return self.made.value() + max(0, round(math.log2(self.initial / float(_read(self.scale)))))
+
+    def tensor(self) -> Any:
+        """A read of the step in the graph that is being built, as an int64 scalar."""
+        halved = tf.math.log(self.initial / tf.cast(tf.convert_to_tensor(self.scale), tf.float64)) / math.log(2)
+        return self.made.tensor() + tf.maximum(tf.cast(tf.round(halved), tf.int64), 0)
+
+
+StepSource = VariableStep | OptimizerStep | JaxStep | ScaledStep
 
 
 def read_eagerly(variable: Any) -> int:
-    """The value of a variable of TensorFlow or Keras, or of an eager tensor."""
+    """The value of an integer variable of TensorFlow or Keras, or of an eager tensor."""
+    return int(_read(variable))
+
+
+def _read(variable: Any) -> Any:
     if not isinstance(variable, BaseResourceVariable):
         variable = getattr(variable, "value", variable)  # Keras 3 has variables of its own
         variable = variable() if callable(variable) else variable  # those of a distribution strategy: on this replica
     if isinstance(variable, BaseResourceVariable):
         # `numpy()` runs two operations through the Python dispatcher; this is one, and half of the time.
-        return int(read_variable_op(variable.handle, variable.dtype)._numpy())
-    return int(variable.numpy() if hasattr(variable, "numpy") else variable)
+        return read_variable_op(variable.handle, variable.dtype)._numpy()
+    return variable.numpy() if hasattr(variable, "numpy") else variable
 
 
 def innermost(optimizer: Any) -> Any:
@@ -143,6 +175,18 @@ def optimizer_step(optimizer: Any) -> StepSource | None:
             return None
         return JaxStep(counts) if keras_on_jax.is_of_jax(counts) else VariableStep(counts)
     return OptimizerStep(optimizer) if hasattr(type(optimizer), "iterations") else None
+
+
+def asked_step(optimizer: Any) -> StepSource | None:
+    """What counts the steps that an optimizer is asked for; None: it has not begun to count."""
+    made = optimizer_step(optimizer)
+    scale = getattr(optimizer, "dynamic_scale", None)  # Keras 3, once it is built
+    if scale is None:
+        scale = getattr(getattr(optimizer, "_loss_scale", None), "_current_loss_scale", None)
+    initial = getattr(optimizer, "initial_scale", None)
+    if scale is None or not initial or not isinstance(made, VariableStep | OptimizerStep):
+        return made
+    return ScaledStep(made, scale, float(initial))
 
 
 @dataclass(frozen=False, slots=True)
@@ -199,8 +243,7 @@ class Counters:
 
     def applied(self, optimizer: Any) -> bool:
         """An optimizer is applied; returns whether it is for the first time."""
-        optimizer = innermost(optimizer)
-        if any(one() is optimizer for one in self._applied):
+        if self.is_applied(optimizer):
             return False
         self._applied.append(weakref.ref(optimizer))
         self.version += 1
@@ -220,7 +263,7 @@ class Counters:
     def is_applied(self, optimizer: Any) -> bool:
         """Whether an optimizer has been applied; None has not."""
         optimizer = innermost(optimizer)
-        return optimizer is not None and any(one() is optimizer for one in self._applied)
+        return optimizer is not None and any(innermost(one()) is optimizer for one in self._applied)
 
     # Reading.
 
@@ -258,7 +301,7 @@ class Counters:
         found = [optimizer for optimizer in held.optimizers if optimizer_step(optimizer) is not None]
         found.sort(key=lambda optimizer: not self.is_applied(optimizer))
         if found:
-            return optimizer_step(found[0]), "model"
+            return asked_step(found[0]), "model"
         if len(held.scalars) == 1:
             return VariableStep(held.scalars[0][1]), self._role(held.scalars[0][1], held.role)
         return None, held.role
@@ -267,7 +310,7 @@ class Counters:
         """The step of the optimizer that was the last to be applied for the first time."""
         for reference in reversed(self._applied):
             optimizer = reference()
-            found = None if optimizer is None else optimizer_step(optimizer)
+            found = None if optimizer is None else asked_step(optimizer)
             if found is not None:
                 return found
         return None
@@ -373,8 +416,10 @@ __all__ = [
     "Found",
     "JaxStep",
     "OptimizerStep",
+    "ScaledStep",
     "StepSource",
     "VariableStep",
+    "asked_step",
     "innermost",
     "optimizer_step",
     "read_eagerly",

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from .hidden import is_installed
-from .recorder import is_users
+from .recorder import is_generated, is_of_keras, is_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,22 @@ def users_frames(frame: FrameType | None) -> Iterator[FrameType]:
             frame = frame.f_back
 
 
+def called_by_the_user(frame: FrameType | None) -> bool:
+    """Whether TensorFlow was called by the user's code, or code made of it, and not by Keras.
+
+    Args:
+        frame: the innermost one.
+    """
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if is_users(path) or is_generated(path):
+            return True
+        if is_of_keras(path):
+            return False
+        frame = frame.f_back
+    return False
+
+
 def variables(frame: FrameType) -> list[tuple[str, Any]]:
     """Names and values of a function's variables."""
     names = frame.f_locals
@@ -46,4 +62,4 @@ def variables(frame: FrameType) -> list[tuple[str, Any]]:
     return values
 
 
-__all__ = ["users_frames", "variables"]
+__all__ = ["called_by_the_user", "users_frames", "variables"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from .evidence import EvidenceWriter
 
@@ -86,8 +86,8 @@ class Lineage:
         """Of restores whose weights are known by nothing else: path, how many, some names."""
         self._loose: str | None = None
         """The last file with numbers in it that was read by hand."""
-        self.more: Callable[[], Mapping[Any, str]] = dict
-        """Tells what else are trained weights by now."""
+        self.more: Callable[[Collection[Any]], Mapping[Any, str]] = lambda _: {}
+        """Tells what else are trained weights by now, beside those of some keys."""
         self._lock = threading.RLock()
         self._pending: list[_Pending] = []
         self._known: set[str] = set()
@@ -205,14 +205,14 @@ class Lineage:
                 self._evidence.origins(groups)
 
     def _origins(self) -> list[tuple[str | None, int, tuple[str, ...]]]:
-        more = self.more()
         with self._lock:
-            trained = {**self._trained, **more}
+            trained = dict(self._trained)
             origin: dict[Any, str] = {}
             for status in self._restores:
                 found = status.found()
                 origin.update(dict.fromkeys(found, status.path))
                 trained = {**found, **trained}
+        trained.update(self.more(trained.keys()))
         files: dict[str | None, list[str]] = {}
         for key, name in trained.items():
             files.setdefault(origin.get(key, self._loose), []).append(name)

@@ -106,9 +106,17 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     if not len(lives[-1].elements) and not files.read and not places:
         places = _newest_save(before)  # it took the files that it found for those of a finished training
     unseen = None if later or torn or files.places else _unseen(files)
-    saved = [one.path for life in before for one in _evidence(life).saved]
-    new = bool(saved) and not mine.restored and not any(path.startswith("/") or "://" in path for path in saved)
+    new = not mine.restored and _saves_are_seen(reference, before)
     return Stand(() if unseen else places, torn, lost, unseen, notes, new, resumed)
+
+
+def _saves_are_seen(reference: Indexed, lives: Sequence[Indexed]) -> bool:
+    """Whether all that some lives have saved, if anything, are files below the run's directory: a read of one is seen.
+
+    That the reference run's are shows that nothing was saved unseen where they had not come to their first save.
+    """
+    saved = [one.path for life in (reference, *lives) for one in _evidence(life).saved]
+    return bool(saved) and not any(path.startswith("/") or "://" in path for path in saved)
 
 
 def _added_up(anew: Sequence[str], mine: Evidence, files: Files, before: Sequence[Indexed]) -> str | None:
@@ -233,7 +241,7 @@ def _value(name: str, life: Indexed, reference: Evidence, role: str) -> int | No
 
 
 def _since_its_restore(name: str, mine: Evidence) -> list[Reading]:
-    """The readings at elements without those of before a counter was restored: a sample may be taken to build a model."""
+    """The readings at elements, without those of before it was restored: a sample may be taken to build a model."""
     found: list[Reading] = []
     for one in mine.readings:
         if one.why == "element":

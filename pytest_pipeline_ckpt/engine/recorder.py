@@ -41,9 +41,8 @@ _NO_PIPELINE = "single_batch_iterator"
 _FRAMEWORK = tuple(
     os.path.join(os.path.dirname(path), "") for path in (os.__file__, tf.__file__, os.path.dirname(__file__))
 )
-_FRAMEWORK_PACKAGES = tuple(
-    f"{os.sep}{name}{os.sep}" for name in ("keras", "tf_keras", "tensorflow_estimator", "wrapt")
-)
+_KERAS = tuple(f"{os.sep}{name}{os.sep}" for name in ("keras", "tf_keras"))
+_FRAMEWORK_PACKAGES = (*_KERAS, *(f"{os.sep}{name}{os.sep}" for name in ("tensorflow_estimator", "wrapt")))
 _BELOW_THE_USER = os.path.join(os.path.dirname(__file__), "worker.py")
 
 
@@ -109,7 +108,7 @@ def where(frame: FrameType | None = None) -> tuple[str, str]:
     while frame is not None and frame.f_code.co_filename != _BELOW_THE_USER:
         code = frame.f_code
         place = (code.co_filename, frame.f_lineno, code.co_name)
-        if _is_generated(code.co_filename):
+        if is_generated(code.co_filename):
             place = _origin(place)
         if is_users(place[0]):
             (installed if is_installed(place[0]) else frames).append(place)
@@ -134,10 +133,16 @@ def is_users(path: str) -> bool:
     """Whether a code's file is the user's, or of a package that is neither a framework nor the standard library."""
     if path.startswith("<frozen ") or path.startswith(_FRAMEWORK) or any(map(path.__contains__, _FRAMEWORK_PACKAGES)):
         return False
-    return not _is_generated(path)
+    return not is_generated(path)
 
 
-def _is_generated(path: str) -> bool:
+def is_of_keras(path: str) -> bool:
+    """Whether a code's file is one of Keras, as a package of its own."""
+    return any(map(path.__contains__, _KERAS))
+
+
+def is_generated(path: str) -> bool:
+    """Whether AutoGraph has made a code of the user's."""
     return os.path.basename(path).startswith("__autograph_generated_file")
 
 
@@ -296,4 +301,4 @@ class Recorder:
         return source.stream
 
 
-__all__ = ["Gate", "Recorder", "Source", "TappedIterator", "is_users", "where"]
+__all__ = ["Gate", "Recorder", "Source", "TappedIterator", "is_generated", "is_of_keras", "is_users", "where"]

@@ -30,7 +30,7 @@ from tensorflow.python.eager import context
 
 from .checkpoint_calls import CheckpointCalls
 from .contents import weights_of
-from .counters import Counters, StepSource, VariableStep, optimizer_step
+from .counters import Counters, StepSource, VariableStep, asked_step
 from .evidence import Counter, EvidenceWriter
 from .files import Files
 from .jax_calls import JaxCalls
@@ -40,9 +40,10 @@ from .lineage import Lineage, quietly
 from .model import UNKNOWN_STEP, Kind
 from .saving import SaveCosts
 from .sessions import global_step_of, read_in_session
+from .strays import Strays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from .evidence import Role, Why
@@ -72,6 +73,7 @@ class Steps:
         self.lineage = Lineage(self.evidence)
         self.lineage.more = self._weights_seen
         self.states = States(self.evidence)
+        self._strays = Strays()
         self.files = Files(self.lineage, None if model_dir is None else model_dir.parent, writer.directory)
         self.files.shown = self.file_shown
         self._writer = writer
@@ -110,6 +112,7 @@ class Steps:
         KerasCalls(self).install(patches)
         JaxCalls(self).install(patches)
         self.files.install(patches)
+        self._strays.install(patches)
 
     def note_restored(self) -> None:
         """An iterator was restored, by itself or with a checkpoint: its next element gets a STEP."""
@@ -292,10 +295,10 @@ class Steps:
         since = self.counters.applications > self._applications
         self._look_at_checkpoints()
         of_model = (
-            *map(optimizer_step, (*applied, None if since else trained)),
+            *map(asked_step, (*applied, None if since else trained)),
             self._of_checkpoints.get("model"),
             self.counters.last_applied() if since else None,
-            *map(optimizer_step, (trained, *others)),
+            *map(asked_step, (trained, *others)),
             self.counters.last_applied(),
         )
         found = next((one for one in of_model if one is not None), None)
@@ -317,8 +320,8 @@ class Steps:
                 roles.add(role)
                 self._of_checkpoints[role] = found
 
-    def _weights_seen(self) -> Mapping[Any, str]:
-        """The weights of what was saved, restored, or trained, as far as it has them by now."""
+    def _weights_seen(self, known: Collection[Any]) -> Mapping[Any, str]:
+        """The weights of what was saved, restored, or trained, as far as it has them by now, and what is like them."""
         found: dict[Any, str] = {}
         for reference in self._used:
             checkpoint = reference()
@@ -326,7 +329,7 @@ class Steps:
             found.update({} if held is None else held.weights)
         for model in (self._trained, self._loaded):
             found.update(weights_of(getattr(model, "variables", ())))
-        return found
+        return {**found, **self._strays.changed(found.keys() | known)}
 
     # Noting.
 

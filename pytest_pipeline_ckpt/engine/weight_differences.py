@@ -63,6 +63,11 @@ class Difference:
         return None if self.counts is None else self.counts[0] - self.counts[1]
 
     @property
+    def of_optimizer(self) -> bool:
+        """Whether it is one of an optimizer's, by its name."""
+        return _OPTIMIZER.search(self.tensor) is not None
+
+    @property
     def key(self) -> str:
         """The same in every comparison."""
         return f"{pattern(self.file)} {self.tensor}"

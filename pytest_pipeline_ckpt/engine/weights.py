@@ -141,19 +141,21 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
         return verdict if known.differing is None else _noted(verdict, _only_here(known.differing))
     anyway = _varying(check, ended, known, 1)
     differences = [one for one in found.differences if one.key not in anyway]
-    counts = _counts(differences)
+    # Where the weights differ anyway, so may the gradients that loss scaling finds too large: those steps are skipped.
+    counts = [one for one in _counts(differences) if not (anyway and one.of_optimizer)]
     if counts and not _vary(check, ended, known, counts):
+        known.differing = known.differing or ended.killed
         return _worse(verdict, Outcome.DIVERGED, _miscounted(counts))
     anew = any(one.anew for one in differences)
     if not differences or (anyway and not anew):
         known.settled = True  # weights that differ anyway tell nothing
         return verdict
+    known.differing = known.differing or ended.killed
     if known.equal is not None and not anyway and not _vary(check, ended, known, differences):
         return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal))
     fresh = next((note for note in verdict.notes if note.endswith(NOT_RESTORED)), None)
     if fresh is not None and not anyway and not _vary(check, ended, known, differences):
         return _worse(verdict, Outcome.DIVERGED, _not_restored(differences, found.tensors, fresh))
-    known.differing = known.differing or ended.killed
     return _noted(verdict, ANEW if anew else NOTE)
 
 

@@ -1,0 +1,87 @@
+"""Child side: variables that training changes and that nothing known to us holds. Imports TensorFlow.
+
+Sums of gradients, averages, momenta that a loop keeps by hand have the shape of a weight. Where no checkpoint and no
+optimizer has them, a resumed life begins with new ones, and what was in them is lost. Only variables that the user's
+code makes count: Keras makes metrics and slots of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+import xxhash
+from tensorflow.python.eager import context
+from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
+
+from .contents import key_of, name_of
+from .frames import called_by_the_user
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from .patches import Patches
+
+_UNNAMED = "Variable"
+
+
+class Strays:
+    """Knows the variables of one life, and which of those that nothing holds have changed."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[weakref.ref[Any], bool]] = []
+        """All variables, and whether the user's code has made them; they have no hash."""
+        self._prints: dict[Any, int] = {}
+
+    def install(self, patches: Patches) -> None:
+        """Wraps what makes a variable."""
+        patches.wrap(BaseResourceVariable, "__init__", self._makes)
+
+    def changed(self, known: Collection[Any]) -> Mapping[Any, str]:
+        """Names by keys of the strays that are not what they were when this was called before.
+
+        Args:
+            known: keys of the weights that a checkpoint or an optimizer holds.
+        """
+        if not context.executing_eagerly():
+            return {}
+        found = {}
+        for variable in self._strays(known):
+            key = key_of(variable)
+            value = xxhash.xxh3_64_intdigest(variable.numpy().tobytes())
+            if self._prints.setdefault(key, value) != value:
+                found[key] = _words(variable)
+        return found
+
+    def _strays(self, known: Collection[Any]) -> Iterator[Any]:
+        alive = [(variable, users) for made, users in self._made if (variable := made()) is not None]
+        shapes = {tuple(variable.shape) for variable, _ in alive if key_of(variable) in known}
+        for variable, users in alive:
+            alike = users and tuple(variable.shape) in shapes - {()} and key_of(variable) not in known
+            if alike and not _is_a_part(variable):
+                yield variable
+
+    def _makes(self, original: Any) -> Any:
+        def __init__(variable: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it replaces one
+            original(variable, *args, **kwargs)
+            if tf.as_dtype(variable.dtype).is_floating:
+                self._made.append((weakref.ref(variable), called_by_the_user(sys._getframe(1))))
+
+        return __init__
+
+
+def _is_a_part(variable: Any) -> bool:
+    """Whether it is a device's copy of a variable that is distributed."""
+    return any(hasattr(one, "_distributed_container") for one in (variable, variable.handle))
+
+
+def _words(variable: Any) -> str:
+    name = name_of(variable).partition(":")[0]
+    if name != _UNNAMED:
+        return name
+    return f"a variable of {variable.dtype.name}[{','.join(map(str, variable.shape))}]"
+
+
+__all__ = ["Strays"]
