@@ -180,9 +180,7 @@ def optimizer_step(optimizer: Any) -> StepSource | None:
 def asked_step(optimizer: Any) -> StepSource | None:
     """What counts the steps that an optimizer is asked for; None: it has not begun to count."""
     made = optimizer_step(optimizer)
-    scale = getattr(optimizer, "dynamic_scale", None)  # Keras 3, once it is built
-    if scale is None:
-        scale = getattr(getattr(optimizer, "_loss_scale", None), "_current_loss_scale", None)
+    scale = getattr(optimizer, "dynamic_scale", None)  # Keras 3, once it is built; Keras 2 counts what it skips
     initial = getattr(optimizer, "initial_scale", None)
     if scale is None or not initial or not isinstance(made, VariableStep | OptimizerStep):
         return made

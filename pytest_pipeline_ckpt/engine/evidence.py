@@ -98,6 +98,8 @@ class Origin:
     path: str | None
     variables: int
     names: tuple[str, ...] = ()
+    changed: bool = False
+    """Whether any of them was seen to change from one element to another; only looked at where there are others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +198,16 @@ class EvidenceWriter:
         """A file was read."""
         self._append("restored", path=self.place(path), weights=weights, data=data)
 
-    def origins(self, groups: Iterable[tuple[str | None, int, tuple[str, ...]]]) -> None:
-        """From which file how many of the trained weights come, and the names of a few of them."""
+    def origins(self, groups: Iterable[tuple[str | None, int, tuple[str, ...], bool]]) -> None:
+        """From which file how many of the trained weights come, the names of a few, and whether any has changed."""
         named = [
-            {"path": None if path is None else self.place(path), "variables": number, "names": list(names)}
-            for path, number, names in groups
+            {
+                "path": None if path is None else self.place(path),
+                "variables": number,
+                "names": list(names),
+                **({"changed": True} if changed else {}),
+            }
+            for path, number, names, changed in groups
         ]
         self._append("origins", groups=named)
 
@@ -277,7 +284,8 @@ def _take(found: _Parsed, line: Mapping[str, Any]) -> None:
         found.restored.append(Restored(at, line["path"], line["weights"], line["data"]))
     elif what == "origins":
         found.origins = tuple(
-            Origin(at, group["path"], group["variables"], tuple(group["names"])) for group in line["groups"]
+            Origin(at, group["path"], group["variables"], tuple(group["names"]), group.get("changed", False))
+            for group in line["groups"]
         )
 
 

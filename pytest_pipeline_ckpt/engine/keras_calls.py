@@ -25,6 +25,7 @@ MODELS = ("keras.src.models.model", "keras.src.engine.training", "tf_keras.src.e
 """Where `Model` is defined: Keras 3, Keras 2 (`tf.keras` of TF 2.15), and Keras 2 beside a newer TensorFlow."""
 _OPTIMIZERS = (
     ("keras.src.optimizers.base_optimizer", "BaseOptimizer", "apply"),
+    ("keras.src.optimizers.loss_scale_optimizer", "LossScaleOptimizer", "apply"),
     *((f"{keras}.src.optimizers.optimizer", "_BaseOptimizer", "apply_gradients") for keras in ("keras", "tf_keras")),
     *(
         (f"{keras}.src.optimizers.legacy.optimizer_v2", "OptimizerV2", "apply_gradients")

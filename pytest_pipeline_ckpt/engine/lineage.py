@@ -28,6 +28,10 @@ _OFTEN = 64
 """So many times it is asked at each element whether a file is complete, then at every second, and so on."""
 
 
+Group = tuple["str | None", int, tuple[str, ...], bool]
+"""A path, how many trained weights come from it, the names of a few, and whether any was seen to change."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Status:
     """A restore of TensorFlow's: what it has put where is known later, because variables may be made later."""
@@ -88,6 +92,8 @@ class Lineage:
         """The last file with numbers in it that was read by hand."""
         self.more: Callable[[Collection[Any]], Mapping[Any, str]] = lambda _: {}
         """Tells what else are trained weights by now, beside those of some keys."""
+        self.changed: Callable[[Collection[Any]], Collection[Any]] = lambda _: ()
+        """Tells which of some weights are not what they were when it was asked before."""
         self._lock = threading.RLock()
         self._pending: list[_Pending] = []
         self._known: set[str] = set()
@@ -204,7 +210,7 @@ class Lineage:
             if groups:
                 self._evidence.origins(groups)
 
-    def _origins(self) -> list[tuple[str | None, int, tuple[str, ...]]]:
+    def _origins(self) -> list[Group]:
         with self._lock:
             trained = dict(self._trained)
             origin: dict[Any, str] = {}
@@ -213,13 +219,18 @@ class Lineage:
                 origin.update(dict.fromkeys(found, status.path))
                 trained = {**found, **trained}
         trained.update(self.more(trained.keys()))
-        files: dict[str | None, list[str]] = {}
-        for key, name in trained.items():
-            files.setdefault(origin.get(key, self._loose), []).append(name)
-        groups = [(path, len(names), tuple(names[:_NAMES])) for path, names in files.items()]
+        files: dict[str | None, list[Any]] = {}
+        for key in trained:
+            files.setdefault(origin.get(key, self._loose), []).append(key)
+        read = [key for path, keys in files.items() for key in keys if path is not None]
+        changed = set(self.changed(read)) if len(files.keys() - {None}) > 1 else set()
+        groups: list[Group] = []
+        for path, keys in files.items():
+            names = tuple(trained[key] for key in keys[:_NAMES])
+            groups.append((path, len(keys), names, not changed.isdisjoint(keys)))
         if self._loose is not None and self._loose not in files and not self._groups:
-            groups.append((self._loose, 1, ()))
-        return [*groups, *self._groups]
+            groups.append((self._loose, 1, (), False))
+        return [*groups, *((*group, False) for group in self._groups)]
 
     # Files that are complete some time after the call, and those that are given another name.
 

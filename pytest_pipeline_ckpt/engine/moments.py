@@ -97,7 +97,8 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     fitting = _fitting(start.values, fresh, before)
     torn = None if fitting or len(start.values) < 2 else _torn_counters(start.values, fresh, before)
     places, contradiction = _agreed(files, fitting, start, short=len(lives[-1].elements) < _SHORT)
-    torn = torn or contradiction or (_without_weights(files, later, fitting) if start.role == "model" else None)
+    torn = torn or contradiction or _trained_apart(files, places)
+    torn = torn or (_without_weights(files, later, fitting) if start.role == "model" else None)
     if torn is None and later and files.read and files.new:
         notes = (*notes, f"{_few(files.new)} {NOT_RESTORED}")
     if torn is None and len(_distinct(files.places.values())) > 1:
@@ -137,6 +138,18 @@ def _added_up(anew: Sequence[str], mine: Evidence, files: Files, before: Sequenc
 def _as_saved(values: Mapping[str, int], files: Files, lives: Sequence[Indexed]) -> bool:
     """Whether counters have the values of when the weights were saved: the first epoch's number is a new run's too."""
     return any(_same(place, one) for place in _moments(values, lives) for one in files.places.values())
+
+
+def _trained_apart(files: Files, places: Sequence[Place]) -> str | None:
+    """What to say of weights that are trained, and come from a file of another moment than the rest."""
+    for path in sorted(files.trained & files.places.keys()):
+        place = files.places[path]
+        if places and not any(_same(place, one) for one in places):
+            return (
+                f"the restored model is torn: {path} was saved {place.words}, and the weights that came from it are "
+                f"trained, but the rest is as it was {places[0].words}"
+            )
+    return None
 
 
 def _without_weights(files: Files, later: Mapping[str, int], fitting: Sequence[Place]) -> str | None:

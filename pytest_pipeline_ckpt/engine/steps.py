@@ -28,6 +28,7 @@ import tensorflow as tf
 from tensorflow.python.client import session as session_lib
 from tensorflow.python.eager import context
 
+from .changes import Changes
 from .checkpoint_calls import CheckpointCalls
 from .contents import weights_of
 from .counters import Counters, StepSource, VariableStep, asked_step
@@ -40,7 +41,6 @@ from .lineage import Lineage, quietly
 from .model import UNKNOWN_STEP, Kind
 from .saving import SaveCosts
 from .sessions import global_step_of, read_in_session
-from .strays import Strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -73,7 +73,8 @@ class Steps:
         self.lineage = Lineage(self.evidence)
         self.lineage.more = self._weights_seen
         self.states = States(self.evidence)
-        self._strays = Strays()
+        self._changes = Changes()
+        self.lineage.changed = self._changes.of
         self.files = Files(self.lineage, None if model_dir is None else model_dir.parent, writer.directory)
         self.files.shown = self.file_shown
         self._writer = writer
@@ -112,7 +113,7 @@ class Steps:
         KerasCalls(self).install(patches)
         JaxCalls(self).install(patches)
         self.files.install(patches)
-        self._strays.install(patches)
+        self._changes.install(patches)
 
     def note_restored(self) -> None:
         """An iterator was restored, by itself or with a checkpoint: its next element gets a STEP."""
@@ -329,7 +330,7 @@ class Steps:
             found.update({} if held is None else held.weights)
         for model in (self._trained, self._loaded):
             found.update(weights_of(getattr(model, "variables", ())))
-        return {**found, **self._strays.changed(found.keys() | known)}
+        return {**found, **self._changes.strays(found.keys() | known)}
 
     # Noting.
 

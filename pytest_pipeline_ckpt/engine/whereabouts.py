@@ -49,6 +49,8 @@ class Files:
 
     places: Mapping[str, Place]
     """Of those that an earlier life wrote."""
+    trained: frozenset[str]
+    """The paths of those whose weights were seen to change."""
     new: tuple[str, ...]
     """Some weights that come from no file."""
     foreign: Mapping[str, tuple[str, ...]]
@@ -72,7 +74,9 @@ def files_of(mine: Evidence, before: Sequence[Indexed]) -> Files:
     groups = [(one.path, one.names) for one in mine.origins]
     if not groups:
         groups = [(one.path, ()) for one in mine.restored if one.weights]
+    changed = {one.path for one in mine.origins if one.changed}
     places: dict[str, Place] = {}
+    trained = set()
     others: dict[str, tuple[str, ...]] = {}
     for path, names in groups:
         if path is None:
@@ -81,6 +85,8 @@ def files_of(mine: Evidence, before: Sequence[Indexed]) -> Files:
         place = None if source is None else _lookup(source, held)
         if place is not None:
             places[source or path] = place
+            if path in changed:
+                trained.add(source or path)
         elif not own:
             others[path] = names
     new = tuple(name for path, names in groups if path is None for name in names)
@@ -91,7 +97,7 @@ def files_of(mine: Evidence, before: Sequence[Indexed]) -> Files:
     read = bool(places or unseen) or any(_lookup(path, held) is not None for path in state)
     kinds = {_kind(saved.path) for life in before for saved in life.life.ledger.evidence.saved if saved.weights}
     passed_over = bool(kinds - {_kind(one.path) for one in mine.restored})
-    return Files(places, new, foreign, unseen, passed_over, read)
+    return Files(places, frozenset(trained), new, foreign, unseen, passed_over, read)
 
 
 def of_the_last_stage(files: Files, reference: Evidence) -> Files:

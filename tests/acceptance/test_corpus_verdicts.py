@@ -22,6 +22,8 @@ NAMES = (
     *("replay:saved", "replay:forgotten", "thread_prefetch:skip", "thread_prefetch:in_flight"),
     *("keras_fit:weights", "keras_fit:weights_epochs", "keras_fit:checkpoint"),
     *(
+        "accumulate_by_hand:saved",
+        "accumulate_by_hand:lost",
         "keras_accumulate:ours",
         "keras_mixed:ours",
         "keras_gan:loop",
@@ -31,7 +33,7 @@ NAMES = (
     *("orbax_loop:skip", "orbax_loop:anew", "orbax_loop:never_restores", "flax_bytes:skip", "flax_bytes:anew"),
     *("clu_loop:saved", "nnx_loop:skip", "device_prefetch:skip", "device_prefetch:in_flight"),
 )
-AT = {"packed_texts": "step:60", "two_managers": "step:17"}
+AT = {"packed_texts": "step:60", "two_managers": "step:17", "accumulate_by_hand": "step:35"}
 """Where an unsafe way of a program shows; else in the third interval between two saves."""
 
 

@@ -118,6 +118,55 @@ def scaled(_: Gate, __: Path) -> Any:
     return int(inner.iterations.numpy())
 
 
+def scaled_inside(_: Gate, __: Path) -> Any:
+    """The same in a function, with a Checkpoint."""
+    net, inner = Net(), keras.optimizers.SGD()
+    outer = keras.mixed_precision.LossScaleOptimizer(inner)
+    outer.build([net.w])
+    checkpoint = tf.train.Checkpoint(net=net, optimizer=outer)
+    iterator = _elements()
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def step() -> None:
+        number = next(iterator)
+        outer.apply_gradients([(tf.where(number == 1, float("inf"), 1.0), net.w)])
+
+    for _number in range(4):
+        step()
+    del checkpoint
+    return int(inner.iterations.numpy())
+
+
+def beside(_: Gate, path: Path) -> Any:
+    """A model of Keras and its optimizer are restored; sums of gradients are not, a constant of that shape is none."""
+
+    def made() -> tuple[Any, Any]:
+        model, optimizer = _model(), keras.optimizers.SGD()
+        optimizer.build(model.trainable_variables)
+        return model, optimizer
+
+    model, optimizer = made()
+    saved = tf.train.Checkpoint(model=model, optimizer=optimizer).save(str(_kept(path) / "ckpt"))
+    model, optimizer = made()
+    tf.train.Checkpoint(model=model, optimizer=optimizer).restore(saved)
+    total, constant = tf.Variable([[0.0]], name="total"), tf.Variable([[1.0]])
+    loss = tf.Variable(0.0)
+    for number in tf.data.Dataset.range(12):
+        total.assign_add([[1.0]])
+        loss.assign(tf.cast(number, tf.float32))
+        optimizer.apply_gradients([(total * constant, model.trainable_variables[0])])
+
+
+def apart_and_trained(_: Gate, path: Path) -> Any:
+    """Three variables are restored from files of their own; one of them is trained."""
+    made = {name: tf.Variable([1.0, 2.0], name=name) for name in ("first", "second", "third")}
+    for name, variable in made.items():
+        checkpoint = tf.train.Checkpoint(variable=variable)
+        checkpoint.restore(checkpoint.save(str(_kept(path) / name)))
+    for _number in tf.data.Dataset.range(12):
+        made["second"].assign_add([1.0, 0.0])
+
+
 def accumulated(_: Gate, __: Path) -> Any:
     """Gradients of two micro-batches are accumulated: Keras 3 counts half as many `iterations`."""
     net, optimizer = Net(), keras.optimizers.SGD(gradient_accumulation_steps=2)
@@ -428,7 +477,20 @@ def on_jax(_: Gate, path: Path) -> Any:
 SCENARIOS: dict[str, Callable[[Gate, Path], Any]] = {
     one.__name__: one
     for one in (
-        *(gan, apart, elsewhere, named, scaled, accumulated, inside, session, saver),
+        *(
+            gan,
+            apart,
+            elsewhere,
+            named,
+            scaled,
+            scaled_inside,
+            beside,
+            apart_and_trained,
+            accumulated,
+            inside,
+            session,
+            saver,
+        ),
         *(managed, keras_files, background, by_hand, read_by_hand),
         *(counted_by_hand, restored_by_hand, miscounted_by_hand),
         *(orbax, msgpack, nnx, nnx_module, integers, on_jax),

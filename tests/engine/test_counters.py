@@ -21,7 +21,16 @@ pytestmark = [
 ]
 KERAS_3 = importlib.util.find_spec("tensorflow_estimator") is None
 HAS_JAX = importlib.util.find_spec("orbax") is not None and importlib.util.find_spec("flax") is not None
-TENSORFLOW = ("gan", "apart", "elsewhere", "named", "scaled", *(["accumulated"] if KERAS_3 else []), "inside")
+TENSORFLOW = (
+    "gan",
+    "apart",
+    "elsewhere",
+    "named",
+    "scaled",
+    "scaled_inside",
+    *(["accumulated"] if KERAS_3 else []),
+    "inside",
+)
 BY_HAND = ("counted_by_hand", "restored_by_hand", "miscounted_by_hand")
 GROUPS = (TENSORFLOW, BY_HAND, ("session",), ("orbax", "nnx", "nnx_module", "integers"))
 SCENARIOS = Path(__file__).with_name("evidence_scenarios.py")
@@ -85,6 +94,13 @@ def test_under_loss_scaling_the_inner_optimizer_counts(runs: Runs) -> None:
     ledger = runs.ledger("scaled")
     assert _roles(ledger) == {"SGD.iterations": "model"}
     assert _read(ledger, "SGD.iterations", why="end") == [runs.seen("scaled")]
+
+
+def test_a_step_that_loss_scaling_skips_is_a_step(runs: Runs) -> None:
+    """Else what a step takes would depend on the weights; eagerly, and in a function."""
+    assert runs.seen("scaled") == runs.seen("scaled_inside") == (3 if KERAS_3 else 4)
+    assert story(runs.ledger("scaled")) == "0.0=?, 0.0=1, 0.0=2, 0.0=3, done 4"
+    assert story(runs.ledger("scaled_inside")) == "0.0=0, 0.0=1, 0.0=2, 0.0=3, done 4"
 
 
 @pytest.mark.skipif(not KERAS_3, reason="Keras 2 accumulates no gradients")

@@ -40,7 +40,7 @@ def _written(path: Path) -> Evidence:
     writer.moved(str(root / "w.tmp"), str(root / "w"))
     records = 4
     writer.restored("/elsewhere/teacher", weights=True, data=False)
-    writer.origins([("/elsewhere/teacher", 2, ("a", "b")), (None, 1, ("c",))])
+    writer.origins([("/elsewhere/teacher", 2, ("a", "b"), True), (None, 1, ("c",), False)])
     return read(path)
 
 
@@ -55,7 +55,7 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory) -> No
     assert found.saved == (Saved("model/ckpt-1", 2, 3, True, False), Saved("w.tmp", 3, 3, True, False))
     assert found.moved == ((3, "w.tmp", "w"),)
     assert [(one.at, one.path) for one in found.restored] == [(4, "/elsewhere/teacher")]
-    assert found.origins == (Origin(4, "/elsewhere/teacher", 2, ("a", "b")), Origin(4, None, 1, ("c",)))
+    assert found.origins == (Origin(4, "/elsewhere/teacher", 2, ("a", "b"), True), Origin(4, None, 1, ("c",)))
 
 
 def test_what_a_killed_life_had_shown(tmp_path_factory: pytest.TempPathFactory) -> None:

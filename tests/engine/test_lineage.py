@@ -17,7 +17,18 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"),
 ]
 HAS_JAX = importlib.util.find_spec("orbax") is not None and importlib.util.find_spec("flax") is not None
-TENSORFLOW = ("apart", "session", "saver", "managed", "keras_files", "background", "by_hand", "read_by_hand")
+TENSORFLOW = (
+    "apart",
+    "session",
+    "saver",
+    "managed",
+    "beside",
+    "apart_and_trained",
+    "keras_files",
+    "background",
+    "by_hand",
+    "read_by_hand",
+)
 GROUPS = (TENSORFLOW, ("orbax", "msgpack"))
 SCENARIOS = Path(__file__).with_name("evidence_scenarios.py")
 in_jax = pytest.mark.skipif(not HAS_JAX, reason="JAX, Flax or Orbax is not installed")
@@ -73,6 +84,24 @@ def test_where_weights_come_from(runs: Runs) -> None:
     assert (origins["teacher"], origins["model/ckpt-1"]) == (1, 1)
     assert [one.names for one in ledger.evidence.origins if one.path == "model/ckpt-1"] == [("student:0",)]
     assert origins[None] >= 1
+
+
+def test_what_is_kept_beside_a_checkpoint(runs: Runs) -> None:
+    """What has the shape of a weight and changes is new; weights that an optimizer names are restored."""
+    origins = {one.path: (one.variables, one.names) for one in runs.ledger("beside").evidence.origins}
+    assert origins.keys() == {"model/ckpt-1", None}
+    assert origins["model/ckpt-1"][0] == 2
+    assert (origins[None][0], origins[None][1][-1]) == (3, "total")  # with the two of the model that was saved
+
+
+def test_which_weights_are_trained(runs: Runs) -> None:
+    """Of weights from several files those that change from element to element are told apart."""
+    origins = runs.ledger("apart_and_trained").evidence.origins
+    assert {one.path: one.changed for one in origins} == {
+        "model/first-1": False,
+        "model/second-1": True,
+        "model/third-1": False,
+    }
 
 
 def test_files_of_keras(runs: Runs) -> None:

@@ -565,6 +565,21 @@ def test_step_that_only_saves_show(begin: int, outcome: Outcome) -> None:
     assert judge([whole], [first, last]).outcome is outcome
 
 
+@pytest.mark.parametrize(("changed", "outcome"), [((), Outcome.EXACT), (("model/average-12",), Outcome.MISALIGNED)])
+def test_weights_of_another_moment_that_are_trained(changed: tuple[str, ...], outcome: Outcome) -> None:
+    """The best weights so far may be of any moment; what changes with each step is torn from the rest."""
+    book = counting(Book(), "SGD")
+    trained(book, range(10), step=0, SGD=0).read("save", SGD=10).wrote("model/ckpt-10").saved(10)
+    trained(book, range(10, 12), step=10, SGD=10).read("save", SGD=12).wrote("model/average-12")
+    first = trained(book, range(12, 13), step=12, SGD=12).killed()
+    last = counting(Book(), "SGD").reads("model/ckpt-10").reads("model/average-12").restored(10)
+    last.come_from({"model/ckpt-10": ("w",), "model/average-12": ("average",)}, changed=changed)
+    last = trained(last, range(10, 20), step=10, SGD=10).done(20)
+    verdict = judge([unkilled("SGD")], [first, last.finished()])
+    assert verdict.outcome is outcome
+    assert ("are trained" in verdict.reason) == bool(changed)
+
+
 def test_life_that_reads_nothing() -> None:
     """Where no step is seen when elements are taken, a life that read no file of an earlier one has a new model."""
 

@@ -55,9 +55,12 @@ class Book:
         self._show("restored", path=path, weights=weights, data=data)
         return self.come_from({path: ()}) if weights else self
 
-    def come_from(self, files: Mapping[str | None, tuple[str, ...]]) -> Book:
-        """Weights, a few of them named, come from files; from None: they are new."""
-        groups = [{"path": path, "variables": len(names) or 1, "names": list(names)} for path, names in files.items()]
+    def come_from(self, files: Mapping[str | None, tuple[str, ...]], *, changed: tuple[str, ...] = ()) -> Book:
+        """Weights, a few of them named, come from files; from None: they are new. Those of some are seen to change."""
+        groups = [
+            {"path": path, "variables": len(names) or 1, "names": list(names), "changed": path in changed}
+            for path, names in files.items()
+        ]
         return self._show("origins", groups=groups)
 
     def element(self, value: int, *, key: str = TRAIN, iterator: int = 0, flags: int = 0, rows: int = 1) -> Book:

@@ -1,8 +1,9 @@
-"""Child side: variables that training changes and that nothing known to us holds. Imports TensorFlow.
+"""Child side: which variables a training changes. Imports TensorFlow.
 
-Sums of gradients, averages, momenta that a loop keeps by hand have the shape of a weight. Where no checkpoint and no
-optimizer has them, a resumed life begins with new ones, and what was in them is lost. Only variables that the user's
-code makes count: Keras makes metrics and slots of its own.
+Asked for twice in a life. Of weights from several files, those that change are trained. And *strays* are what no file
+and no optimizer that is known holds: sums of gradients, averages, momenta that a loop keeps by hand have the shape of a
+weight, and a resumed life begins with new ones. Only variables that the user's code makes are any: Keras makes metrics
+and slots of its own.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from .contents import key_of, name_of
 from .frames import called_by_the_user
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from .patches import Patches
 
 _UNNAMED = "Variable"
 
 
-class Strays:
-    """Knows the variables of one life, and which of those that nothing holds have changed."""
+class Changes:
+    """Knows the variables of one life, and which of them have changed; eager code only."""
 
     def __init__(self) -> None:
         self._made: list[tuple[weakref.ref[Any], bool]] = []
@@ -39,24 +40,31 @@ class Strays:
         """Wraps what makes a variable."""
         patches.wrap(BaseResourceVariable, "__init__", self._makes)
 
-    def changed(self, known: Collection[Any]) -> Mapping[Any, str]:
-        """Names by keys of the strays that are not what they were when this was called before.
+    def of(self, keys: Collection[Any]) -> Collection[Any]:
+        """Those of some variables that are not what they were when this was asked before."""
+        return self._changed(variable for variable, _ in self._alive() if key_of(variable) in keys).keys()
+
+    def strays(self, known: Collection[Any]) -> Mapping[Any, str]:
+        """Names by keys of the strays that are not what they were when this was asked before.
 
         Args:
             known: keys of the weights that a checkpoint or an optimizer holds.
         """
-        if not context.executing_eagerly():
-            return {}
+        return self._changed(self._strays(known))
+
+    def _changed(self, variables: Iterable[Any]) -> dict[Any, str]:
         found = {}
-        for variable in self._strays(known):
-            key = key_of(variable)
-            value = xxhash.xxh3_64_intdigest(variable.numpy().tobytes())
+        for variable in variables if context.executing_eagerly() else ():
+            key, value = key_of(variable), _print(variable)
             if self._prints.setdefault(key, value) != value:
                 found[key] = _words(variable)
         return found
 
+    def _alive(self) -> list[tuple[Any, bool]]:
+        return [(variable, users) for made, users in self._made if (variable := made()) is not None]
+
     def _strays(self, known: Collection[Any]) -> Iterator[Any]:
-        alive = [(variable, users) for made, users in self._made if (variable := made()) is not None]
+        alive = self._alive()
         shapes = {tuple(variable.shape) for variable, _ in alive if key_of(variable) in known}
         for variable, users in alive:
             alike = users and tuple(variable.shape) in shapes - {()} and key_of(variable) not in known
@@ -72,6 +80,10 @@ class Strays:
         return __init__
 
 
+def _print(variable: Any) -> int:
+    return xxhash.xxh3_64_intdigest(variable.numpy().tobytes())
+
+
 def _is_a_part(variable: Any) -> bool:
     """Whether it is a device's copy of a variable that is distributed."""
     return any(hasattr(one, "_distributed_container") for one in (variable, variable.handle))
@@ -84,4 +96,4 @@ def _words(variable: Any) -> str:
     return f"a variable of {variable.dtype.name}[{','.join(map(str, variable.shape))}]"
 
 
-__all__ = ["Strays"]
+__all__ = ["Changes"]
