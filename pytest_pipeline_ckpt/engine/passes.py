@@ -278,7 +278,9 @@ def _repeats(
     """Whether each life began with what the model's rollback made undone; over how many elements that was judged."""
     overlap = 0
     for number, piece in enumerate(pieces):
-        history = _with_ends(right, _of_pieces(pieces[:number]), pieces[: number + 1])
+        # Which of its elements a life that made no step would have trained on is a guess: it undid nothing.
+        trained = [one for one in pieces[:number] if one.track.trained]
+        history = _with_ends(right, _of_pieces(trained), pieces[: number + 1])
         if not piece.track.trained or not 0 < piece.start < len(history.values) or piece.start in history.ends:
             continue  # nothing to repeat, or a pass that is drawn anew
         end = min((e for e in history.ends if e > piece.start), default=len(history.values))

@@ -274,7 +274,7 @@ class Check:
             alone = self.ensure_saved(alone, reference, _reference_run(self.reference_directory()))
         if not alone.exact:  # what is saved on notice only may be judged where there is one
             return Trial(alone, None, directory, reference=reference)
-        lives = self._lives(directory, planned, facts)
+        lives = self._lives(directory, planned, facts, reference)
         verdict = self.judge([reference], lives)
         if checker.needs_more_references(verdict):
             verdict = self.judge([reference, self.reference(1)[0], self.reference(2)[0]], lives)
@@ -289,7 +289,9 @@ class Check:
         printed = () if verdict.exact else tails(named)
         return Trial(verdict, planned, directory, printed, lives=tuple(lives), reference=reference)
 
-    def _lives(self, directory: Path, schedule: KillSchedule, facts: checker.ReferenceFacts) -> list[Life]:
+    def _lives(
+        self, directory: Path, schedule: KillSchedule, facts: checker.ReferenceFacts, reference: Life
+    ) -> list[Life]:
         if self.workers > 1:
             with gang.held_ports(self.workers) as ports:
                 if self.restart == "worker":
@@ -301,7 +303,7 @@ class Check:
             process = self._start(at, directory / store.RUN, slot=number, kill=kill, ignored=facts.ignored)
             lives.append(live(process, self.conditions, kill=kill))
             names = standing.names_below(directory / store.RUN)
-            lives[-1] = dataclasses.replace(lives[-1], standing=standing.standing(lives, names))
+            lives[-1] = dataclasses.replace(lives[-1], standing=standing.standing(lives, names, reference.ledger))
             if lives[-1].ending is not Ending.KILLED:
                 break
         return lives

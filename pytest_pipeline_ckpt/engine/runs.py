@@ -87,7 +87,7 @@ class Run:
         evidence = whole.evidence.upto(taken, saving=saving)
         ledger = dataclasses.replace(whole, records=whole.records[:taken], evidence=evidence)
         killed = Life(ledger, Ending.KILLED, kill=instant.kill or Kill(max(1, instant.element)))
-        return dataclasses.replace(killed, standing=standing.standing([killed], instant.state.files))
+        return dataclasses.replace(killed, standing=standing.standing([killed], instant.state.files, whole))
 
 
 def _is_of_a_save(operation: Operation, timeline: Timeline) -> bool:

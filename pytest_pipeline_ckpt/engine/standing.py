@@ -26,14 +26,18 @@ def names_below(run: Path) -> frozenset[str]:
     return frozenset(name for name in found if not re.search(LOGS, name))
 
 
-def standing(lives: Sequence[Life], names: Collection[str]) -> tuple[str, ...]:
+def standing(lives: Sequence[Life], names: Collection[str], reference: Ledger) -> tuple[str, ...]:
     """The complete checkpoints of some lives that are still there, in the order in which they were saved.
 
     Args:
         lives: in their order.
         names: the files of the run's directory, relative to it; checkpoints elsewhere are taken to be there.
+        reference: of the run that nobody killed. If it saves weights, what holds only data is no checkpoint: the
+            model's, which is saved beside it, may not have been complete.
     """
-    found = dict.fromkeys(path for life in lives for path in _complete(life.ledger) if _is_there(path, names))
+    weights = any(saved.weights for saved in reference.evidence.saved)
+    complete = (path for life in lives for path in _complete(life.ledger, weights=weights))
+    found = dict.fromkeys(path for path in complete if _is_there(path, names))
     if found or not names or any(life.ledger.evidence.saved for life in lives):
         return tuple(found)
     # No path was seen, but that something was saved.
@@ -72,14 +76,20 @@ def _last_element(ledger: Ledger, ignored: Collection[str]) -> int:
     return int(found[-1]) + 1 if len(found) else len(ledger.records)
 
 
-def _complete(ledger: Ledger) -> list[str]:
-    """Where complete checkpoints are by now; not those of before the first element, which hold nothing to resume."""
+def _complete(ledger: Ledger, *, weights: bool = False) -> list[str]:
+    """Where complete checkpoints are by now; not those of before the first element, which hold nothing to resume.
+
+    Args:
+        ledger: of a life.
+        weights: whether only those with weights count.
+    """
     found = []
     taken = np.flatnonzero(ledger.records["kind"] == Kind.ELEMENT)
     first = int(taken[0]) if len(taken) else len(ledger.records)
     for saved in ledger.evidence.saved:
         # A log that was written by hand is no checkpoint.
-        if saved.done is None or saved.began <= first or not (saved.weights or saved.data):
+        holds = saved.weights or (saved.data and not weights)
+        if saved.done is None or saved.began <= first or not holds:
             continue
         path = saved.path
         for at, source, to in ledger.evidence.moved:

@@ -67,6 +67,21 @@ def resumed(rest: Sequence[int], *later: Sequence[int], step: int = 8, ends: boo
     return book.done(step).finished()
 
 
+def test_life_that_only_makes_up_for_what_its_data_is_behind() -> None:
+    """Data of an earlier save is made up for by elements that are not trained on; a kill there undid nothing."""
+    order = drawn(4)
+
+    def begun() -> Book:
+        book = Book().restored(8)
+        for value in order[5:8]:
+            book.step(8).element(value)
+        return book
+
+    last = begun().train(order[8:], step=8).end().saved(SIZE)
+    lives = [killed(order), begun().killed(), last.done(SIZE).finished()]
+    assert judge(references(count=1), lives).exact
+
+
 def test_unseeded_shuffle_resumed_exactly() -> None:
     """A pass that goes on in its own order, and a later one drawn anew, are exact; the words say what was judged."""
     order = drawn(77)

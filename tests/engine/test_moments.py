@@ -436,7 +436,15 @@ def test_only_what_was_saved_before_the_first_element_stood() -> None:
     """Initial weights hold nothing that could be resumed."""
     book = counting(Book(), "SGD").wrote("model/init")
     trained(book, range(10), step=0, SGD=0).wrote("model/ckpt-10")
-    assert standing([book.killed()], ["model/init", "model/ckpt-10"]) == ("model/ckpt-10",)
+    found = standing([book.killed()], ["model/init", "model/ckpt-10"], unkilled("SGD").ledger)
+    assert found == ("model/ckpt-10",)
+
+
+@pytest.mark.parametrize(("reference", "stood"), [(unkilled(), ()), (Book().finished(), ("model/data-10",))])
+def test_data_alone_is_no_checkpoint_of_a_model_that_is_saved(reference: Life, stood: tuple[str, ...]) -> None:
+    """The model's save, which a thread makes, may not have been complete when the data's was."""
+    book = trained(Book(), range(10), step=0).wrote("model/data-10", weights=False, data=True)
+    assert standing([book.killed()], ["model/data-10"], reference.ledger) == stood
 
 
 def test_one_that_resumes_among_others() -> None:
