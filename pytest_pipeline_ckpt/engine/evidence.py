@@ -98,8 +98,9 @@ class Origin:
     path: str | None
     variables: int
     names: tuple[str, ...] = ()
-    changed: bool = False
-    """Whether any of them was seen to change from one element to another; only looked at where there are others."""
+    changed: bool | None = False
+    """Whether any of them was seen to change from one element to another; only looked at where there are others. None:
+    they are no variables that could be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +199,14 @@ class EvidenceWriter:
         """A file was read."""
         self._append("restored", path=self.place(path), weights=weights, data=data)
 
-    def origins(self, groups: Iterable[tuple[str | None, int, tuple[str, ...], bool]]) -> None:
+    def origins(self, groups: Iterable[tuple[str | None, int, tuple[str, ...], bool | None]]) -> None:
         """From which file how many of the trained weights come, the names of a few, and whether any has changed."""
         named = [
             {
                 "path": None if path is None else self.place(path),
                 "variables": number,
                 "names": list(names),
-                **({"changed": True} if changed else {}),
+                "changed": changed,
             }
             for path, number, names, changed in groups
         ]
@@ -284,7 +285,7 @@ def _take(found: _Parsed, line: Mapping[str, Any]) -> None:
         found.restored.append(Restored(at, line["path"], line["weights"], line["data"]))
     elif what == "origins":
         found.origins = tuple(
-            Origin(at, group["path"], group["variables"], tuple(group["names"]), group.get("changed", False))
+            Origin(at, group["path"], group["variables"], tuple(group["names"]), group["changed"])
             for group in line["groups"]
         )
 

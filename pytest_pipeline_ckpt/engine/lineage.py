@@ -28,8 +28,9 @@ _OFTEN = 64
 """So many times it is asked at each element whether a file is complete, then at every second, and so on."""
 
 
-Group = tuple["str | None", int, tuple[str, ...], bool]
-"""A path, how many trained weights come from it, the names of a few, and whether any was seen to change."""
+Group = tuple["str | None", int, tuple[str, ...], "bool | None"]
+"""A path, how many trained weights come from it, the names of a few, and whether any was seen to change; None: they
+are no variables that could be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +230,8 @@ class Lineage:
             names = tuple(trained[key] for key in keys[:_NAMES])
             groups.append((path, len(keys), names, not changed.isdisjoint(keys)))
         if self._loose is not None and self._loose not in files and not self._groups:
-            groups.append((self._loose, 1, (), False))
-        return [*groups, *((*group, False) for group in self._groups)]
+            groups.append((self._loose, 1, (), None))
+        return [*groups, *((*group, None) for group in self._groups)]
 
     # Files that are complete some time after the call, and those that are given another name.
 

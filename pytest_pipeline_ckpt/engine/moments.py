@@ -106,7 +106,9 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
         notes = (*notes, f"weights came from files of several moments: {'; '.join(parts)}")
     if not len(lives[-1].elements) and not files.read and not places:
         places = _newest_save(before)  # it took the files that it found for those of a finished training
-    unseen = None if later or torn or files.places else _unseen(files)
+    unseen = None if torn else _of_later(files, places)
+    if not later and not torn and not files.places:
+        unseen = _unseen(files)
     new = not mine.restored and _saves_are_seen(reference, before)
     return Stand(() if unseen else places, torn, lost, unseen, notes, new, resumed)
 
@@ -167,6 +169,19 @@ def _without_weights(files: Files, later: Mapping[str, int], fitting: Sequence[P
     return f"the restored model is torn: {values}, {_fits(fitting)}, but {'; '.join(told)}"
 
 
+def _of_later(files: Files, places: Sequence[Place]) -> str | None:
+    """What to say of weights from a file that was saved later than the rest, of which nobody saw whether they train."""
+    for path in sorted(files.unwatched & files.places.keys()):
+        place = files.places[path]
+        if places and all((place.life, place.taken) > (one.life, one.taken) for one in places):
+            return (
+                f"{path} was saved {place.words}, and the rest of the model is as it was {places[0].words}: whether "
+                "the weights in it are trained is not known. Save them together, or read only files that are not newer "
+                "than the checkpoint"
+            )
+    return None
+
+
 def _unseen(files: Files) -> str | None:
     """What to say of a life whose weights are of a moment that nobody knows."""
     if not files.unseen:
@@ -221,9 +236,18 @@ def _start(life: Indexed, reference: Evidence) -> _Start:
     found = {name: value for name in roles if (value := _value(name, life, reference, roles[name])) is not None}
     for role in _ROLES:
         values = {name: value for name, value in found.items() if roles[name] == role}
+        followed = {name: value for name, value in values.items() if not _counts_its_saves(name, reference)}
         if values:
-            return _Start(values, role)
+            return _Start(followed or values, role)
     return _Start({}, _ROLES[-1])
+
+
+def _counts_its_saves(name: str, reference: Evidence) -> bool:
+    """Whether a counter is only seen in files, one more in each: how many weights an average is made of."""
+    if any(name in one.values for one in reference.readings if one.why == "element"):
+        return False
+    saved = [one.values[name] for one in reference.readings if one.why == "save" and name in one.values]
+    return len(saved) > 1 and all(after - before in (0, 1) for before, after in itertools.pairwise(saved))
 
 
 def _value(name: str, life: Indexed, reference: Evidence, role: str) -> int | None:

@@ -259,7 +259,7 @@ class Steps:
             self.read_all("save" if kind is Kind.SAVED else "restore", lambda: values)
         if kind is Kind.SAVED and (state is None or state.arrays) and self._saved_at != self.files.elements():
             self._saved_at = self.files.elements()  # a library may write several files, and a checkpoint beside them
-            told = self.states.step(values or self._saved_state[1])
+            told = self.states.step(values or self._saved_state[1]) if self._lacks_a_model() else None
             self._writer.event_as_of_now(kind, self.eager if told is None else lambda: told)
 
     def read_states(self, why: Why, trees: Iterable[Tree]) -> None:

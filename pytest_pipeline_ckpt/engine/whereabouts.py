@@ -51,6 +51,8 @@ class Files:
     """Of those that an earlier life wrote."""
     trained: frozenset[str]
     """The paths of those whose weights were seen to change."""
+    unwatched: frozenset[str]
+    """The paths of those of which nobody can see whether they change: arrays that are no variables."""
     new: tuple[str, ...]
     """Some weights that come from no file."""
     foreign: Mapping[str, tuple[str, ...]]
@@ -74,9 +76,9 @@ def files_of(mine: Evidence, before: Sequence[Indexed]) -> Files:
     groups = [(one.path, one.names) for one in mine.origins]
     if not groups:
         groups = [(one.path, ()) for one in mine.restored if one.weights]
-    changed = {one.path for one in mine.origins if one.changed}
+    watched = {one.path: one.changed for one in mine.origins}
     places: dict[str, Place] = {}
-    trained = set()
+    trained, unwatched = set(), set()
     others: dict[str, tuple[str, ...]] = {}
     for path, names in groups:
         if path is None:
@@ -85,8 +87,10 @@ def files_of(mine: Evidence, before: Sequence[Indexed]) -> Files:
         place = None if source is None else _lookup(source, held)
         if place is not None:
             places[source or path] = place
-            if path in changed:
+            if watched.get(path):
                 trained.add(source or path)
+            elif watched.get(path, False) is None:
+                unwatched.add(source or path)
         elif not own:
             others[path] = names
     new = tuple(name for path, names in groups if path is None for name in names)
@@ -97,7 +101,7 @@ def files_of(mine: Evidence, before: Sequence[Indexed]) -> Files:
     read = bool(places or unseen) or any(_lookup(path, held) is not None for path in state)
     kinds = {_kind(saved.path) for life in before for saved in life.life.ledger.evidence.saved if saved.weights}
     passed_over = bool(kinds - {_kind(one.path) for one in mine.restored})
-    return Files(places, frozenset(trained), new, foreign, unseen, passed_over, read)
+    return Files(places, frozenset(trained), frozenset(unwatched), new, foreign, unseen, passed_over, read)
 
 
 def of_the_last_stage(files: Files, reference: Evidence) -> Files:

@@ -573,19 +573,49 @@ def test_step_that_only_saves_show(begin: int, outcome: Outcome) -> None:
     assert judge([whole], [first, last]).outcome is outcome
 
 
-@pytest.mark.parametrize(("changed", "outcome"), [((), Outcome.EXACT), (("model/average-12",), Outcome.MISALIGNED)])
-def test_weights_of_another_moment_that_are_trained(changed: tuple[str, ...], outcome: Outcome) -> None:
+@pytest.mark.parametrize(
+    ("at", "changed", "outcome", "reason"),
+    [
+        (12, False, Outcome.EXACT, ""),
+        (12, True, Outcome.MISALIGNED, "are trained, but the rest is as it was after 10 elements of life 1"),
+        (12, None, Outcome.UNKNOWN, "whether the weights in it are trained is not known"),
+        (6, None, Outcome.EXACT, ""),
+        (6, True, Outcome.MISALIGNED, "are trained"),
+    ],
+)
+def test_weights_of_another_moment(at: int, changed: bool | None, outcome: Outcome, reason: str) -> None:
     """The best weights so far may be of any moment; what changes with each step is torn from the rest."""
     book = counting(Book(), "SGD")
-    trained(book, range(10), step=0, SGD=0).read("save", SGD=10).wrote("model/ckpt-10").saved(10)
-    trained(book, range(10, 12), step=10, SGD=10).read("save", SGD=12).wrote("model/average-12")
-    first = trained(book, range(12, 13), step=12, SGD=12).killed()
-    last = counting(Book(), "SGD").reads("model/ckpt-10").reads("model/average-12").restored(10)
-    last.come_from({"model/ckpt-10": ("w",), "model/average-12": ("average",)}, changed=changed)
+    for number in range(13):
+        if number == 10:
+            book.read("save", SGD=10).wrote("model/ckpt-10").saved(10)
+        if number == at:
+            book.read("save", SGD=at).wrote("model/best")
+        trained(book, range(number, number + 1), step=number, SGD=number)
+    last = counting(Book(), "SGD").reads("model/ckpt-10").reads("model/best").restored(10)
+    last.come_from({"model/ckpt-10": ("w",), "model/best": ("best",)}, changed={"model/best": changed})
     last = trained(last, range(10, 20), step=10, SGD=10).done(20)
-    verdict = judge([unkilled("SGD")], [first, last.finished()])
+    verdict = judge([unkilled("SGD")], [book.killed(), last.finished()])
     assert verdict.outcome is outcome
-    assert ("are trained" in verdict.reason) == bool(changed)
+    assert reason in verdict.reason
+
+
+def test_number_of_weights_in_an_average() -> None:
+    """What is one more in each file that has it counts files; that it is older than the model is no tear."""
+
+    def run(begin: int, end: int, book: Book) -> Book:
+        counting(book, "SGD", "n")
+        for number in range(begin, end):
+            trained(book, range(number, number + 1), step=number, SGD=number)
+            if (number + 1) % 8 == 0:
+                book.read("save", n=(number + 1) // 8).wrote("model/average")
+            if (number + 1) % 5 == 0:
+                book.read("save", SGD=number + 1).wrote(f"model/ckpt-{number + 1}").saved(number + 1)
+        return book
+
+    whole, first = run(0, 20, Book()).done(20).finished(), run(0, 13, Book()).killed()
+    last = Book().reads("model/average").read("restore", n=1).reads("model/ckpt-10").restored(10)
+    assert judge([whole], [first, run(10, 20, last).done(20).finished()]).exact
 
 
 def test_life_that_reads_nothing() -> None:

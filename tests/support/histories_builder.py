@@ -55,10 +55,13 @@ class Book:
         self._show("restored", path=path, weights=weights, data=data)
         return self.come_from({path: ()}) if weights else self
 
-    def come_from(self, files: Mapping[str | None, tuple[str, ...]], *, changed: tuple[str, ...] = ()) -> Book:
-        """Weights, a few of them named, come from files; from None: they are new. Those of some are seen to change."""
+    def come_from(
+        self, files: Mapping[str | None, tuple[str, ...]], *, changed: Mapping[str, bool | None] | None = None
+    ) -> Book:
+        """Weights, a few of them named, come from files; from None: they are new. Some change, or cannot be seen to."""
+        seen = changed or {}
         groups = [
-            {"path": path, "variables": len(names) or 1, "names": list(names), "changed": path in changed}
+            {"path": path, "variables": len(names) or 1, "names": list(names), "changed": seen.get(path or "", False)}
             for path, names in files.items()
         ]
         return self._show("origins", groups=groups)
