@@ -146,6 +146,10 @@ def _stood(lane: Lane, number: int, before: Sequence[tuple[Track, ...]], place: 
         return (_by_its_step(lane, track, began, place),)
     taken = began + int(np.searchsorted(track.at, place.at))
     ahead = lane.lags.saved if place.saving else lane.lags.own
+    if ahead and place.saving and lane.law.constant:
+        # At the end of the data a buffer runs empty.
+        counted = _by_its_step(lane, track, began, place)
+        ahead = ahead if counted is None else min(ahead, max(0, taken - counted))
     # Fewer than a step takes may be a part of it that has been trained on (a micro-batch), or taken ahead.
     partly = 0 < ahead < lane.law.rate and lane.law.constant
     return tuple(max(began, taken - one) for one in ((0, ahead) if partly else (ahead,)))
@@ -173,11 +177,26 @@ def _as_the_step_tells(
 
 def _by_its_step(lane: Lane, track: Track, began: int, place: Place) -> int | None:
     """How many elements the model of a life had been trained on at a save, by the step that was saved."""
-    events = track.life.events
-    saves = np.flatnonzero((events.kind == Kind.SAVED) & (events.at >= place.at) & (events.step >= 0))
-    if not len(saves) or track.step is None:
+    step = _saved_step(track.life, place)
+    if step is None or track.step is None:
         return None
-    return began + lane.law.at(int(events.step[saves[0]])) - lane.law.at(track.step)
+    return began + lane.law.at(step) - lane.law.at(track.step)
+
+
+def _saved_step(life: Indexed, place: Place) -> int | None:
+    """The model's step at a save; of one that a kill has cut short it is the counter that has been the step before."""
+    events, readings = life.events, life.life.ledger.evidence.readings
+    saves = np.flatnonzero((events.kind == Kind.SAVED) & (events.step >= 0))
+    later = saves[events.at[saves] >= place.at]
+    if len(later):
+        return int(events.step[later[0]])
+    saved = [one for one in readings if one.why == "save"]
+    cut = next((one.values for one in saved if one.at == place.at), {})
+    for name, value in cut.items():
+        counted = {one.values[name] for one in saved if name in one.values}
+        if len(saves) and counted.issuperset(events.step[saves].tolist()):
+            return value
+    return None
 
 
 def start_of(lane: Lane, tracks: Sequence[Track]) -> int | None:

@@ -111,13 +111,20 @@ def _whole(shards: Sequence[SurveyRecord]) -> SurveyRecord:
     failures = sorted((one for shard in shards for one in shard["failures"]), key=lambda one: one["number"])
     judged = sum(one["judged"] for one in shards)
     words = said(len({one["number"] for one in failures}), judged, power=first["power_loss"])
-    worst = failures[0] if failures else None
+    outcome, reason = Outcome.EXACT.value, words
+    if failures:
+        outcome, reason = failures[0]["outcome"], f"{words}; the first, {failures[0]['where']}: {failures[0]['reason']}"
+    else:  # what no single state shows: that none of them was resumed
+        for one in shards:
+            if one["outcome"] != Outcome.EXACT.value:
+                outcome, reason = one["outcome"], one["reason"]
+                break
     return {
         **first,
         "number": 0,
         "passed": all(one["passed"] for one in shards),
-        "outcome": Outcome.EXACT.value if worst is None else worst["outcome"],
-        "reason": words if worst is None else f"{words}; the first, {worst['where']}: {worst['reason']}",
+        "outcome": outcome,
+        "reason": reason,
         "scope": _sum([one["scope"] for one in shards]),
         "notes": list(dict.fromkeys(note for one in shards for note in one["notes"])),
         "judged": judged,

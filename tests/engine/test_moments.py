@@ -543,6 +543,24 @@ def by_a_thread(steps: list[int], first: int, book: Book) -> Book:
 
 
 @pytest.mark.parametrize(("begin", "outcome"), [(10, Outcome.EXACT), (13, Outcome.MISALIGNED)])
+def test_buffer_that_has_run_empty() -> None:
+    """At the end of the data nothing is ahead of the steps any more, also where the kill came within that save."""
+
+    def buffered() -> Book:
+        book = counting(Book(), "SGD")
+        for value in range(20):
+            step = max(0, value - 5)
+            if step == 10:
+                book.read("save", SGD=10).wrote("model/ckpt-10").saved(10)
+            book.read("element", SGD=step).train([value], step=step)
+        return book.end().read("save", SGD=20).wrote("model/ckpt-20")
+
+    last = counting(Book(), "SGD").reads("model/ckpt-20").read("restore", SGD=20).restored(20).done(20).finished()
+    whole = buffered().saved(20).done(20).finished()
+    assert judge([whole], [buffered().killed(), last]).exact
+    assert judge([whole], [buffered().saved(20).killed(), last]).exact
+
+
 def test_thread_that_takes_elements(begin: int, outcome: Outcome) -> None:
     """How far a thread was ahead differs at each save, so the step tells where the model is."""
     book = by_a_thread([0, 0, 0, 0, 3, 3, 3, 6, 6, 7, 8, 8, 10], 0, Book()).saved(10)

@@ -136,6 +136,16 @@ def test_shares_of_every_become_one(bad: set[int], shards: int, random: Any) -> 
         assert whole["reason"] == "each of 12 states that a kill can leave resumes exactly"
 
 
+def test_what_no_single_state_shows() -> None:
+    """A survey whose states are each exact, and that fails as a whole, fails in the report; so it does with a share."""
+    never: Any = {"outcome": "never-resumed", "reason": "none of 12 states was resumed", "passed": False}
+    (whole,) = a_report([{**a_survey(), **never}])["surveys"]
+    assert whole.items() >= never.items()
+    shares: Any = [a_survey(shard=0, shards=2), {**a_survey(shard=1, shards=2), **never}]
+    (shared,) = a_report(shares)["surveys"]
+    assert shared.items() >= never.items()
+
+
 def test_counts() -> None:
     """What is not exact fails, unless its test asks for that; a survey counts once."""
     asked = a_trial(LOST, number=3)
