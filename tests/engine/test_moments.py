@@ -542,7 +542,6 @@ def by_a_thread(steps: list[int], first: int, book: Book) -> Book:
     return book
 
 
-@pytest.mark.parametrize(("begin", "outcome"), [(10, Outcome.EXACT), (13, Outcome.MISALIGNED)])
 def test_buffer_that_has_run_empty() -> None:
     """At the end of the data nothing is ahead of the steps any more, also where the kill came within that save."""
 
@@ -561,6 +560,7 @@ def test_buffer_that_has_run_empty() -> None:
     assert judge([whole], [buffered().saved(20).killed(), last]).exact
 
 
+@pytest.mark.parametrize(("begin", "outcome"), [(10, Outcome.EXACT), (13, Outcome.MISALIGNED)])
 def test_thread_that_takes_elements(begin: int, outcome: Outcome) -> None:
     """How far a thread was ahead differs at each save, so the step tells where the model is."""
     book = by_a_thread([0, 0, 0, 0, 3, 3, 3, 6, 6, 7, 8, 8, 10], 0, Book()).saved(10)
