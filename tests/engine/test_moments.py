@@ -549,8 +549,8 @@ def test_buffer_that_has_run_empty() -> None:
         book = counting(Book(), "SGD")
         for value in range(20):
             step = max(0, value - 5)
-            if step == 10:
-                book.read("save", SGD=10).wrote("model/ckpt-10").saved(10)
+            if step in (5, 10):
+                book.read("save", SGD=step).wrote(f"model/ckpt-{step}").saved(step)
             book.read("element", SGD=step).train([value], step=step)
         return book.end().read("save", SGD=20).wrote("model/ckpt-20")
 
