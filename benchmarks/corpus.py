@@ -48,6 +48,7 @@ def print_truth(trainings: list[Training]) -> int:
             for training in group:
                 found = truth.find(training, launcher)
                 agrees = found.landed and (found.safe, found.resumes) == (training.safe, training.resumes)
+                agrees = agrees and (found.needs_whole_files or not training.in_place)
                 differ += not agrees
                 print_row(training, found, agrees=agrees)
     print(f"{len(trainings)} trainings, {differ} differ from what the registry says")
@@ -62,6 +63,8 @@ def print_row(training: Training, found: truth.Truth, *, agrees: bool) -> None:
         steps = "+".join(str(life.steps) for life in ended.lives)
         landed = "" if ended.landed else "DID NOT LAND "
         print(f"    {ended.kills:16s} {steps:12s} {landed}{ended.wrong or 'as uninterrupted'}")
+    if training.in_place:
+        print(f"    {'half of a file':16s} {found.cut.steps:<12d} ends with exit code {found.cut.status}")
     if not agrees:
         for life in [found.whole, *(life for ended in found.ended for life in ended.lives)]:
             if life.status not in (0, truth.KILLED):

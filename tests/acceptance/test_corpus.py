@@ -53,6 +53,14 @@ def test_truths_that_were_found_are_those_of_the_registry() -> None:
     }
 
 
+def test_a_file_that_is_written_in_place_crashes_every() -> None:
+    """Of a training that overwrites its checkpoint `every` finds the half that a kill leaves; no trial may crash."""
+    in_place = dataclasses.replace(SAFE, in_place=True)
+    assert judge(in_place, [row("crashed", "survey")], [RIGHT]).word == "right"
+    assert judge(in_place, [row("crashed")], [RIGHT]).word == "contradiction"
+    assert judge(SAFE, [row("crashed", "survey")], [RIGHT]).word == "contradiction"
+
+
 def test_proofs_name_what_differs() -> None:
     """A proof that differs says which elements, and which numbers; an equal one says nothing."""
     assert wrong(RIGHT, TORN) == "never 3..5+9"

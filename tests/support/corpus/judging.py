@@ -58,6 +58,8 @@ def _judge_row(training: Training, row: dict[str, Any], proofs: list[dict[str, A
     detail = f"{row.get('schedule') or ''} {said}: {row['reason']}".strip()
     if said in UNDECIDED:
         return Judged("unknown", outcomes, detail)
+    if said == "crashed" and training.in_place and row["kind"] == "survey":
+        return Judged("right", outcomes, "")
     if said in FAILED - training.unsafe:
         return Judged("contradiction", outcomes, detail)
     files = row["measured"]["files"]

@@ -36,6 +36,8 @@ class Training:
     fresh: bool = False
     """It sets variables before its imports, so its lives are interpreters of their own."""
     kills: tuple[str, ...] = KILLS
+    in_place: bool = False
+    """Its checkpoint is written where the last one is: a kill within leaves a half, with which no life can begin."""
 
     @property
     def name(self) -> str:
@@ -145,13 +147,13 @@ _KERAS = (
     # Nothing is saved, so nothing can be said of a resume, and that is what is to be said.
     Training("keras_fit", "none", "fit without a checkpoint", frozenset({"unknown"}), resumes=False),
     _never("keras_fit", "checkpoint", "ModelCheckpoint that nobody loads"),
-    Training("keras_fit", "backup", "BackupAndRestore", RESTARTED),
-    Training("keras_fit", "backup_epochs", "BackupAndRestore"),
-    Training("keras_fit", "weights", "load_weights and compile", AGAIN),
-    Training("keras_fit", "weights_skip", "load_weights and compile"),
-    Training("keras_fit", "weights_epochs", "load_weights and compile"),
-    Training("keras_fit", "model_epochs", "load_model and initial_epoch"),
-    Training("keras_fit", "model_forgets_epoch", "load_model and initial_epoch", AGAIN),
+    Training("keras_fit", "backup", "BackupAndRestore", RESTARTED, in_place=True),
+    Training("keras_fit", "backup_epochs", "BackupAndRestore", in_place=True),
+    Training("keras_fit", "weights", "load_weights and compile", AGAIN, in_place=True),
+    Training("keras_fit", "weights_skip", "load_weights and compile", in_place=True),
+    Training("keras_fit", "weights_epochs", "load_weights and compile", in_place=True),
+    Training("keras_fit", "model_epochs", "load_model and initial_epoch", in_place=True),
+    Training("keras_fit", "model_forgets_epoch", "load_model and initial_epoch", AGAIN, in_place=True),
     Training("keras_accumulate", "ours", "accumulation in Keras"),
     Training("keras_accumulate", "loop", "accumulation in Keras"),
     Training("keras_accumulate", "optimizer_lost", "accumulation in Keras", TORN),
@@ -164,16 +166,16 @@ _KERAS = (
     Training("keras_gan", "generator_lost", "GAN", TORN),
     Training("keras_gan", "discriminator_lost", "GAN", TORN),
     Training("keras_gan", "data_forgotten", "GAN", RESTARTED),
-    Training("keras_gan", "backup", "GAN", RESTARTED),
+    Training("keras_gan", "backup", "GAN", RESTARTED, in_place=True),
     Training("distillation", "saved", "distillation"),
     Training("distillation", "forgotten", "distillation", RESTARTED),
     Training("distillation", "student_lost", "distillation", TORN),
     Training("transfer", "ours", "transfer learning in two fits"),
-    Training("transfer", "weights", "transfer learning in two fits", AGAIN),
-    Training("transfer", "backup", "transfer learning in two fits", AGAIN | TORN),
-    Training("keras_on_jax", "weights_skip", "Keras on JAX", needs="jax", fresh=True),
-    Training("keras_on_jax", "weights", "Keras on JAX", AGAIN, needs="jax", fresh=True),
-    Training("keras_on_jax", "backup", "Keras on JAX", RESTARTED, needs="jax", fresh=True),
+    Training("transfer", "weights", "transfer learning in two fits", AGAIN, in_place=True),
+    Training("transfer", "backup", "transfer learning in two fits", AGAIN | TORN, in_place=True),
+    Training("keras_on_jax", "weights_skip", "Keras on JAX", needs="jax", fresh=True, in_place=True),
+    Training("keras_on_jax", "weights", "Keras on JAX", AGAIN, needs="jax", fresh=True, in_place=True),
+    Training("keras_on_jax", "backup", "Keras on JAX", RESTARTED, needs="jax", fresh=True, in_place=True),
 )
 
 _JAX = (

@@ -60,6 +60,8 @@ class Truth:
 
     whole: Life
     ended: tuple[Ended, ...]
+    cut: Life
+    """One that found only a half of the file that was written last."""
 
     @property
     def resumes(self) -> bool:
@@ -70,6 +72,11 @@ class Truth:
     def safe(self) -> bool:
         """Whether what came out was always the same, and training did not just begin anew."""
         return self.resumes and not any(ended.wrong for ended in self.ended)
+
+    @property
+    def needs_whole_files(self) -> bool:
+        """Whether a life that finds a half of a file ends, and says so."""
+        return self.cut.status not in (0, KILLED)
 
     @property
     def landed(self) -> bool:
@@ -111,12 +118,26 @@ def find(training: Training, launcher: Launcher) -> Truth:
     """The truth about `training`."""
     with tempfile.TemporaryDirectory() as directory:
         whole = _live(training, launcher, Path(directory), kill="")
+    with tempfile.TemporaryDirectory() as directory:
+        _live(training, launcher, Path(directory), kill=training.kills[-1].partition(",")[0])
+        _halve(Path(directory, "model"))
+        cut = _live(training, launcher, Path(directory), kill="")
     ended = []
     for kills in training.kills:
         with tempfile.TemporaryDirectory() as directory:
             lives = [_live(training, launcher, Path(directory), kill=kill) for kill in [*kills.split(", "), ""]]
         ended.append(Ended(kills, tuple(lives), wrong(whole.proof, lives[-1].proof)))
-    return Truth(whole, tuple(ended))
+    return Truth(whole, tuple(ended), cut)
+
+
+def _halve(model: Path) -> None:
+    """Leaves of the largest of the files that were written last what a kill in the middle of writing it would."""
+    files = [path for path in model.rglob("*") if path.is_file()]
+    newest = max((path.stat().st_mtime for path in files), default=0.0)
+    late = [path for path in files if path.stat().st_mtime > newest - 1]
+    if late:
+        largest = max(late, key=lambda path: path.stat().st_size)
+        os.truncate(largest, largest.stat().st_size // 2)
 
 
 def _live(training: Training, launcher: Launcher, directory: Path, *, kill: str) -> Life:
