@@ -1,11 +1,11 @@
 """The second net: whether a resume whose elements are exact also ended with the weights of the run that nobody killed.
 
 With `compare_weights=True` any difference fails. With `"auto"` the first resume of a test that ran to its end is looked
-at, and none after it where it is bit-equal. If it differs, a second reference run shows what differs anyway, and the
-next resumes are looked at too. A difference fails only where it cannot be a random generator that went on elsewhere: a
-count differs, or another resume of the test ended bit-equal, so this one lacks something that can be restored, or the
-life had some weights from no file. All else is a note. What the trials of a test know of each other is a file in the
-check's directory, for all xdist workers.
+at, and of those after it, where it is bit-equal, only those with weights that came from no file. If it differs, a
+second reference run shows what differs anyway, and the next resumes are looked at too. A difference fails only where it
+cannot be a random generator that went on elsewhere: a count differs, or another resume of the test ended bit-equal, so
+this one lacks something that can be restored, or the life had some weights from no file. All else is a note. What the
+trials of a test know of each other is a file in the check's directory, for all xdist workers.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Known:
     """What the trials of a test have found so far."""
 
     settled: bool = False
-    """Nothing more is to be found."""
+    """Nothing can be found."""
     attempts: int = 0
     equal: str | None = None
     """Where the lives of a resume were killed that ended bit-equal."""
@@ -76,6 +76,11 @@ class _Known:
     def read(cls, path: Path) -> _Known:
         stored = json.loads(path.read_text()) if path.exists() else {}
         return cls(**stored) if stored.get("format") == store.FORMAT else cls()
+
+    @property
+    def clean(self) -> bool:
+        """Whether all that was looked at ended bit-equal."""
+        return self.equal is not None and self.differing is None
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self)))
@@ -96,7 +101,7 @@ def judged(check: Check, verdict: Verdict, ended: Ended) -> Verdict:
     path = check.directory / _KNOWN
     with store.locked(path.with_suffix(".lock")):
         known = _Known.read(path)
-        if known.settled:
+        if known.settled or (known.clean and _fresh(verdict) is None):
             return verdict
         try:
             return _looked_at(check, verdict, ended, known)
@@ -137,7 +142,6 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
         return verdict
     if not found.differences:
         known.equal = known.equal or ended.killed
-        known.settled = known.differing is None
         return verdict if known.differing is None else _noted(verdict, _only_here(known.differing))
     anyway = _varying(check, ended, known, 1)
     differences = [one for one in found.differences if one.key not in anyway]
@@ -153,10 +157,15 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
     known.differing = known.differing or ended.killed
     if known.equal is not None and not anyway and not _vary(check, ended, known, differences):
         return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal))
-    fresh = next((note for note in verdict.notes if note.endswith(NOT_RESTORED)), None)
+    fresh = _fresh(verdict)
     if fresh is not None and not anyway and not _vary(check, ended, known, differences):
         return _worse(verdict, Outcome.DIVERGED, _not_restored(differences, found.tensors, fresh))
     return _noted(verdict, ANEW if anew else NOTE)
+
+
+def _fresh(verdict: Verdict) -> str | None:
+    """What was said of weights that came from no file."""
+    return next((note for note in verdict.notes if note.endswith(NOT_RESTORED)), None)
 
 
 def _resumed(verdict: Verdict, life: int) -> bool:

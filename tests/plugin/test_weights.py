@@ -237,3 +237,35 @@ def test_weights_from_no_file(pytester: Pytester) -> None:
     result = run(pytester, tests, "--preempt-at=step:25", "--preempt-shrink=0")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*diverged: every element is exact, but *: in life 2 forgotten:0 came from no file*"])
+
+
+def test_sums_beside_a_checkpoint(pytester: Pytester) -> None:
+    """Sums of gradients that are not saved are lost where a kill comes within a group, whatever others ended with."""
+    tests = """
+    def sums(model_dir):
+        import tensorflow as tf
+
+        weight, total = tf.Variable(tf.zeros([2])), tf.Variable(tf.zeros([2]), name="total")
+        step, iterator = tf.Variable(0, dtype=tf.int64), iter(tf.data.Dataset.range(40))
+        checkpoint = tf.train.Checkpoint(step=step, iterator=iterator, weight=weight)
+        manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+        checkpoint.restore(manager.latest_checkpoint)
+        for element in iterator:
+            total.assign_add(tf.fill([2], tf.cast(element, tf.float32)))
+            if int(step.assign_add(1)) % 4 == 0:
+                weight.assign_add(total)
+                total.assign(tf.zeros([2]))
+            if int(step) % 10 == 0:
+                manager.save()
+
+    def test_it(preemption):
+        preemption.check_training(sums)
+    """
+    result = run(pytester, tests, "--preempt-trials=3", "--preempt-seed=2", "--preempt-shrink=0")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*diverged: *, and another resume of this test ended bit-equal (killed at step:30,1):*",
+            "*note: *life 2: total came from no file that was seen to be read",
+        ]
+    )
