@@ -87,18 +87,19 @@ def trace(lives: Sequence[Indexed], known: Study, stands: Sequence[Stand], chose
     tracks: list[tuple[Track, ...]] = []
     extra, choices = [], []
     for number, (life, stand) in enumerate(zip(lives, stands, strict=True)):
-        found = [
-            list(way)
-            for place in stand.places
-            for way in itertools.product(*(_stood(lane, n, tracks, place) for n, lane in enumerate(known.lanes)))
-        ]
-        ways = [way for n, way in enumerate(found) if way not in found[:n]] or [[None] * len(known.lanes)]
+        parents: dict[tuple[int | None, ...], int] = {}
+        for place in stand.places:
+            for way in itertools.product(*(_stood(lane, n, tracks, place) for n, lane in enumerate(known.lanes))):
+                parents.setdefault(way, place.life)
+        ways = list(map(list, parents)) or [[None] * len(known.lanes)]
         if stand.new and not stand.places and not ((life.events.kind == Kind.STEP) & (life.events.step >= 0)).any():
             ways = [[0] * len(known.lanes)]  # its step is not known, but its model is a new one
         if len(ways) > 1:
             ways = _as_the_step_tells(ways, known, tracks, trace_one(life, known, homes)[0])
-        made, more = trace_one(life, known, homes, fresh=number == 0, starts=ways[chosen.get(number, 0)])
-        tracks.append(made)
+        starts = ways[chosen.get(number, 0)]
+        made, more = trace_one(life, known, homes, fresh=number == 0, starts=starts)
+        parent = parents.get(tuple(starts)) or None
+        tracks.append(tuple(replace(track, parent=parent) for track in made))
         extra.append(more)
         choices.append(len(ways))
     return Traced(tuple(tracks), tuple(extra), tuple(choices))

@@ -33,9 +33,9 @@ STEPS_EVERY = 32
 """...and of those after them every 32nd of each iterator, or each where steps take different numbers of elements."""
 _FRAMES = 8
 _NO_USER_FRAME = "the dataset"
-_ROLES = {"evaluate": "evaluate", "predict": "predict", "_maybe_symbolic_build": "build"}
+_ROLES = {"evaluate": "evaluate", "predict": "predict", "_maybe_symbolic_build": "build", "_symbolic_build": "build"}
 """Functions of frameworks, and what the iterators are for that they make. Keras 3 looks at an element to build a model
-that is made for a distribution strategy."""
+that is made for a distribution strategy, and on JAX any."""
 _NO_PIPELINE = "single_batch_iterator"
 """Keras 2 puts the arrays given to `train_on_batch` through a dataset of one element: no pipeline of the user's."""
 _FRAMEWORK = tuple(

@@ -2,12 +2,13 @@
 
 `H := C_1`, and for each later life `H := H[:p] + T` where `p` is what its model had been trained on when it began
 (`moments`, else its step by the law of the lane): what a life did beyond the checkpoint from which the next one went on
-was rolled back in the model too, and counts no more.
+was rolled back in the model too, and counts no more. `H` is that of the life before, unless the checkpoint is known to
+be an older life's: whatever was between is a dead end then, as a life that was killed before it had restored anything.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +54,8 @@ class Piece:
     """The length of `H` when the life began."""
     kept: int
     """How many of its elements no later life rolled back."""
+    dead: bool = False
+    """A later life went on with the checkpoint of one before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,8 @@ def pieces_of(lane: Lane, tracks: Sequence[Track], final: int) -> list[Piece] | 
         final: the number of the life that was to run to its end, or 0.
     """
     base: int | None = None
-    made: list[tuple[int, int, Track, int]] = []
-    length, saved = 0, None
+    made: list[Piece] = []
+    saved = None
     for life, track in enumerate(tracks, 1):
         step = track.step
         if step is None and len(track) == 0 and life == final:
@@ -91,15 +94,26 @@ def pieces_of(lane: Lane, tracks: Sequence[Track], final: int) -> list[Piece] | 
             if start is None:
                 start = max(0, lane.law.at(base if step is None else step) - lane.law.at(base))
             start += track.held
-            made.append((life, start, track, length))
-            length = start + len(track)
+            older = [one for one in made if track.parent is None or one.life <= track.parent]
+            before = older[-1].start + len(older[-1].track) if older else 0
+            made.append(Piece(life, start, track, before, len(track)))
         saved = _last_saved(track, saved)
+    return _as_kept(made)
+
+
+def _as_kept(made: Sequence[Piece]) -> list[Piece]:
+    """The pieces with what is left of them in the end."""
     pieces: list[Piece] = []
     end: int | None = None
-    for life, start, track, before in reversed(made):
-        kept = len(track) if end is None else max(0, min(len(track), end - start))
-        pieces.append(Piece(life, start, track, before, kept))
-        end = start if end is None else min(end, start)
+    alive = made[-1].life if made else 0
+    for piece in reversed(made):
+        if piece.life > alive:
+            pieces.append(replace(piece, kept=0, dead=True))
+            continue
+        kept = len(piece.track) if end is None else max(0, min(len(piece.track), end - piece.start))
+        pieces.append(replace(piece, kept=kept))
+        end = piece.start if end is None else min(end, piece.start)
+        alive = piece.life - 1 if piece.track.parent is None else piece.track.parent
     return pieces[::-1]
 
 
@@ -123,7 +137,8 @@ def joined(pieces: Sequence[Piece], field: str = "value") -> UintArray:
     """One field of the elements of `H` after these pieces."""
     found: UintArray = np.empty(0, np.uint64)
     for piece in pieces:
-        found = np.concatenate((found[: piece.start], piece.track.values(0, len(piece.track), field)))
+        if not piece.dead:
+            found = np.concatenate((found[: piece.start], piece.track.values(0, len(piece.track), field)))
     return found
 
 

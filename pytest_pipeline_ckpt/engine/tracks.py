@@ -62,6 +62,8 @@ class Track:
     off: tuple[int, int] | None = None
     """Where steps take different numbers of elements: the first step that the life began after more or fewer elements
     than the reference run, and by how many at most; fewer are negative."""
+    parent: int | None = None
+    """The life with whose history it goes on, from 1, where that is known; else with that of the life before."""
 
     def __len__(self) -> int:
         """The number of elements."""

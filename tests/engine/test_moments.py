@@ -447,6 +447,17 @@ def test_data_alone_is_no_checkpoint_of_a_model_that_is_saved(reference: Life, s
     assert standing([book.killed()], ["model/data-10"], reference.ledger) == stood
 
 
+@pytest.mark.parametrize(("data", "outcome"), [(10, Outcome.EXACT), (0, Outcome.RESTARTED), (9, Outcome.MISALIGNED)])
+def test_life_that_is_killed_before_it_has_restored_anything(data: int, outcome: Outcome) -> None:
+    """It took an element to build a model; the next one goes on with the checkpoint of the life before it."""
+    last = counting(Book(), "SGD").reads("model/ckpt-10").restored(10)
+    last = trained(last, range(data, 20), step=10, SGD=10).done(30 - data)
+    sample = counting(Book(), "SGD").read("element", SGD=0).train([0], step=0).killed()
+    verdict = judge([unkilled("SGD")], [killed("SGD"), sample, last.finished()])
+    assert verdict.outcome is outcome
+    assert verdict.life == (0 if outcome is Outcome.EXACT else 3)
+
+
 def test_one_that_resumes_among_others() -> None:
     """Where another life resumes, beginning anew is legal replay, and counted."""
     anew = trained(Book(), range(14), step=0).killed(standing=("model/ckpt-10",))
