@@ -69,7 +69,9 @@ CASES = (
     Case("min", "test_binary.py"),
     # The checkpoints are not below the directory that is watched: `every` may say that it cannot tell.
     Case(
-        "elsewhere", "train.py --bad --model_dir={scratch}{model_dir}", ("restarted",), every=("restarted", "unknown")
+        *("elsewhere", "train.py --bad --model_dir={scratch}{model_dir}", ("restarted",)),
+        at="step:25",
+        every=("restarted", "unknown"),
     ),
     Case("accumulate", "train.py --out={model_dir} --how=fit", at="step:35"),
     Case("accumulate", "train.py --out={model_dir} --how=keras", at="step:35"),
