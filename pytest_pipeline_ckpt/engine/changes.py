@@ -19,13 +19,16 @@ from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 
 from .contents import key_of, name_of
 from .frames import called_by_the_user
+from .lineage import quietly
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
+    from types import FrameType
 
     from .patches import Patches
 
 _UNNAMED = "Variable"
+_FEW = 1024
 
 
 class Changes:
@@ -34,6 +37,8 @@ class Changes:
     def __init__(self) -> None:
         self._made: list[tuple[weakref.ref[Any], bool]] = []
         """All variables, and whether the user's code has made them; they have no hash."""
+        self._most = _FEW
+        """So many may be listed before those that are gone are struck off."""
         self._prints: dict[Any, int] = {}
 
     def install(self, patches: Patches) -> None:
@@ -55,7 +60,10 @@ class Changes:
     def _changed(self, variables: Iterable[Any]) -> dict[Any, str]:
         found = {}
         for variable in variables if context.executing_eagerly() else ():
-            key, value = key_of(variable), _print(variable)
+            try:
+                key, value = key_of(variable), _print(variable)
+            except Exception:  # not initialised, deleted, of a graph: it cannot be looked at
+                continue
             if self._prints.setdefault(key, value) != value:
                 found[key] = _words(variable)
         return found
@@ -65,19 +73,32 @@ class Changes:
 
     def _strays(self, known: Collection[Any]) -> Iterator[Any]:
         alive = self._alive()
-        shapes = {tuple(variable.shape) for variable, _ in alive if key_of(variable) in known}
+        shapes = {_shape(variable) for variable, _ in alive if key_of(variable) in known}
         for variable, users in alive:
-            alike = users and tuple(variable.shape) in shapes - {()} and key_of(variable) not in known
+            alike = users and _shape(variable) in shapes - {()} and key_of(variable) not in known
             if alike and not _is_a_part(variable):
                 yield variable
 
     def _makes(self, original: Any) -> Any:
         def __init__(variable: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it replaces one
             original(variable, *args, **kwargs)
-            if tf.as_dtype(variable.dtype).is_floating:
-                self._made.append((weakref.ref(variable), called_by_the_user(sys._getframe(1))))
+            self._note(variable, sys._getframe(1))
 
         return __init__
+
+    @quietly
+    def _note(self, variable: Any, caller: FrameType) -> None:
+        if not tf.as_dtype(variable.dtype).is_floating:
+            return
+        if len(self._made) >= self._most:  # whoever makes one at each step must not fill the memory
+            self._made = [one for one in self._made if one[0]() is not None]
+            self._most = max(_FEW, 2 * len(self._made))
+        self._made.append((weakref.ref(variable), called_by_the_user(caller)))
+
+
+def _shape(variable: Any) -> tuple[int | None, ...]:
+    """As far as it is known; empty also where not even the rank is."""
+    return () if variable.shape.rank is None else tuple(variable.shape)
 
 
 def _print(variable: Any) -> int:

@@ -150,10 +150,11 @@ def beside(_: Gate, path: Path) -> Any:
     model, optimizer = made()
     tf.train.Checkpoint(model=model, optimizer=optimizer).restore(saved)
     total, constant = tf.Variable([[0.0]], name="total"), tf.Variable([[1.0]])
-    loss = tf.Variable(0.0)
+    loss, anything = tf.Variable(0.0), tf.Variable([[0.0]], shape=tf.TensorShape(None))
     for number in tf.data.Dataset.range(12):
         total.assign_add([[1.0]])
         loss.assign(tf.cast(number, tf.float32))
+        anything.assign([[loss]])
         optimizer.apply_gradients([(total * constant, model.trainable_variables[0])])
 
 
