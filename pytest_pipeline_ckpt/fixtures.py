@@ -150,8 +150,8 @@ class Preemption:
                 session, `optimizer.iterations`, `step` in a `tf.train.Checkpoint`).
             elements_per_step: training elements a step; None: measured in the reference run.
             compare_weights: True: the variables of the last checkpoint must also be the reference run's, bit for bit.
-                `"auto"`: they are looked at once a test, and fail only if counts in them differ, or another resume
-                ended bit-equal; else a note tells. False: they are not looked at.
+                `"auto"`: they are looked at once a test, and fail only if counts in them differ, another resume ended
+                bit-equal, or some were restored from no file; else a note tells. False: they are not looked at.
             workers: processes of the training; each finds its place in the environment variable `TF_CONFIG`, and they
                 share one `model_dir`.
             validation: places of iterators that are for validation, `["train.py:57"]`: only where a step takes an
