@@ -26,6 +26,15 @@ class Advice:
     reason: str
     """One sentence; `{ops}` stands for the ops that were found, `{policy}` for the external state policy."""
     remedy: str
+    in_jax: str = ""
+    """The remedy in a training whose model is JAX's, where that is another."""
+
+
+_BESIDE = (
+    "save its position under the model's step, and before the model: tf.train.Checkpoint(iterator=iterator).write("
+    "f'{directory}/{step}'), then manager.save(step, ...); read the one of the step that was restored, as "
+    "pipeline_ckpt.InputPipelineCheckpoint does"
+)
 
 
 class Cause(enum.Enum):
@@ -104,6 +113,7 @@ class Cause(enum.Enum):
     NOT_SAVED = Advice(
         "its iterator is in no checkpoint",
         "put it beside the model: tf.train.Checkpoint(model=model, step=step, iterator=iterator)",
+        _BESIDE,
     )
     NOT_SAVED_IN_SESSION = Advice(
         "no op of its graph saves an iterator",
@@ -153,10 +163,19 @@ class Cause(enum.Enum):
         "model and input are saved at different moments, so that a kill in between leaves a pair that does not match",
         "save both in one tf.train.Checkpoint, or use pipeline_ckpt.CheckpointInputPipelineHook, which "
         "makes up for the difference",
+        "read the iterator's checkpoint of the very step at which the model was restored, not the newest one: the "
+        "model's save, which a thread makes, may not have been complete when the iterator's was",
+    )
+    TORN = Advice(
+        "parts of what is trained are saved at different moments, or some of them not at all, so what a kill leaves "
+        "need not belong together",
+        "save all that is trained, optimizers and averages too, in one checkpoint by one call, and restore it as a "
+        "whole",
     )
     OWN_POSITION = Advice(
         "it restores no iterator and goes on at a place that it has computed itself, which is not where the model was",
         "put the iterator into the checkpoint of the model: tf.train.Checkpoint(..., iterator=iterator)",
+        _BESIDE,
     )
 
     NEVER_RESTORED = Advice(

@@ -282,7 +282,9 @@ def _of_stands(case: Case) -> list[Finding]:
             (Outcome.UNKNOWN, stand.unknown),
         ):
             if why is not None:
-                found.append(Finding(outcome, number, f"life {number}: {why}", held=outcome is Outcome.LOST))
+                reason = f"life {number}: {why}"
+                held, torn = outcome is Outcome.LOST, outcome is Outcome.MISALIGNED
+                found.append(Finding(outcome, number, reason, held=held, torn=torn))
     return found
 
 
@@ -387,4 +389,4 @@ def _strangers(case: Case) -> list[Finding]:
 
 def _verdict(finding: Finding, scope: Scope, notes: tuple[str, ...]) -> Verdict:
     told = (finding.outcome, finding.reason, finding.life, finding.spans, scope, notes)
-    return Verdict(*told, lane=finding.lane, held=finding.held)
+    return Verdict(*told, lane=finding.lane, held=finding.held, torn=finding.torn)

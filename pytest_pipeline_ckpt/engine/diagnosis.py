@@ -16,6 +16,7 @@ import numpy as np
 
 from . import causes, checker, handling, stage_results, store
 from .causes import Cause
+from .evidence import JAX_STATE
 from .gang import Gang, held_ports
 from .model import Ending, Kind, Outcome, Verdict
 from .runner import live
@@ -36,6 +37,7 @@ LARGE_MB = 16
 """A buffer is mentioned when it can make a checkpoint so much larger."""
 _WALK = "stages"
 _DONE = "done"
+_TORN = "the training code restores a model whose parts are of different moments"
 _OF_THE_INPUT = frozenset(
     {
         Outcome.LOST,
@@ -253,12 +255,14 @@ class Diagnostician:
         seen = [_handling(lived) for lived in lives[: verdict.life]]
         used = causes.trained_on(seen[-1], self._streams, verdict.lane)
         told = (verdict.outcome, _handling(self._reference), seen, self._streams, _source_line(used))
-        cause = causes.of_code(*told, lane=verdict.lane, held=verdict.held)
+        cause = Cause.TORN if verdict.torn else causes.of_code(*told, lane=verdict.lane, held=verdict.held)
         if cause is None:
             return None
         does = "does not restore the iterator that it trains on"
         if cause is Cause.SAVED_APART:
             does = "restores an iterator of another moment than the model"
+        if cause is Cause.TORN:
+            return self._told(f"not in the pipeline: {_TORN}", cause, pipeline, None)
         if cause is Cause.IN_FLIGHT:
             does = "takes elements ahead of the model, and does not restore them"
         label = "" if used is None else f" ({used.label})"
@@ -277,7 +281,9 @@ class Diagnostician:
         policy = "" if pipeline is None else f"external_state_policy={pipeline.policy}"
         ops = "" if stage is None else ", ".join(op for kind in stage.ops.values() for op in kind)
         reason = cause.advice.reason.format(ops=ops, policy=policy)
-        return Diagnosis(where, cause, reason, cause.advice.remedy, name, looks)
+        in_jax = any(one.owner == JAX_STATE for one in self._reference.life.ledger.evidence.counters)
+        remedy = (in_jax and cause.advice.in_jax) or cause.advice.remedy
+        return Diagnosis(where, cause, reason, remedy, name, looks)
 
 
 def looks_of(pipeline: PipelineResult, *, without: StageResult | None = None) -> list[str]:

@@ -37,6 +37,10 @@ iterator, so that nothing contradicts it; of something that holds iterators only
 Why = Literal["save", "restore", "element", "end"]
 
 
+JAX_STATE = "a JAX state with the weights"
+"""The owner of a counter that is a JAX training's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Counter:
     """Something that may count the model's steps."""
@@ -292,6 +296,7 @@ def _take(found: _Parsed, line: Mapping[str, Any]) -> None:
 
 __all__ = [
     "FILE",
+    "JAX_STATE",
     "Counter",
     "Evidence",
     "EvidenceWriter",

@@ -11,7 +11,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .evidence import Counter
+from .evidence import JAX_STATE, Counter
 from .frames import users_frames, variables
 from .namesakes import Namesakes
 from .trees import STEP_NAMES, Patience, attributes_of, counting, has_arrays, is_of_nnx, look_into
@@ -30,7 +30,7 @@ _NO_STATES = ("tensorflow", "keras", "tf_keras", "numpy", "jax", "jaxlib", "orba
 
 
 _OWNERS: dict[tuple[Role, bool], str] = {
-    ("model", True): "a JAX state with the weights",
+    ("model", True): JAX_STATE,
     ("bare", True): "what is saved beside a JAX state",
     ("data", True): "what a JAX training saves with its data",
     ("model", False): "a file with the weights",

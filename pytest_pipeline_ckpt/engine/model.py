@@ -282,6 +282,8 @@ class Verdict:
     """The label of the lane that went wrong, for whoever looks for the reason."""
     held: bool = field(default=False, compare=False)
     """Whether what is wrong is what a loader held at the save: taken from the pipeline, and not trained on yet."""
+    torn: bool = field(default=False, compare=False)
+    """Whether parts of the model that a life restored are of different moments."""
     lives: tuple[LifeSpan, ...] = field(default=(), compare=False)
     """Where the lives trained, the reference run first: how the judgement looks, not what it is."""
 

@@ -37,6 +37,8 @@ class Finding:
     """See `LifeSpan`."""
     held: bool = False
     """See `Verdict`."""
+    torn: bool = False
+    """See `Verdict`."""
     lane: str = ""
     """Its label, where it is known which."""
 

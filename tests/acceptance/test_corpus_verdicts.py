@@ -51,6 +51,16 @@ def test_verdict_is_the_truth(preemption: Preemption, training: Training) -> Non
     assert outcome in right
 
 
+@pytest.mark.skipif(not HAS_JAX, reason="JAX, Flax, Orbax or CLU is not installed")
+def test_remedy_in_the_terms_of_orbax(preemption: Preemption) -> None:
+    """Whoever trains in JAX has no `tf.train.Checkpoint` of the model to put an iterator into."""
+    (training,) = (one for one in CORPUS if one.name == "orbax_loop:anew")
+    with pytest.raises(PreemptionSafetyError) as caught:
+        preemption.check_script([str(training.path), "--model_dir={model_dir}", "--how=anew"], at="step:25")
+    assert caught.value.diagnosis is not None
+    assert "then manager.save(step, ...)" in caught.value.diagnosis.remedy
+
+
 def test_names_are_of_the_corpus() -> None:
     """Each name is that of a training."""
     assert set(NAMES) <= {training.name for training in CORPUS}

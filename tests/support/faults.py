@@ -395,6 +395,7 @@ FAULTS: dict[str, Fault] = {
     "input saved less often": _code(Cause.SAVED_APART, planted.input_saved_less_often),
     "input saved more often": _code(Cause.SAVED_APART, planted.input_saved_more_often),
     "input not saved yet": _code(Cause.SAVED_APART, planted.input_saved_less_often, at="step:13"),
+    "halves saved apart": _code(Cause.TORN, faulty_code.halves_saved_apart),
     "position of its own": _code(Cause.OWN_POSITION, planted.counts_from_its_own_start, at="step:25,15"),
     "epoch forgotten": _code(Cause.OWN_POSITION, planted.epoch_forgotten, at="step:45"),
     "session without its input": _code(

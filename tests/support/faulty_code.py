@@ -99,6 +99,23 @@ def saved_and_not_restored(model_dir: str) -> None:
             checkpoint.write(str(Path(model_dir, f"input-{model.at}")))
 
 
+def halves_saved_apart(model_dir: str) -> None:
+    """Of two weights that are trained with each step one is saved less often, in a checkpoint of its own."""
+    import tensorflow as tf
+
+    iterator, weight, other = iter(rows()), tf.Variable([0.0, 1.0]), tf.Variable([0.0, 1.0])
+    model = planted.Model(model_dir, iterator=iterator, weight=weight)
+    rarely = tf.train.CheckpointManager(tf.train.Checkpoint(other=other), f"{model_dir}/other", max_to_keep=1)
+    rarely.restore_or_initialize()
+    while model.at < planted.STEPS:
+        next(iterator)
+        weight.assign_add([1.0, 1.0])
+        other.assign_add([1.0, 1.0])
+        model.train()
+        if model.at % 15 == 0:
+            rarely.save()
+
+
 def session(model_dir: str, make: Callable[[], Any], *, saveable: bool) -> None:
     import tensorflow as tf
 
