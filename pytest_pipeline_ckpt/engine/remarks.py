@@ -39,7 +39,7 @@ def scope_of(case: Case, lives: Sequence[Life], pieces: Sequence[Sequence[Piece]
         kills_landed=landed(lives),
         saves_crossed=sum(_saves(run) for run in killed),
         elements_compared=sum(piece.kept for piece in later),
-        elements_replayed=sum(max(0, piece.before - piece.start) for piece in later),
+        elements_replayed=sum(len(piece.track) - piece.kept for lane in pieces for piece in lane),
         began_anew=anew.count(True),
         resumed=anew.count(False),
     )

@@ -456,6 +456,7 @@ def test_life_that_is_killed_before_it_has_restored_anything(data: int, outcome:
     verdict = judge([unkilled("SGD")], [killed("SGD"), sample, last.finished()])
     assert verdict.outcome is outcome
     assert verdict.life == (0 if outcome is Outcome.EXACT else 3)
+    assert verdict.scope.elements_replayed == 4
 
 
 def test_one_that_resumes_among_others() -> None:
