@@ -274,7 +274,10 @@ def _value(name: str, life: Indexed, reference: Evidence, role: str) -> int | No
     if first:
         return earliest - pace * first
     before, after = known[moved - 1][1], known[moved][1]
-    return before if after - before == pace else after - pace
+    fresh = next((one.values[name] for one in reference.readings if name in one.values), before)
+    # From a new run's value it jumps because a restore was put off; from another one because another thread takes
+    # the elements, and several steps were made between two of them.
+    return before if after - before == pace or before != fresh else after - pace
 
 
 def _since_its_restore(name: str, mine: Evidence) -> list[Reading]:

@@ -131,6 +131,16 @@ def test_counter_that_is_restored_at_the_first_step() -> None:
     assert judge([unkilled("SGD")], [killed("SGD"), last.finished()]).exact
 
 
+def test_steps_between_two_elements_of_a_thread() -> None:
+    """A thread takes elements while several steps are made: the counter jumps, and began where it was before that."""
+    last = counting(Book(), "SGD").reads("model/ckpt-10").read("restore", SGD=10).restored(10)
+    for value, step in zip(range(10, 20), (10, 10, 10, 13, 14, 15, 16, 17, 18, 19), strict=True):
+        last.read("element", SGD=step).train([value], step=step)
+    verdict = judge([unkilled("SGD")], [killed("SGD"), last.done(20).finished()])
+    assert "torn" not in verdict.reason
+    assert verdict.outcome is Outcome.EXACT
+
+
 def test_element_that_is_taken_before_the_restore() -> None:
     """A sample builds the model, and only then a counter is restored: what it was before is no beginning."""
 
