@@ -75,7 +75,8 @@ CASES = (
     ),
     Case("accumulate", "train.py --out={model_dir} --how=fit", at="step:35"),
     Case("accumulate", "train.py --out={model_dir} --how=keras", at="step:35"),
-    Case("accumulate", "train.py --out={model_dir} --how=python", TORN, at="step:35"),
+    # Its initial weights have no seed, so the final ones differ anyway, and cannot show what the sums have lost.
+    Case("accumulate", "train.py --out={model_dir} --how=python", (*TORN, "unknown"), at="step:35"),
     Case("mixed", "train.py --out={model_dir} --how=ours --scale=256"),
     Case("mixed", "train.py --out={model_dir} --how=ours"),
     Case("mixed", "train.py --out={model_dir} --how=loop"),

@@ -40,6 +40,8 @@ class Changes:
         self._most = _FEW
         """So many may be listed before those that are gone are struck off."""
         self._prints: dict[Any, int] = {}
+        self.found: set[Any] = set()
+        """The keys of the strays that have changed."""
 
     def install(self, patches: Patches) -> None:
         """Wraps what makes a variable."""
@@ -55,7 +57,9 @@ class Changes:
         Args:
             known: keys of the weights that a checkpoint or an optimizer holds.
         """
-        return self._changed(self._strays(known))
+        found = self._changed(self._strays(known))
+        self.found.update(found)
+        return found
 
     def _changed(self, variables: Iterable[Any]) -> dict[Any, str]:
         found = {}

@@ -103,8 +103,8 @@ class Origin:
     variables: int
     names: tuple[str, ...] = ()
     changed: bool | None = False
-    """Whether any of them was seen to change from one element to another; only looked at where there are others. None:
-    they are no variables that could be looked at."""
+    """Whether any of them was seen to change from one element to another; only looked at where there are others, and of
+    new ones where no optimizer has them. None: they are no variables that could be looked at."""
 
 
 @dataclass(frozen=True, slots=True)

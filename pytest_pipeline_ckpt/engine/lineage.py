@@ -95,6 +95,8 @@ class Lineage:
         """Tells what else are trained weights by now, beside those of some keys."""
         self.changed: Callable[[Collection[Any]], Collection[Any]] = lambda _: ()
         """Tells which of some weights are not what they were when it was asked before."""
+        self.strays: Collection[Any] = ()
+        """Keys of those that are in no file and no optimizer, and change all the same."""
         self._lock = threading.RLock()
         self._pending: list[_Pending] = []
         self._known: set[str] = set()
@@ -228,7 +230,8 @@ class Lineage:
         groups: list[Group] = []
         for path, keys in files.items():
             names = tuple(trained[key] for key in keys[:_NAMES])
-            groups.append((path, len(keys), names, not changed.isdisjoint(keys)))
+            moves = not changed.isdisjoint(keys) or (path is None and not set(self.strays).isdisjoint(keys))
+            groups.append((path, len(keys), names, moves))
         if self._loose is not None and self._loose not in files and not self._groups:
             groups.append((self._loose, 1, (), None))
         return [*groups, *((*group, None) for group in self._groups)]

@@ -74,7 +74,7 @@ class Steps:
         self.lineage.more = self._weights_seen
         self.states = States(self.evidence)
         self._changes = Changes()
-        self.lineage.changed = self._changes.of
+        self.lineage.changed, self.lineage.strays = self._changes.of, self._changes.found
         self.files = Files(self.lineage, None if model_dir is None else model_dir.parent, writer.directory)
         self.files.shown = self.file_shown
         self._writer = writer

@@ -102,7 +102,7 @@ def judged(check: Check, verdict: Verdict, ended: Ended) -> Verdict:
     with store.locked(path.with_suffix(".lock")):
         known = _Known.read(path)
         if known.settled or (known.clean and _fresh(verdict) is None):
-            return verdict
+            return _undecided(verdict, ended, known)
         try:
             return _looked_at(check, verdict, ended, known)
         except WorkerError as error:
@@ -153,7 +153,7 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
     anew = any(one.anew for one in differences)
     if not differences or (anyway and not anew):
         known.settled = True  # weights that differ anyway tell nothing
-        return verdict
+        return _undecided(verdict, ended, known)
     known.differing = known.differing or ended.killed
     if known.equal is not None and not anyway and not _vary(check, ended, known, differences):
         return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal))
@@ -161,6 +161,21 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
     if fresh is not None and not anyway and not _vary(check, ended, known, differences):
         return _worse(verdict, Outcome.DIVERGED, _not_restored(differences, found.tensors, fresh))
     return _noted(verdict, ANEW if anew else NOTE)
+
+
+def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
+    """The verdict where the weights of two runs differ anyway: nothing tells what a stray that began anew has lost."""
+    fresh = _fresh(verdict)
+    origins = [one for life in ended.lives[1:] for one in life.ledger.evidence.origins]
+    if not known.varying.get("1") or fresh is None or not any(one.path is None and one.changed for one in origins):
+        return verdict
+    life, _, weights = fresh.partition(": ")
+    reason = (
+        f"every element is exact, but in {life} {weights}, and the training changes them: whether what they held when "
+        "the model was saved is lost is not known, because the weights of two runs that nobody killed differ anyway. "
+        "Save them with the model, or seed the initial weights (tf.keras.utils.set_random_seed)"
+    )
+    return _worse(verdict, Outcome.UNKNOWN, reason)
 
 
 def _fresh(verdict: Verdict) -> str | None:

@@ -239,13 +239,11 @@ def test_weights_from_no_file(pytester: Pytester) -> None:
     result.stdout.fnmatch_lines(["*diverged: every element is exact, but *: in life 2 forgotten:0 came from no file*"])
 
 
-def test_sums_beside_a_checkpoint(pytester: Pytester) -> None:
-    """Sums of gradients that are not saved are lost where a kill comes within a group, whatever others ended with."""
-    tests = """
-    def sums(model_dir):
+SUMS = """
+    def sums(model_dir, initial=(0.0, 0.0)):
         import tensorflow as tf
 
-        weight, total = tf.Variable(tf.zeros([2])), tf.Variable(tf.zeros([2]), name="total")
+        weight, total = tf.Variable(initial), tf.Variable(tf.zeros([2]), name="total")
         step, iterator = tf.Variable(0, dtype=tf.int64), iter(tf.data.Dataset.range(40))
         checkpoint = tf.train.Checkpoint(step=step, iterator=iterator, weight=weight)
         manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
@@ -257,7 +255,12 @@ def test_sums_beside_a_checkpoint(pytester: Pytester) -> None:
                 total.assign(tf.zeros([2]))
             if int(step) % 10 == 0:
                 manager.save()
+    """
 
+
+def test_sums_beside_a_checkpoint(pytester: Pytester) -> None:
+    """Sums of gradients that are not saved are lost where a kill comes within a group, whatever others ended with."""
+    tests = f"""{SUMS}
     def test_it(preemption):
         preemption.check_training(sums)
     """
@@ -269,3 +272,14 @@ def test_sums_beside_a_checkpoint(pytester: Pytester) -> None:
             "*note: *life 2: total came from no file that was seen to be read",
         ]
     )
+
+
+def test_sums_beside_weights_that_differ_anyway(pytester: Pytester) -> None:
+    """Where two runs that nobody killed end with different weights, nothing tells whether the sums are lost."""
+    tests = f"""{SUMS}
+    def test_it(preemption):
+        preemption.check_training(lambda model_dir: sums(model_dir, initial=tuple(map(float, os.urandom(2)))))
+    """
+    result = run(pytester, tests, "--preempt-trials=2", "--preempt-seed=2", "--preempt-shrink=0")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*unknown: * total came from no file *, because the weights of two runs *"])
