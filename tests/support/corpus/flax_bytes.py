@@ -29,17 +29,20 @@ def train_step(state: Any, element: Any) -> Any:
 
 
 def main() -> None:
-    model_dir, how = proof.arguments("skip", "anew", "never_reads")
+    model_dir, how = proof.arguments("skip", "anew", "unused", "never_reads")
     os.makedirs(model_dir, exist_ok=True)
     path = f"{model_dir}/checkpoint"
     seen = jnp.zeros(STEPS, jnp.int32)
     state: Any = TrainState.create(apply_fn=None, params={"w": jnp.zeros(())}, tx=optax.adam(0.1), seen=seen)
+    begin = 0
     if os.path.exists(path) and how != "never_reads":
         with open(path, "rb") as file:
-            state = serialization.from_bytes(state, file.read())
-    begin = int(state.step)
+            restored = serialization.from_bytes(state, file.read())
+        begin = int(restored.step)
+        # Wrong where `unused`: it returns a new state, and the old one is trained.
+        state = state if how == "unused" else restored
     dataset = tf.data.Dataset.range(STEPS)
-    for element in dataset.skip(begin if how == "skip" else 0).as_numpy_iterator():
+    for element in dataset.skip(begin if how in ("skip", "unused") else 0).as_numpy_iterator():
         if int(state.step) == STEPS:
             break
         state = train_step(state, jnp.int32(element))

@@ -44,16 +44,20 @@ def read(path: str) -> State:
 
 
 def main() -> None:
+    whole = ("npz", "pickle", "h5")
     model_dir, how = proof.arguments(
-        "npz", "pickle", "h5", "npz_anew", "pickle_anew", "h5_anew", "json", "json_first", "json_anew", "never_reads"
+        *whole, *(f"{one}_anew" for one in whole), "npz_unused", "json", "json_first", "json_anew", "never_reads"
     )
     os.makedirs(model_dir, exist_ok=True)
     ending = {"pickle": "pkl", "h5": "h5"}.get(how.split("_")[0], "npz")
     path, steps_path = f"{model_dir}/weights.{ending}", f"{model_dir}/step.json"
     state: State = {"weight": np.float64(0), "seen": np.zeros(STEPS, np.int64), "step": 0}
+    step = 0
     if os.path.exists(path) and how != "never_reads":
-        state = read(path)
-    step = int(state["step"])
+        restored = read(path)
+        step = int(restored["step"])
+        # Wrong where `unused`: it goes on at the right step, with new weights.
+        state = state if how == "npz_unused" else restored
     if how.startswith("json") and os.path.exists(steps_path):
         with open(steps_path) as file:
             step = int(json.load(file)["step"])

@@ -30,7 +30,7 @@ def train_step(state: Any, element: Any) -> Any:
 
 
 def main() -> None:
-    model_dir, how = proof.arguments("skip", "beside", "package", "anew", "label_off", "never_restores")
+    model_dir, how = proof.arguments("skip", "beside", "package", "anew", "label_off", "params_lost", "never_restores")
     params = {"w": jnp.zeros(())}
     state: Any = TrainState.create(
         apply_fn=None, params=params, tx=optax.sgd(1.0, momentum=0.5), seen=jnp.zeros(STEPS, jnp.int32)
@@ -39,11 +39,13 @@ def main() -> None:
     manager = ocp.CheckpointManager(os.path.abspath(model_dir) + "/model", options=options)
     newest = None if how == "never_restores" else manager.latest_step()
     if newest is not None:
-        state = manager.restore(newest, args=ocp.args.StandardRestore(state))
+        restored = manager.restore(newest, args=ocp.args.StandardRestore(state))
+        # Wrong where `params_lost`: all but what is trained.
+        state = restored.replace(params=state.params) if how == "params_lost" else restored
     begin = int(state.step)
     dataset = tf.data.Dataset.range(STEPS).shuffle(STEPS, seed=3, reshuffle_each_iteration=False)
     step = tf.Variable(begin, dtype=tf.int64)
-    if how in ("skip", "label_off"):
+    if how in ("skip", "label_off", "params_lost"):
         # Wrong where `label_off`: the label counts from 0, and is not the number of steps.
         dataset = dataset.skip(begin - int(how == "label_off" and begin > 0))
     iterator: Any = iter(dataset)
