@@ -8,6 +8,7 @@ and slots of its own.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,13 @@ class Changes:
         found = self._changed(self._strays(known))
         self.found.update(found)
         return found
+
+    def alive(self) -> Iterator[tuple[Any, str, Any, bool]]:
+        """Keys and names of all variables, these, and whether the user's code has made them; eager code only."""
+        for variable, users in self._alive() if context.executing_eagerly() else ():
+            with contextlib.suppress(Exception):  # not initialised, deleted, of a graph: it cannot be looked at
+                if not _is_a_part(variable):
+                    yield key_of(variable), _words(variable), variable, users
 
     def _changed(self, variables: Iterable[Any]) -> dict[Any, str]:
         found = {}

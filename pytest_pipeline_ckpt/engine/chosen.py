@@ -108,7 +108,9 @@ def _with_steps(ledger: Ledger, chosen: Choice) -> Ledger:
         if reading is not None and known:
             value = chosen.value(reading.values)
         elif number < alone and len(chosen.names) > 1 and (step := int(records["value"][number].astype(np.int64))) >= 0:
-            value = chosen.value({chosen.names[0]: step})
+            # The one that is made next may be what the ledger has by now, and nobody has looked for it.
+            begun = 0 if reading is None else reading.values.get(chosen.names[0], 0)
+            value = chosen.value({chosen.names[0]: max(step, begun)})
         else:
             value = UNKNOWN_STEP
         if chosen.seen and value >= 0:

@@ -270,6 +270,11 @@ class Counters:
         """Whether more than one is known."""
         return sum(found.announced is not None for found in self._found.values()) > 1
 
+    @property
+    def grown(self) -> bool:
+        """Whether there may be another one since all were read last."""
+        return self._looked != self.version
+
     def values(self) -> dict[int, int]:
         """The values of all that can be read now; eager code only."""
         if not context.executing_eagerly():

@@ -13,7 +13,12 @@ ledger had: so it is known which elements had been taken. What a line `is`:
 - `moved`: `path` became `to`;
 - `restored`: `path` was read, with `weights` and `data` as above;
 - `origins`: when training had begun, for each file (`path`, null: none) how many of the trained weights come from it
-  (`variables`), and the `names` of a few.
+  (`variables`), and the `names` of a few;
+- `weight`: an array that may be trained: `id` (in this life), `name`, `shape`, in which `function` of the user's it is,
+  if it is no variable of TensorFlow's, the `ordinal` among those of the same name and shape, whether it is `known` to
+  be a weight, and whether the `users` code has made it;
+- `values`: of all these arrays by their ids a hash each of those that are not what they were in the line before; null:
+  it cannot be had; `why` is `element` or `save`.
 
 Paths below the run's directory are relative to it, because lives may resume at another place; others are absolute.
 """
@@ -23,7 +28,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -108,6 +113,45 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Weight:
+    """An array that may be trained."""
+
+    name: str
+    shape: tuple[int, ...]
+    ordinal: int = 1
+    """Among those of the same name and shape."""
+    function: str = ""
+    """In which of the user's functions it is a variable; empty: it is one of TensorFlow's."""
+    known: bool = False
+    """Whether it is known to be a weight: it is saved, or an optimizer is applied to it."""
+    users: bool = False
+    """Whether the user's code has made it, if it is one of TensorFlow's."""
+
+    def numbered(self, ordinal: int) -> Weight:
+        """The same with another ordinal."""
+        return replace(self, ordinal=ordinal)
+
+    def known_now(self) -> Weight:
+        """The same, known to be a weight."""
+        return replace(self, known=True)
+
+    @property
+    def identity(self) -> tuple[str, str, tuple[int, ...], int]:
+        """The same for the same array in every life, as far as code allows."""
+        return self.function, self.name, self.shape, self.ordinal
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What all weights were at one moment."""
+
+    at: int
+    why: Why
+    values: Mapping[int, int]
+    """Hashes by the weights' places in `Evidence.weights`; of those that could be had."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What one life showed, each in its order."""
 
@@ -119,6 +163,8 @@ class Evidence:
     restored: tuple[Restored, ...] = ()
     origins: tuple[Origin, ...] = ()
     """As the last line says."""
+    weights: tuple[Weight, ...] = ()
+    looks: tuple[Look, ...] = ()
 
     def upto(self, records: int, *, saving: bool = False) -> Evidence:
         """What had been shown when the ledger had so many records: of a life that was killed then.
@@ -138,6 +184,8 @@ class Evidence:
             tuple(one for one in self.moved if one[0] <= records),
             tuple(one for one in self.restored if one.at <= records),
             tuple(one for one in self.origins if one.at <= records),
+            self.weights,
+            tuple(one for one in self.looks if one.at <= records),
         )
 
 
@@ -216,6 +264,14 @@ class EvidenceWriter:
         ]
         self._append("origins", groups=named)
 
+    def weight(self, weight: Weight, *, number: int) -> None:
+        """Announces a weight, or what is now known of one, under an id of its own."""
+        self._append("weight", id=number, **asdict(weight))
+
+    def values(self, why: Why, changed: Mapping[int, int | None]) -> None:
+        """The values of all weights are those of the last time but for these, by their ids; None: not to be had."""
+        self._append("values", why=why, values={str(number): value for number, value in changed.items()})
+
     def place(self, path: str) -> str:
         """A path as lives at different places name it alike."""
         if "://" in path:
@@ -251,6 +307,8 @@ class _Parsed:
     moved: list[tuple[int, str, str]] = field(default_factory=list)
     restored: list[Restored] = field(default_factory=list)
     origins: tuple[Origin, ...] = ()
+    weights: dict[int, Weight] = field(default_factory=dict)
+    looks: list[Look] = field(default_factory=list)
 
 
 def parse(lines: Iterable[Mapping[str, Any]]) -> Evidence:
@@ -266,6 +324,7 @@ def parse(lines: Iterable[Mapping[str, Any]]) -> Evidence:
     return Evidence(
         tuple(found.counters.values()),
         *(tuple(readings), tuple(found.saved), tuple(found.moved), tuple(found.restored), found.origins),
+        *(tuple(found.weights[number] for number in sorted(found.weights)), tuple(found.looks)),
     )
 
 
@@ -287,6 +346,14 @@ def _take(found: _Parsed, line: Mapping[str, Any]) -> None:
         found.moved.append((at, line["path"], line["to"]))
     elif what == "restored":
         found.restored.append(Restored(at, line["path"], line["weights"], line["data"]))
+    elif what == "weight":
+        told = {name: line[name] for name in ("name", "ordinal", "function", "known", "users")}
+        found.weights[line["id"]] = Weight(shape=tuple(line["shape"]), **told)
+    elif what == "values":
+        values: dict[int, int | None] = dict(found.looks[-1].values) if found.looks else {}
+        values.update({int(number): value for number, value in line["values"].items()})
+        kept = {number: value for number, value in values.items() if value is not None}
+        found.looks.append(Look(at, line["why"], kept))
     elif what == "origins":
         found.origins = tuple(
             Origin(at, group["path"], group["variables"], tuple(group["names"]), group["changed"])
@@ -300,11 +367,13 @@ __all__ = [
     "Counter",
     "Evidence",
     "EvidenceWriter",
+    "Look",
     "Origin",
     "Reading",
     "Restored",
     "Role",
     "Saved",
+    "Weight",
     "Why",
     "parse",
     "read",

@@ -36,6 +36,19 @@ def users_frames(frame: FrameType | None) -> Iterator[FrameType]:
             frame = frame.f_back
 
 
+def calls_the_user(frame: FrameType | None) -> bool:
+    """Whether a thread runs a function of the user's.
+
+    Args:
+        frame: the innermost one.
+    """
+    while frame is not None:
+        if is_users(frame.f_code.co_filename) and not is_installed(frame.f_code.co_filename):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def called_by_the_user(frame: FrameType | None) -> bool:
     """Whether TensorFlow was called by the user's code, or code made of it, and not by Keras.
 
@@ -62,4 +75,4 @@ def variables(frame: FrameType) -> list[tuple[str, Any]]:
     return values
 
 
-__all__ = ["called_by_the_user", "users_frames", "variables"]
+__all__ = ["called_by_the_user", "calls_the_user", "users_frames", "variables"]

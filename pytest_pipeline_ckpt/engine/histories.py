@@ -249,7 +249,7 @@ def _study_lane(life: Indexed, members: IntArray, fixed: int | None) -> Lane | s
         )
     lags = reference_lags(life, at, members, window, law)
     pulled = min(len(at) - window.skipped, max(0, pulled_of(life, at, members, window, law, lags) or 0))
-    track = cut(life, at, members, window, law, pulled)
+    track = cut(life, at, members, window, law, pulled, lags)
     keys = tuple(dict.fromkeys(life.keys[int(key)] for key in life.iterators.key[np.sort(members)]))
     return Lane(label, keys, law, lags, track)
 

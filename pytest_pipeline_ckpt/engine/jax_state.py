@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .evidence import JAX_STATE, Counter
 from .frames import users_frames, variables
 from .namesakes import Namesakes
-from .trees import STEP_NAMES, Patience, attributes_of, counting, has_arrays, is_of_nnx, look_into
+from .trees import STEP_NAMES, Patience, attributes_of, counting, has_arrays, is_foreign, is_of_nnx, look_into
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _MOST_COUNTERS = 32
 _UPPERMOST = 400
 """Nodes of a state in which its counters are looked for at an element: they lie above the arrays."""
-_NO_STATES = ("tensorflow", "keras", "tf_keras", "numpy", "jax", "jaxlib", "orbax", "threading", "logging")
 
 
 _OWNERS: dict[tuple[Role, bool], str] = {
@@ -183,12 +182,12 @@ def _states_in(value: Any, restored: Mapping[int, Any]) -> Iterator[tuple[str, A
     """A variable's value, if it is a state, or an attribute of it that is one: `self.state` of a trainer."""
     if _is_state(value, restored):
         yield "", value
-    elif not _is_foreign(value) and type(value).__module__ != "builtins":
+    elif not is_foreign(value) and type(value).__module__ != "builtins":
         yield from ((name, one) for name, one in list(attributes_of(value).items()) if _is_state(one, restored))
 
 
 def _is_state(value: Any, restored: Mapping[int, Any]) -> bool:
-    if isinstance(value, (str, bytes, int, float)) or value is None or _is_foreign(value):
+    if isinstance(value, (str, bytes, int, float)) or value is None or is_foreign(value):
         return False
     if isinstance(value, dict):
         counts = any(name in value for name in STEP_NAMES)
@@ -201,10 +200,6 @@ def _is_state(value: Any, restored: Mapping[int, Any]) -> bool:
             return "step" in attributes_of(value)  # an optimizer, which may hold nothing else
         counts = "step" in getattr(type(value), "__dataclass_fields__", {})
     return counts and has_arrays(value)
-
-
-def _is_foreign(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] in _NO_STATES
 
 
 __all__ = ["States", "in_use"]

@@ -97,6 +97,8 @@ class Lineage:
         """Tells which of some weights are not what they were when it was asked before."""
         self.strays: Collection[Any] = ()
         """Keys of those that are in no file and no optimizer, and change all the same."""
+        self.saving: Callable[[], None] = lambda: None
+        """Called when something is about to be saved."""
         self._lock = threading.RLock()
         self._pending: list[_Pending] = []
         self._known: set[str] = set()
@@ -151,6 +153,7 @@ class Lineage:
         place = now.path or path_of(path)
         if place is None or place in now.began:
             return
+        self.saving()
         now.began.append(place)
         self._known.add(place)
         if not isinstance(weights, bool):
@@ -180,6 +183,11 @@ class Lineage:
         """These are weights that are trained: a save has them, or an optimizer is applied to them."""
         with self._lock:
             self._trained.update(weights)
+
+    def known(self) -> set[Any]:
+        """Keys of the weights that are trained, or that were restored from a path, as far as that is known by now."""
+        with self._lock:
+            return {*self._trained, *(key for status in self._restores for key in status.found())}
 
     def came_from(self, path: object, found: Callable[[], Mapping[Any, str]]) -> None:
         """Some weights come from a path; `found` tells now and later which."""

@@ -18,16 +18,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .by_value import values_of
 from .model import Kind
 from .whereabouts import BEGINNING, Files, Place, files_of, of_the_last_stage, place_at
-from .wording import NOT_RESTORED, count
+from .wording import NOT_RESTORED, NOT_WITH_THE_REST, count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from .by_value import Found, Values
     from .evidence import Evidence, Reading
     from .indexed import Indexed
 
+_NAMED = 4
+"""So many weights are named."""
+_NO_PATH = ""
+"""Of a file that is not known: the weights have the values of a moment, and that is enough."""
 _SHORT = 3
 """A life with fewer elements has hardly made a step."""
 _ROLES = ("model", "bare", "data")
@@ -61,14 +67,17 @@ class _Start:
     role: str
 
 
-def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool) -> list[Stand]:
+def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool, others: Collection[str] = ()) -> list[Stand]:
     """For each life of a trial where its model stood.
 
     Args:
         reference: the run that nobody killed.
         lives: in their order.
         by_step: where there is no other evidence, look for the save at the step at which a life began.
+        others: keys of the streams that do not train.
     """
+    reference = _while_it_trains(reference, others)
+    lives = [_while_it_trains(life, others) for life in lives]
     found = [Stand()]
     for number in range(1, len(lives)):
         stand = _stand(reference, lives[: number + 1])
@@ -78,15 +87,34 @@ def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool) -> li
     return found
 
 
+def _while_it_trains(life: Indexed, others: Collection[str]) -> Indexed:
+    """A life without what it showed before the first element that trains: a sample may be taken before the restore."""
+    rows = np.flatnonzero([life.keys[key] not in others for key in life.iterators.key.tolist()])
+    at = life.elements_of(rows)
+    samples = life.elements[life.elements < at[0]] if len(at) else at
+    if not len(samples):
+        return life
+    last, evidence = int(samples[-1]), _evidence(life)
+    kept = replace(
+        evidence,
+        readings=tuple(one for one in evidence.readings if one.why != "element" or one.at > last),
+        looks=tuple(one for one in evidence.looks if one.why != "element" or one.at > last),
+    )
+    return replace(life, life=replace(life.life, ledger=replace(life.life.ledger, evidence=kept)))
+
+
 def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     """Of the last of some lives."""
     mine, before = _evidence(lives[-1]), lives[:-1]
-    files = of_the_last_stage(files_of(mine, before), _evidence(reference))
     fresh = _start(reference, _evidence(reference)).values
     start = _start(lives[-1], _evidence(reference))
+    files = of_the_last_stage(files_of(mine, before), _evidence(reference))
+    values = values_of(mine, before)
+    told = _told_by(values, _fitting(start.values, fresh, before), files)
+    files = _as_the_values_tell(files, values, told)
     anew = [name for name, value in start.values.items() if value == fresh.get(name)]
     later = {name: value for name, value in start.values.items() if name not in anew}
-    resumed = files.read or bool(later)
+    resumed = bool(later) or (files.read and not (told and all(place.life == 0 for place in told)))
     notes: tuple[str, ...] = ()
     lost = None
     if anew and files.resumed and not files.new and not _as_saved(start.values, files, before):
@@ -97,10 +125,12 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     fitting = _fitting(start.values, fresh, before)
     torn = None if fitting or len(start.values) < 2 else _torn_counters(start.values, fresh, before)
     places, contradiction = _agreed(files, fitting, start, short=len(lives[-1].elements) < _SHORT)
-    torn = torn or contradiction or _trained_apart(files, places)
+    torn = torn or _of_other_moments(values, told) or contradiction or _trained_apart(files, places)
     torn = torn or (_without_weights(files, later, fitting) if start.role == "model" else None)
     if torn is None and later and files.read and files.new:
         notes = (*notes, f"{_few(files.new)} {NOT_RESTORED}")
+    if torn is None and (beside := values.beside(told)):
+        notes = (*notes, f"{_each_as_it_was(beside)}: {NOT_WITH_THE_REST}")
     if torn is None and len(_distinct(files.places.values())) > 1:
         parts = (f"{path} was saved {place.words}" for path, place in sorted(files.places.items()))
         notes = (*notes, f"weights came from files of several moments: {'; '.join(parts)}")
@@ -109,8 +139,46 @@ def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
     unseen = None if torn else _of_later(files, places)
     if not later and not torn and not files.places:
         unseen = _unseen(files)
+    if told:
+        places = tuple(map(values.exactly, places))
     new = not mine.restored and _saves_are_seen(reference, before)
     return Stand(() if unseen else places, torn, lost, unseen, notes, new, resumed)
+
+
+def _told_by(values: Values, fitting: Sequence[Place], files: Files) -> tuple[Place, ...]:
+    """The moments that the weights' values tell; where these have been the same for a while, counters or files do."""
+    for others in (fitting, files.places.values()):
+        told = tuple(place for place in values.places if any(_same(place, other) for other in others))
+        if told:
+            return told
+    return values.places
+
+
+def _as_the_values_tell(files: Files, values: Values, told: Sequence[Place]) -> Files:
+    """What the files say, corrected by what the weights are: others may have been read, and never used."""
+    if not told:
+        return files
+    places = {path: place for path, place in files.places.items() if any(_same(place, one) for one in told)}
+    if not places and len(_distinct(told)) == 1:
+        places = {_NO_PATH: told[0]}
+    told_of = values.cleared(told) | {one.name for one in values.beside(told)}
+    new = tuple(name for name in files.new if name.partition(":")[0] not in told_of)
+    return replace(files, places=places, new=new, foreign={}, unseen=())
+
+
+def _of_other_moments(values: Values, told: Sequence[Place]) -> str | None:
+    """What to say of weights that have not the values of the moment that the rest has."""
+    apart = values.apart(told)
+    return f"the restored model is torn: {_each_as_it_was(apart)}; the rest is {_fits(told)}" if apart else None
+
+
+def _each_as_it_was(found: Sequence[Found]) -> str:
+    named: dict[str, list[str]] = {}
+    for one in found:
+        named.setdefault(_fits(one.places), []).append(one.name)
+    return "; ".join(
+        f"{_few(names[:_NAMED])} {'is' if len(names) == 1 else 'are'} {words}" for words, names in named.items()
+    )
 
 
 def _saves_are_seen(reference: Indexed, lives: Sequence[Indexed]) -> bool:
@@ -260,6 +328,9 @@ def _value(name: str, life: Indexed, reference: Evidence, role: str) -> int | No
     readings = _since_its_restore(name, mine)
     known = [(number, one.values[name]) for number, one in enumerate(readings) if name in one.values]
     restored = [one.values[name] for one in mine.readings if one.why == "restore" and name in one.values]
+    ended = [one.values[name] for one in mine.readings if one.why == "end" and name in one.values]
+    if not len(life.elements) and ended and role == "model":
+        return ended[-1]  # it found the training finished
     if not known:  # a file that only tells a step may be of anything: of the data, or looked at and passed over
         return restored[-1] if restored and role == "model" and _advances(name, mine) else None
     pace = _pace(name, reference)
@@ -344,8 +415,8 @@ def _torn_counters(values: Mapping[str, int], fresh: Mapping[str, int], lives: S
     return f"the restored model is torn: {'; '.join(parts)}"
 
 
-def _fits(places: Sequence[Place]) -> str:
-    return places[0].words if places[0].life == 0 else f"as it was {places[0].words}"
+def _fits(places: Sequence[Place], was: str = "it was") -> str:
+    return places[0].words if places[0].life == 0 else f"as {was} {places[0].words}"
 
 
 def _agreed(
@@ -367,8 +438,8 @@ def _agreed(
     if fitting and start.role == "model":
         values = ", ".join(f"{name} is {value}" for name, value in start.values.items())
         path = next(iter(files.places))
-        weights = f"its weights are those of {path}, saved {distinct[0].words}"
-        return (), f"the restored model is torn: {weights}, but {values}, {_fits(fitting)}"
+        weights = f"are those of {path}, saved {distinct[0].words}" if path else f"are {_fits(distinct, 'they were')}"
+        return (), f"the restored model is torn: its weights {weights}, but {values}, {_fits(fitting)}"
     return tuple(distinct), None
 
 

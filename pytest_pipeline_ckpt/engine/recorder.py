@@ -217,7 +217,7 @@ class Recorder:
             if iterator.ended:
                 self._forget(iterator)
             stream = self._begun(iterator)
-            self.steps.lineage.element(self.in_life + 1)
+            self.steps.before_element(self.in_life + 1)
             if self.due(iterator):
                 self._step(iterator, stream, step, values)
             if flags and not self._opaque_named:

@@ -36,7 +36,7 @@ def standing(lives: Sequence[Life], names: Collection[str], reference: Ledger) -
             model's, which is saved beside it, may not have been complete.
     """
     weights = any(saved.weights for saved in reference.evidence.saved)
-    complete = (path for life in lives for path in _complete(life.ledger, weights=weights))
+    complete = (path for life in lives for path in _complete(life.ledger, weights=weights, killed=True))
     found = dict.fromkeys(path for path in complete if _is_there(path, names))
     if found or not names or any(life.ledger.evidence.saved for life in lives):
         return tuple(found)
@@ -76,20 +76,23 @@ def _last_element(ledger: Ledger, ignored: Collection[str]) -> int:
     return int(found[-1]) + 1 if len(found) else len(ledger.records)
 
 
-def _complete(ledger: Ledger, *, weights: bool = False) -> list[str]:
+def _complete(ledger: Ledger, *, weights: bool = False, killed: bool = False) -> list[str]:
     """Where complete checkpoints are by now; not those of before the first element, which hold nothing to resume.
 
     Args:
         ledger: of a life.
         weights: whether only those with weights count.
+        killed: whether only those count behind which the training went on: files that are complete may still wait for
+            a marker, or for their final name.
     """
     found = []
     taken = np.flatnonzero(ledger.records["kind"] == Kind.ELEMENT)
     first = int(taken[0]) if len(taken) else len(ledger.records)
+    last = int(taken[-1]) if killed and len(taken) else len(ledger.records)
     for saved in ledger.evidence.saved:
         # A log that was written by hand is no checkpoint.
         holds = saved.weights or (saved.data and not weights)
-        if saved.done is None or saved.began <= first or not holds:
+        if saved.done is None or not first < saved.began <= last or not holds:
             continue
         path = saved.path
         for at, source, to in ledger.evidence.moved:

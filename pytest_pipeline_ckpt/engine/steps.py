@@ -22,7 +22,7 @@ import contextlib
 import threading
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import tensorflow as tf
 from tensorflow.python.client import session as session_lib
@@ -41,6 +41,7 @@ from .lineage import Lineage, quietly
 from .model import UNKNOWN_STEP, Kind
 from .saving import SaveCosts
 from .sessions import global_step_of, read_in_session
+from .values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -71,12 +72,13 @@ class Steps:
         )
         self.counters = Counters(self.evidence)
         self.lineage = Lineage(self.evidence)
-        self.lineage.more = self._weights_seen
         self.states = States(self.evidence)
         self._changes = Changes()
         self.lineage.changed, self.lineage.strays = self._changes.of, self._changes.found
+        self.lineage.more, self.lineage.saving = self._weights_seen, self.before_save
         self.files = Files(self.lineage, None if model_dir is None else model_dir.parent, writer.directory)
         self.files.shown = self.file_shown
+        self._values = Values(self.evidence, self._changes.alive, self._known_weights)
         self._writer = writer
         self._version = 0
         self._found: StepSource | None = None
@@ -89,10 +91,9 @@ class Steps:
         self._of_model = False
         """Whether what was found is the model's own."""
         self._found_version: tuple[int, int] | None = None
-        self._trained: Any = None
+        self._trained = self._loaded = cast("Any", None)
         self._applications = 0
         """How many optimizers had been applied when a model was compiled, or began to be trained, last."""
-        self._loaded: Any = None
         self._compiled: weakref.ref[Any] | None = None
         self._constructed: deque[weakref.ref[Any]] = deque(maxlen=_CANDIDATES)
         self._used: deque[weakref.ref[Any]] = deque(maxlen=_CANDIDATES)
@@ -118,6 +119,17 @@ class Steps:
     def note_restored(self) -> None:
         """An iterator was restored, by itself or with a checkpoint: its next element gets a STEP."""
         self.restores += 1
+
+    def before_element(self, number: int) -> None:
+        """The life's `number`-th element is about to be recorded, from 1."""
+        self.lineage.element(number)
+        if context.executing_eagerly():
+            self._values.before_element(number)
+
+    def before_save(self) -> None:
+        """Something is about to be saved."""
+        if context.executing_eagerly():
+            self._values.before_save()
 
     # Reading.
 
@@ -223,6 +235,7 @@ class Steps:
     def wants_values(self, in_life: int) -> bool:
         """Whether all counters are to be read before an element that gets a STEP."""
         known = self.counters.several or self.states.several
+        known = known or (self.counters.grown and self.given is None and context.executing_eagerly())
         return known or in_life < ELEMENTS_READ or (self.states.namesakes.shown and self._looks_for_namesakes())
 
     @quietly
@@ -323,6 +336,13 @@ class Steps:
 
     def _weights_seen(self, known: Collection[Any]) -> Mapping[Any, str]:
         """The weights of what was saved, restored, or trained, as far as it has them by now, and what is like them."""
+        found = self._weights_held()
+        return {**found, **self._changes.strays(found.keys() | known)}
+
+    def _known_weights(self) -> Collection[Any]:
+        return self.lineage.known() | self._weights_held().keys()
+
+    def _weights_held(self) -> dict[Any, str]:
         found: dict[Any, str] = {}
         for reference in self._used:
             checkpoint = reference()
@@ -330,7 +350,7 @@ class Steps:
             found.update({} if held is None else held.weights)
         for model in (self._trained, self._loaded):
             found.update(weights_of(getattr(model, "variables", ())))
-        return {**found, **self._changes.strays(found.keys() | known)}
+        return found
 
     # Noting.
 

@@ -120,9 +120,9 @@ def track_of(life: Indexed, members: IntArray, lane: Lane, fresh: bool, start: i
         left = len(at) - window.skipped
         in_flight = 0 < left <= lane.lags.own
         pulled = left if done or in_flight else max(0, left - lane.law.rate)
-        return cut(life, at, members, window, lane.law, pulled, trained=False, start=start)
+        return cut(life, at, members, window, lane.law, pulled, lane.lags, trained=False, start=start)
     pulled = min(max(0, pulled), len(at) - window.skipped)
-    return replace(cut(life, at, members, window, lane.law, pulled, start=start), off=off, held=held)
+    return replace(cut(life, at, members, window, lane.law, pulled, lane.lags, start=start), off=off, held=held)
 
 
 def _off(
@@ -267,6 +267,7 @@ def cut(
     window: Window,
     law: Law,
     pulled: int,
+    lags: Lags,
     *,
     trained: bool = True,
     start: int | None = None,
@@ -280,7 +281,9 @@ def cut(
     if any(life.events.kind[resting] == Kind.DONE):
         last = int(max(life.events.step[np.concatenate((own, resting))]))
         left = end - begin - (law.at(last) - _base(law, window.step, start))
-        if 0 < left < 2 * law.rate and last > window.step:
+        # Nothing is in flight, and the step that is saved is that of before the last element: its number, or its index.
+        named = lags.own == 0 and lags.saved == left and _saved_at_the_end(life, at, last)
+        if 0 < left < 2 * law.rate and last > window.step and not named:
             end -= left
     ends = _ends(life, at, members) - begin
     return Track(
@@ -293,6 +296,12 @@ def cut(
         done=life.life.ending is Ending.FINISHED,
         start=start,
     )
+
+
+def _saved_at_the_end(life: Indexed, at: Positions, step: int) -> bool:
+    """Whether a save behind the last element was of a step."""
+    events = life.events
+    return bool(((events.kind == Kind.SAVED) & (events.step == step) & (events.at > at[-1])).any())
 
 
 def _ends(life: Indexed, at: Positions, members: IntArray) -> IntArray:

@@ -32,8 +32,13 @@ _COUNTS = re.compile(
 """Names of what counts, where several integers are saved together: weights may be integers too."""
 _KEY = (2, 4)
 """How many numbers a key of a random generator has, in its last axis."""
+_NO_STATES = ("tensorflow", "keras", "tf_keras", "numpy", "jax", "jaxlib", "orbax", "threading", "logging")
 _ARGUMENTS = ("Save", "Restore")
 """How the names of the classes end in which Orbax is given what it saves."""
+
+
+NamedArray = tuple[tuple[str, ...], Any]
+"""The names on the way to an array, and the array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,28 @@ def look_into(state: Any, *, most: int = _MOST_NODES) -> Tree:
     return Tree(tuple(integers), tuple(arrays), iterators)
 
 
+def arrays_in(state: Any, *, most: int = _MOST_NODES) -> Iterator[NamedArray]:
+    """The arrays of a state, with the names on the way to each, but for what is an optimizer's of optax.
+
+    Args:
+        state: a tree, or an array by itself.
+        most: nodes that are looked at.
+    """
+    pending: deque[tuple[tuple[str, ...], Any]] = deque([((), state)])
+    seen: dict[int, Any] = {}
+    while pending and most > 0:
+        path, node = pending.popleft()
+        most -= 1
+        if node is None or isinstance(node, (str, bytes)) or id(node) in seen or _is_of_optax(node):
+            continue
+        kind = _kind_of(node, path[-1] if path else "")
+        if kind == "array" or isinstance(node, np.ndarray):
+            yield path, node
+        elif kind == "tree":
+            seen[id(node)] = node
+            pending.extend(((*path, str(key)) if key != "" else path, child) for key, child in _children(node))
+
+
 @functools.lru_cache(maxsize=4096)  # asked of each variable at an element
 def is_counting(name: str) -> bool:
     """Whether something counts by its name."""
@@ -103,6 +130,20 @@ def is_array(value: Any) -> bool:
 def is_of_nnx(value: Any) -> bool:
     """Whether something is an object of nnx: a module of the user's is, an optimizer."""
     return any(one.__module__.startswith("flax.nnx") for one in type(value).__mro__)
+
+
+def is_state(value: Any) -> bool:
+    """Whether something may be a tree of arrays, or is an array."""
+    if isinstance(value, (dict, list, tuple, np.ndarray)):
+        return True
+    if isinstance(value, (str, bytes, int, float, type)) or value is None:
+        return False
+    return is_array(value) or is_of_nnx(value) or dataclasses.is_dataclass(value)
+
+
+def is_foreign(value: Any) -> bool:
+    """Whether something is an object of a library's that keeps no state of a training for others."""
+    return type(value).__module__.partition(".")[0] in _NO_STATES
 
 
 def attributes_of(value: Any) -> Mapping[str, Any]:
@@ -132,8 +173,12 @@ def has_arrays(state: Any, *, most: int = 400) -> bool:
 def _is_typed(node: Any) -> bool:
     """Whether something is a state of Flax' or optax' making: a dataclass that can be replaced, a named tuple."""
     if isinstance(node, tuple):
-        return type(node).__module__.startswith("optax")
+        return _is_of_optax(node)
     return "step" in getattr(type(node), "__dataclass_fields__", {}) and hasattr(type(node), "_flax_dataclass")
+
+
+def _is_of_optax(node: Any) -> bool:
+    return isinstance(node, tuple) and type(node).__module__.startswith("optax")
 
 
 def _kind_of(node: Any, name: str = "") -> str:
@@ -203,8 +248,14 @@ class Patience:
         Raises:
             RuntimeError: it has been deleted, given away to a computation, or is not ready.
         """
-        if isinstance(value, int):
-            return value
+        return value if isinstance(value, int) else int(self.whole(value).reshape(-1)[0])
+
+    def whole(self, value: Any) -> np.ndarray[Any, Any]:
+        """A copy of an array; of one that is on several devices, what the first has.
+
+        Raises:
+            RuntimeError: as above.
+        """
         ready = getattr(value, "is_ready", None)
         if ready is not None:
             began = time.monotonic()
@@ -215,19 +266,23 @@ class Patience:
                 time.sleep(0.0002)
         # A view of its own: one that the array keeps would be another reference to what the user may give away.
         shards = getattr(value, "addressable_data", None)
-        return int(np.array(value if shards is None else shards(0)).reshape(-1)[0])
+        return np.array(value if shards is None else shards(0))
 
 
 __all__ = [
     "STEP_NAMES",
     "Leaf",
+    "NamedArray",
     "Patience",
     "Tree",
+    "arrays_in",
     "attributes_of",
     "counting",
     "has_arrays",
     "is_array",
     "is_counting",
+    "is_foreign",
     "is_of_nnx",
+    "is_state",
     "look_into",
 ]

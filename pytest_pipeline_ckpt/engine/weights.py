@@ -23,7 +23,7 @@ from .idle_steps import idle_steps
 from .model import Ending, Kind, Outcome, Verdict
 from .watching import live
 from .weight_differences import Compared, Difference
-from .wording import NOT_RESTORED
+from .wording import NOT_RESTORED, NOT_WITH_THE_REST
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -142,6 +142,9 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
         return verdict
     if not found.differences:
         known.equal = known.equal or ended.killed
+        fresh = _fresh(verdict)
+        if fresh is not None and fresh.endswith(NOT_WITH_THE_REST):
+            return _worse(verdict, Outcome.UNKNOWN, _in_no_checkpoint(fresh))
         return verdict if known.differing is None else _noted(verdict, _only_here(known.differing))
     anyway = _varying(check, ended, known, 1)
     differences = [one for one in found.differences if one.key not in anyway]
@@ -167,7 +170,9 @@ def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
     """The verdict where the weights of two runs differ anyway: nothing tells what a stray that began anew has lost."""
     fresh = _fresh(verdict)
     origins = [one for life in ended.lives[1:] for one in life.ledger.evidence.origins]
-    if not known.varying.get("1") or fresh is None or not any(one.path is None and one.changed for one in origins):
+    if not known.varying.get("1") or fresh is None:
+        return verdict
+    if not fresh.endswith(NOT_WITH_THE_REST) and not any(one.path is None and one.changed for one in origins):
         return verdict
     life, _, weights = fresh.partition(": ")
     reason = (
@@ -178,9 +183,17 @@ def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
     return _worse(verdict, Outcome.UNKNOWN, reason)
 
 
+def _in_no_checkpoint(fresh: str) -> str:
+    life, _, weights = fresh.partition(": ")
+    return (
+        f"every element is exact, and so are the final weights, but in {life} {weights}, and no checkpoint has it: "
+        "whether the training needs what it held is not known. Save it with the model"
+    )
+
+
 def _fresh(verdict: Verdict) -> str | None:
     """What was said of weights that came from no file."""
-    return next((note for note in verdict.notes if note.endswith(NOT_RESTORED)), None)
+    return next((note for note in verdict.notes if note.endswith((NOT_RESTORED, NOT_WITH_THE_REST))), None)
 
 
 def _resumed(verdict: Verdict, life: int) -> bool:
@@ -268,8 +281,8 @@ def _moments(life: Life, ignored: Collection[str]) -> dict[str, int]:
 
 
 def _counts(differences: Sequence[Difference]) -> list[Difference]:
-    """Those that say that the model was trained on something else."""
-    return [one for one in differences if one.counts is not None and not one.anew]
+    """Those that say that the model was trained on something else; what never began to count says nothing."""
+    return [one for one in differences if one.counts is not None and one.counts[1] and not one.anew]
 
 
 def _unlike(differences: Sequence[Difference], compared: int) -> str:

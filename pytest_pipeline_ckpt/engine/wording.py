@@ -21,6 +21,8 @@ MOST_RANGES = 5
 MOST_PREVIEWS = 5
 NOT_RESTORED = "came from no file that was seen to be read"
 """Ends a note on weights; not wrong by itself: frozen ones may be made alike in each life, others read unseen."""
+NOT_WITH_THE_REST = "not restored with the rest of the model"
+"""Ends a note on variables; not wrong by itself: what a log says of the last hundred losses is in no weights."""
 
 
 def count(number: int, noun: str) -> str:

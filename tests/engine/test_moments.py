@@ -10,7 +10,6 @@ from histories_builder import TRAIN, Book
 from pytest_pipeline_ckpt.engine.checker import judge, reference_facts
 from pytest_pipeline_ckpt.engine.evidence import Saved
 from pytest_pipeline_ckpt.engine.model import Life, Outcome, Scope, Span, Verdict
-from pytest_pipeline_ckpt.engine.standing import standing
 
 REPLAY = "3 elements trained again after rollbacks (legal replay)"
 
@@ -440,21 +439,6 @@ def test_nothing_stood() -> None:
     """Where no complete checkpoint stood there is nothing to resume."""
     last = trained(Book(), range(20), step=0).done(20).finished()
     assert judge([unkilled()], [replace(killed(), standing=()), last]).exact
-
-
-def test_only_what_was_saved_before_the_first_element_stood() -> None:
-    """Initial weights hold nothing that could be resumed."""
-    book = counting(Book(), "SGD").wrote("model/init")
-    trained(book, range(10), step=0, SGD=0).wrote("model/ckpt-10")
-    found = standing([book.killed()], ["model/init", "model/ckpt-10"], unkilled("SGD").ledger)
-    assert found == ("model/ckpt-10",)
-
-
-@pytest.mark.parametrize(("reference", "stood"), [(unkilled(), ()), (Book().finished(), ("model/data-10",))])
-def test_data_alone_is_no_checkpoint_of_a_model_that_is_saved(reference: Life, stood: tuple[str, ...]) -> None:
-    """The model's save, which a thread makes, may not have been complete when the data's was."""
-    book = trained(Book(), range(10), step=0).wrote("model/data-10", weights=False, data=True)
-    assert standing([book.killed()], ["model/data-10"], reference.ledger) == stood
 
 
 @pytest.mark.parametrize(("data", "outcome"), [(10, Outcome.EXACT), (0, Outcome.RESTARTED), (9, Outcome.MISALIGNED)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from histories_builder import Book
 
-from pytest_pipeline_ckpt.engine.standing import saves, saves_while_training
+from pytest_pipeline_ckpt.engine.standing import saves, saves_while_training, standing
 
 EXPORT = "model/export"
 
@@ -37,3 +37,27 @@ def test_a_run_that_saves_nothing() -> None:
     life = Book().train(range(10), step=0).finished()
     assert not saves_while_training(life, [])
     assert not saves(life, [])
+
+
+def test_only_what_was_saved_before_the_first_element_stood() -> None:
+    """Initial weights hold nothing that could be resumed."""
+    book = Book().wrote("model/init").train(range(10), step=0).wrote("model/ckpt-10").train([10], step=10)
+    reference, _ = run(at=5)
+    found = standing([book.killed()], ["model/init", "model/ckpt-10"], reference.finished().ledger)
+    assert found == ("model/ckpt-10",)
+
+
+@pytest.mark.parametrize("models", [True, False])
+def test_data_alone_is_no_checkpoint_of_a_model_that_is_saved(models: bool) -> None:
+    """The model's save, which a thread makes, may not have been complete when the data's was."""
+    data = Book().train(range(10), step=0).wrote("model/data-10", weights=False, data=True).train([10], step=10)
+    reference = run(at=5)[0] if models else Book()
+    found = standing([data.killed()], ["model/data-10"], reference.finished().ledger)
+    assert found == (() if models else ("model/data-10",))
+
+
+def test_checkpoint_that_waits_for_its_marker() -> None:
+    """All files are there, but until the training goes on another may make it the one that is read."""
+    book = Book().train(range(10), step=0).wrote("model/ckpt-10.tmp")
+    reference, _ = run(at=5)
+    assert standing([book.killed()], ["model/ckpt-10.tmp"], reference.finished().ledger) == ()

@@ -1,0 +1,218 @@
+"""Which moment of earlier lives the weights have the values of with which a life began to train. Pure.
+
+The strongest evidence that there is: it depends neither on how weights are stored nor on what the user's code calls a
+step. It says nothing where values are none that an earlier life was seen to have: of another dtype, of another shape,
+or of a moment at which nobody looked.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .whereabouts import BEGINNING, place_at
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from .evidence import Evidence, Look, Weight
+    from .indexed import Indexed
+    from .whereabouts import Place
+
+_Identity = tuple[str, str, tuple[int, ...], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An array that is trained, and when an earlier life had the value with which a life began."""
+
+    name: str
+    places: tuple[Place, ...]
+    """The latest first."""
+    seen: frozenset[tuple[int, int]]
+    """All moments at which somebody looked at it: lives, and elements taken by them."""
+    known: bool
+    """Whether it is known to be a weight."""
+    users: bool
+    """Whether it is a variable of TensorFlow's that the user's code has made."""
+    copy: bool
+    """Whether it only ever has what another one has had before: what is to be saved, the best so far."""
+
+    def before_elements(self) -> Found:
+        """The same with the moments only that are before an element."""
+        return replace(self, places=tuple(place for place in self.places if not place.saving))
+
+    def is_of(self, places: Iterable[Place]) -> bool:
+        """Whether it had the value at one of some moments."""
+        return not {_key(place) for place in self.places}.isdisjoint(_key(place) for place in places)
+
+    def differs_at(self, places: Collection[Place]) -> bool:
+        """Whether it was seen to have other values at some moments."""
+        return not self.is_of(places) and not self.seen.isdisjoint(_key(place) for place in places)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What the values of the weights say of where a life's model was when it began to train."""
+
+    places: tuple[Place, ...] = ()
+    """The moments at which they were these, the latest first; if at none together, those of the most."""
+    found: tuple[Found, ...] = ()
+    at_elements: tuple[Place, ...] = ()
+    """Those of the moments that are before an element."""
+
+    def exactly(self, place: Place) -> Place:
+        """A moment before an element, where the weights were what they were at this one.
+
+        What a save finds may be from before the last element was trained on; how many elements the model had been
+        trained on before an element does not depend on when its step is counted, or saved.
+        """
+        near = [one for one in self.at_elements if one.life == place.life and 0 <= place.taken - one.taken <= 1]
+        return max(near, key=lambda one: one.taken, default=place)
+
+    def apart(self, places: Collection[Place]) -> list[Found]:
+        """The weights that have not the values of some moments."""
+        return [one for one in self.found if one.known and not one.copy and one.differs_at(places)]
+
+    def beside(self, places: Collection[Place]) -> list[Found]:
+        """The same of variables of the user's of which nobody knows whether they are weights."""
+        beside = (one for one in self.found if one.users and not one.known and not one.copy)
+        return [one for one in beside if one.differs_at(places)]
+
+    def cleared(self, places: Collection[Place]) -> set[str]:
+        """The names of those that have the values of some moments."""
+        return {one.name for one in self.found if one.is_of(places)}
+
+
+class _History:
+    """What earlier lives were seen to have."""
+
+    def __init__(self, lives: Sequence[Indexed]) -> None:
+        self._by_identity: dict[_Identity, dict[int, list[Place]]] = {}
+        self._by_shape: dict[tuple[tuple[int, ...], int], list[Place]] = {}
+        self._seen: dict[_Identity, set[tuple[int, int]]] = {}
+        self._known: set[_Identity] = set()
+        for number, life in enumerate(lives, 1):
+            evidence = life.life.ledger.evidence
+            self._known.update(one.identity for one in evidence.weights if one.known)
+            begin = next((look.at for look in evidence.looks if look.why == "element"), 0)
+            for look in evidence.looks:
+                place = place_at(number, lives, look.at, saving=look.why == "save")
+                self._add(evidence, look, BEGINNING if number == 1 and look.at <= begin else place)
+
+    def _add(self, evidence: Evidence, look: Look, place: Place) -> None:
+        for number, value in look.values.items():
+            weight = evidence.weights[number]
+            self._by_identity.setdefault(weight.identity, {}).setdefault(value, []).append(place)
+            self._by_shape.setdefault((weight.shape, value), []).append(place)
+            self._seen.setdefault(weight.identity, set()).add(_key(place))
+
+    def places(self, weight: Weight, value: int) -> tuple[Place, ...]:
+        """When an array had a value, or else another of its shape; the latest first."""
+        found = self._by_identity.get(weight.identity, {}).get(value) or self._by_shape.get((weight.shape, value), [])
+        return tuple(reversed(found))
+
+    def changes(self, weight: Weight) -> bool:
+        """Whether an array was seen to change."""
+        return len(self._by_identity.get(weight.identity, {})) > 1
+
+    def knows(self, weight: Weight) -> bool:
+        """Whether an array is known to be a weight."""
+        return weight.known or weight.identity in self._known
+
+    def is_copy(self, weight: Weight) -> bool:
+        """Whether all values of an array but the first are those that another one had had before."""
+        mine = self._by_identity.get(weight.identity, {})
+        for identity, values in self._by_identity.items():
+            if identity == weight.identity or identity[2] != weight.shape or len(values) <= len(mine):
+                continue
+            later = (value for value, places in mine.items() if places[0].life)
+            if all(value in values and _key(values[value][0]) <= _key(mine[value][0]) for value in later):
+                return True
+        return False
+
+    def seen(self, weight: Weight) -> frozenset[tuple[int, int]]:
+        """When somebody looked at an array."""
+        return frozenset(self._seen.get(weight.identity, ()))
+
+
+def values_of(mine: Evidence, before: Sequence[Indexed]) -> Values:
+    """What the weights of a life say; `before`: the lives before it."""
+    history = _History(before)
+    looks = _since_they_were_restored(mine, [one for one in mine.looks if one.why == "element"], history)
+    if not looks:
+        return Values()
+    found = []
+    for number, value in looks[0].values.items():
+        weight = mine.weights[number]
+        places = history.places(weight, value)
+        moves = history.changes(weight) or any(one.values.get(number, value) != value for one in mine.looks)
+        if places and moves and (not weight.function or _goes_on(number, weight, looks, history)):
+            knows, copy = history.knows(weight), history.is_copy(weight)
+            found.append(Found(weight.name, places, history.seen(weight), knows, weight.users, copy))
+    known = [one for one in found if one.known and not one.copy]
+    common = _common(known or found)
+    if not common and not known:
+        return Values()
+    places = tuple(common or _most(known))
+    return Values(places, tuple(found), tuple(_common([one.before_elements() for one in known or found])))
+
+
+def _since_they_were_restored(mine: Evidence, looks: Sequence[Look], history: _History) -> Sequence[Look]:
+    """The looks without those at new weights, if others were restored later: a sample may be taken to build a model."""
+    for number, (look, after) in enumerate(itertools.pairwise(looks), 1):
+        for key, value in after.values.items():
+            weight = mine.weights[key]
+            was = look.values.get(key)
+            if was is None or was == value or not history.knows(weight):
+                continue
+            old, new = history.places(weight, was), history.places(weight, value)
+            if any(place.life == 0 for place in old) and new and not _follows(old, new, number=1):
+                return looks[number:]
+    return looks
+
+
+def _goes_on(number: int, weight: Weight, looks: Sequence[Look], history: _History) -> bool:
+    """Whether an array changes as weights do: what it is next is not what it was at quite another moment: data is."""
+    value = looks[0].values[number]
+    changed = next((one for one in looks if one.values.get(number, value) != value), None)
+    if changed is None:
+        return True
+    new = history.places(weight, changed.values[number])
+    return not new or _follows(history.places(weight, value), new, number=looks.index(changed))
+
+
+def _follows(old: Collection[Place], new: Collection[Place], *, number: int) -> bool:
+    """Whether some moments come at most so many elements after others."""
+    pairs = itertools.product(old, new)
+    return any(max(a.life, 1) <= b.life and (b.life > max(a.life, 1) or b.taken - a.taken <= number) for a, b in pairs)
+
+
+def _common(weights: Sequence[Found]) -> list[Place]:
+    """The moments of all of them."""
+    if not weights:
+        return []
+    others = [{_key(place) for place in one.places} for one in weights[1:]]
+    found = {_key(place): place for place in reversed(weights[0].places)}
+    return [place for key, place in reversed(found.items()) if all(key in other for other in others)]
+
+
+def _most(weights: Sequence[Found]) -> list[Place]:
+    """The moments of as many of them as possible."""
+    counts: dict[tuple[int, int], int] = {}
+    places: dict[tuple[int, int], Place] = {}
+    for one in weights:
+        for place in {_key(place): place for place in one.places}.values():
+            counts[_key(place)] = counts.get(_key(place), 0) + 1
+            places[_key(place)] = place
+    most = max(counts.values())
+    latest = max(key for key, number in counts.items() if number == most)
+    return [places[latest]]
+
+
+def _key(place: Place) -> tuple[int, int]:
+    return place.life, place.taken
+
+
+__all__ = ["Found", "Values", "values_of"]

@@ -1,0 +1,174 @@
+"""Child side: what the weights are: a hash of each at the first elements of a life and at its saves. No TensorFlow.
+
+However weights are stored and brought back, copied, packed, published later, a resumed life begins with values that an
+earlier one had, and these tell at which moment. Looked at are TensorFlow's floating point variables, in eager code, and
+where there are none, or jax is at work, arrays in the variables of the user's functions that are running: those of jax,
+and those of NumPy that change. Not what optax keeps, which is an optimizer's, and no scalars, which have the same value
+now and then.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+
+from .evidence import Weight
+from .frames import calls_the_user, users_frames, variables
+from .jax_state import in_use
+from .lineage import quietly
+from .trees import Patience, arrays_in, attributes_of, is_array, is_foreign, is_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from types import FrameType
+
+    from .evidence import EvidenceWriter, Why
+
+_CLOSELY = 64
+"""So many elements of a life are looked at where that costs nothing..."""
+_SMALL = 1 << 18
+"""...because there are not more bytes than these; else the first of them, the second, and the ninth."""
+_MOST = 64
+"""Arrays that are small all together."""
+_AT = (1, 2, 9)
+
+
+class Values:
+    """Writes down the values of one life's weights.
+
+    Args:
+        evidence: gets them.
+        alive: tells keys and names of TensorFlow's variables, these, and whether the user's code has made them.
+        known: tells the keys of those that are known to be weights by now.
+    """
+
+    def __init__(
+        self,
+        evidence: EvidenceWriter,
+        alive: Callable[[], Iterable[tuple[Any, str, Any, bool]]],
+        known: Callable[[], Collection[Any]],
+    ) -> None:
+        self._evidence = evidence
+        self._alive = alive
+        self._known = known
+        self._weights: dict[Any, tuple[int, Weight]] = {}
+        self._ordinals: dict[tuple[str, tuple[int, ...]], int] = {}
+        self._last: dict[int, int] = {}
+        self._moving: set[int] = set()
+        """Ids of those that have changed, and of TensorFlow's variables and jax' arrays, which may yet."""
+        self._ignored: set[Any] = set()
+        """Keys of those that have not: data that is held in memory."""
+        self._small = True
+        self._patience = Patience()
+        self._lock = threading.Lock()
+
+    def before_element(self, number: int) -> None:
+        """The life's `number`-th element is about to be recorded, from 1."""
+        if number in _AT or (self._small and number <= _CLOSELY):
+            self._look("element", sys._getframe(1))
+        if number == _AT[-1]:
+            self._ignored = {key for key, (told, _) in self._weights.items() if told not in self._moving}
+
+    def before_save(self) -> None:
+        """Something is about to be saved."""
+        self._look("save", sys._getframe(1))
+
+    @quietly
+    def _look(self, why: Why, frame: FrameType) -> None:
+        # Whoever saves or takes elements in a thread does so while the main one is training.
+        elsewhere = threading.current_thread() is not threading.main_thread() and calls_the_user(frame)
+        if elsewhere or not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._write(why, frame)
+        finally:
+            self._lock.release()
+
+    def _write(self, why: Why, frame: FrameType) -> None:
+        known = self._known()
+        seen: dict[int, int] = {}
+        size = 0
+        for key, weight, array in self._found(frame, known):
+            value = self._value(array)
+            if value is not None:
+                size += value.nbytes
+                number = self._number(key, weight)
+                seen[number] = xxhash.xxh3_64_intdigest(value.tobytes())
+                if array is not value or self._last.get(number, seen[number]) != seen[number]:
+                    self._moving.add(number)
+        self._small = size <= _SMALL and len(seen) <= _MOST
+        changed: dict[int, int | None] = {n: value for n, value in seen.items() if self._last.get(n) != value}
+        changed.update(dict.fromkeys(self._last.keys() - seen.keys()))
+        self._last = seen
+        if seen or changed:
+            self._evidence.values(why, changed)
+
+    def _found(self, frame: FrameType, known: Collection[Any]) -> Iterator[tuple[Any, Weight, Any]]:
+        """Keys of what may be weights, what is said of them, and they."""
+        variables_found = False
+        for key, name, variable, users in self._alive():
+            variables_found = True
+            if variable.shape.rank and variable.shape.num_elements() != 1:
+                yield key, Weight(name, tuple(variable.shape), known=key in known, users=users), variable
+        if in_use() or not variables_found:
+            for place, parts, array in _arrays(frame):
+                if (place, parts) in self._ignored:
+                    continue
+                name = "/".join(parts)
+                yield (place, parts), Weight(name, tuple(array.shape), function=place.co_name), array
+
+    def _value(self, array: Any) -> np.ndarray[Any, Any] | None:
+        """None: not to be had: given away, deleted, on several devices, not initialised."""
+        try:
+            if not getattr(array, "is_fully_replicated", True):
+                return None
+            if isinstance(array, np.ndarray):
+                return array
+            value = array.numpy() if hasattr(array, "numpy") else self._patience.whole(array)
+            return value if isinstance(value, np.ndarray) else None
+        except Exception:
+            return None
+
+    def _number(self, key: Any, weight: Weight) -> int:
+        """A weight's id; it is announced if it is new, or is known to be one now."""
+        told = self._weights.get(key)
+        if told is None:
+            named = (f"{weight.function}:{weight.name}", weight.shape)
+            ordinal = self._ordinals[named] = self._ordinals.get(named, 0) + 1
+            told = (len(self._weights), weight.numbered(ordinal))
+        elif told[1].known or not weight.known:
+            return told[0]
+        else:
+            told = (told[0], told[1].known_now())
+        self._weights[key] = told
+        self._evidence.weight(told[1], number=told[0])
+        return told[0]
+
+
+def _arrays(frame: FrameType | None) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
+    """The functions, names and values of arrays in the variables of the user's functions that are running."""
+    seen = set()
+    for one in users_frames(frame):
+        if one.f_code in seen:
+            continue
+        seen.add(one.f_code)
+        for name, value in variables(one):
+            for parts, state in _states_in(value):
+                for more, array in arrays_in(state):
+                    if (is_array(array) or isinstance(array, np.ndarray)) and np.prod(array.shape) > 1:
+                        yield one.f_code, (name, *parts, *more), array
+
+
+def _states_in(value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """A variable's value, and of an object that is no state by itself those that it has: `self.state` of a trainer."""
+    if is_state(value):
+        yield (), value
+    elif not is_foreign(value) and not isinstance(value, type) and type(value).__module__ != "builtins":
+        yield from (((name,), one) for name, one in list(attributes_of(value).items()) if is_state(one))
+
+
+__all__ = ["Values"]
