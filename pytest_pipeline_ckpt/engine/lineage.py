@@ -153,11 +153,11 @@ class Lineage:
         place = now.path or path_of(path)
         if place is None or place in now.began:
             return
-        self.saving()
         now.began.append(place)
         self._known.add(place)
         if not isinstance(weights, bool):
             self.trained(weights)
+        self.saving()
         # Else another thread writes it for the call that has begun.
         if self._open.setdefault(place, now) is now:
             self._evidence.writing(place, weights=bool(weights), data=data, at=now.at)

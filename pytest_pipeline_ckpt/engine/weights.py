@@ -142,9 +142,6 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
         return verdict
     if not found.differences:
         known.equal = known.equal or ended.killed
-        fresh = _fresh(verdict)
-        if fresh is not None and fresh.endswith(NOT_WITH_THE_REST):
-            return _worse(verdict, Outcome.UNKNOWN, _in_no_checkpoint(fresh))
         return verdict if known.differing is None else _noted(verdict, _only_here(known.differing))
     anyway = _varying(check, ended, known, 1)
     differences = [one for one in found.differences if one.key not in anyway]
@@ -181,14 +178,6 @@ def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
         "Save them with the model, or seed the initial weights (tf.keras.utils.set_random_seed)"
     )
     return _worse(verdict, Outcome.UNKNOWN, reason)
-
-
-def _in_no_checkpoint(fresh: str) -> str:
-    life, _, weights = fresh.partition(": ")
-    return (
-        f"every element is exact, and so are the final weights, but in {life} {weights}, and no checkpoint has it: "
-        "whether the training needs what it held is not known. Save it with the model"
-    )
 
 
 def _fresh(verdict: Verdict) -> str | None:

@@ -355,6 +355,44 @@ def read_by_hand(_: Gate, path: Path) -> Any:
     return found
 
 
+def looked_at(_: Gate, path: Path) -> Any:
+    """Of two variables of the user's one is trained; a scalar, and an optimizer that has slots of its own."""
+    w, fixed, total = tf.Variable([1.0, 2.0]), tf.Variable([3.0, 4.0]), tf.Variable(0.0)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    checkpoint = tf.train.Checkpoint(w=w, fixed=fixed)
+    iterator = _elements(80)
+    for number in range(70):
+        next(iterator)
+        optimizer.apply_gradients([(tf.ones(2), w)])
+        total.assign_add(1.0)
+        if number == 65:
+            checkpoint.write(str(_kept(path) / "ckpt"))
+
+
+def large(_: Gate, path: Path) -> Any:
+    """Half a megabyte."""
+    w = tf.Variable(tf.zeros(1 << 17))
+    iterator = _elements()
+    for number in range(12):
+        next(iterator)
+        w.assign_add(tf.ones(1 << 17))
+        if number == 10:
+            np.save(_kept(path) / "w.npy", w.numpy())
+
+
+def looked_at_in_jax(_: Gate, path: Path) -> Any:
+    """The parameters of a state, and data that stays in memory; what optax keeps is an optimizer's."""
+    import jax.numpy as jnp
+
+    state, step, data = _jax_state(), _jax_step(), {"x": np.ones(5), "y": jnp.ones(4)}
+    iterator = _elements()
+    for number in range(12):
+        state = step(state, float(next(iterator)))
+        if number == 9:
+            np.save(_kept(path) / "params.npy", state.params["w"])
+    return float(data["x"].sum())
+
+
 def _jax_state() -> Any:
     import jax.numpy as jnp
     import optax
@@ -492,7 +530,7 @@ SCENARIOS: dict[str, Callable[[Gate, Path], Any]] = {
             session,
             saver,
         ),
-        *(managed, keras_files, background, by_hand, read_by_hand),
+        *(managed, keras_files, background, by_hand, read_by_hand, looked_at, large, looked_at_in_jax),
         *(counted_by_hand, restored_by_hand, miscounted_by_hand),
         *(orbax, msgpack, nnx, nnx_module, integers, on_jax),
     )

@@ -66,6 +66,21 @@ class Book:
         ]
         return self._show("origins", groups=groups)
 
+    def weighs(
+        self, *names: str, known: bool = True, users: bool = False, function: str = "", shape: tuple[int, ...] = (2,)
+    ) -> Book:
+        """There are weights; looks carry their names as their ids."""
+        for name in names:
+            number = sum(line["is"] == "weight" for line in self.shown)
+            more = {"ordinal": 1, "function": function, "known": known, "users": users}
+            self._show("weight", id=number, name=name, shape=list(shape), **more)
+        return self
+
+    def looks(self, why: str, **values: int | None) -> Book:
+        """The weights are looked at: what they are, of those that are not what they were before."""
+        ids = {line["name"]: str(line["id"]) for line in self.shown if line["is"] == "weight"}
+        return self._show("values", why=why, values={ids[name]: value for name, value in values.items()})
+
     def element(self, value: int, *, key: str = TRAIN, iterator: int = 0, flags: int = 0, rows: int = 1) -> Book:
         """An element; its rows' digest is its value, so that a batch is the sum of its rows."""
         self._append(Kind.ELEMENT, value, key, iterator, flags=flags, digest=value, rows=rows)

@@ -1,0 +1,227 @@
+"""Where a model stands, by what its weights are: histories made by hand, and laws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from histories_builder import VALID, Book
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_pipeline_ckpt.engine.by_value import Values, values_of
+from pytest_pipeline_ckpt.engine.checker import judge
+from pytest_pipeline_ckpt.engine.evidence import Evidence
+from pytest_pipeline_ckpt.engine.indexed import index
+from pytest_pipeline_ckpt.engine.model import Life, Outcome, Verdict
+from pytest_pipeline_ckpt.engine.whereabouts import BEGINNING
+
+END, SAVE, KILL = 20, 10, 13
+NEW = 0
+"""What a weight is in a new training; after n elements it is n."""
+
+
+def trained(book: Book, data: range, *, first: int, names: tuple[str, ...] = ("w",), step: int | None = None) -> Book:
+    """Elements, each a step; before each the weights are looked at, `first` before the first of them.
+
+    Args:
+        book: is written to.
+        data: the elements.
+        first: what the weights are.
+        names: of those that are trained.
+        step: that is shown first; None: none is.
+    """
+    for number, value in enumerate(data):
+        book.looks("element", **dict.fromkeys(names, first + number))
+        if step is not None:
+            book.read("element", step=step + number)
+        book.train([value], step=number if step is None else step + number)
+    return book
+
+
+def weighing(*names: str, role: str = "bare") -> Book:
+    """With weights, and a counter."""
+    return Book().counts("step", role=role).weighs(*names)
+
+
+def unkilled(*names: str, role: str = "bare") -> Life:
+    """A run to the end, saved in the middle."""
+    names = names or ("w",)
+    book = trained(weighing(*names, role=role), range(SAVE), first=NEW, names=names, step=0)
+    book.looks("save", **dict.fromkeys(names, SAVE)).read("save", step=SAVE).saved(SAVE)
+    return trained(book, range(SAVE, END), first=SAVE, names=names, step=SAVE).done(END).finished()
+
+
+def killed(*names: str, role: str = "bare") -> Life:
+    """The same, killed behind the save."""
+    names = names or ("w",)
+    book = trained(weighing(*names, role=role), range(SAVE), first=NEW, names=names, step=0)
+    book.looks("save", **dict.fromkeys(names, SAVE)).read("save", step=SAVE).saved(SAVE)
+    return trained(book, range(SAVE, KILL), first=SAVE, names=names, step=SAVE).killed()
+
+
+def judged(last: Book, *names: str, role: str = "bare") -> Verdict:
+    """Of the two lives."""
+    return judge([unkilled(*names, role=role)], [killed(*names, role=role), last.done(END).finished()])
+
+
+@pytest.mark.parametrize(
+    ("weights", "data", "outcome"),
+    [
+        (SAVE, SAVE, Outcome.EXACT),
+        (SAVE, 12, Outcome.MISALIGNED),
+        (12, 12, Outcome.EXACT),
+        (12, SAVE, Outcome.MISALIGNED),
+        (NEW, 12, Outcome.MISALIGNED),
+        (SAVE, 0, Outcome.RESTARTED),
+    ],
+)
+def test_weights_from_a_file_that_nobody_knows(weights: int, data: int, outcome: Outcome) -> None:
+    """The step is that of the data; what the weights are tells where the model is."""
+    last = trained(weighing("w"), range(data, END), first=weights, step=data)
+    assert judged(last).outcome is outcome
+
+
+@pytest.mark.parametrize(("data", "outcome"), [(12, Outcome.EXACT), (10, Outcome.EXACT)])
+def test_values_that_nobody_has_seen(data: int, outcome: Outcome) -> None:
+    """Weights of another precision are none that an earlier life had: they say nothing, the step does."""
+    last = trained(weighing("w"), range(data, END), first=100, step=data)
+    assert judged(last).outcome is outcome
+
+
+def test_weights_that_were_not_restored() -> None:
+    """The model's step goes on, its weights are new ones."""
+    verdict = judged(trained(weighing("w", role="model"), range(SAVE, END), first=NEW, step=SAVE), role="model")
+    assert verdict.outcome is Outcome.MISALIGNED
+    assert verdict.reason == (
+        "life 2: the restored model is torn: its weights are as in a new training, but step is 10, as it was after 10 "
+        "elements of life 1"
+    )
+
+
+def test_one_of_two_weights() -> None:
+    """That one is named."""
+    last = weighing("w", "v")
+    for number in range(SAVE, END):
+        last.looks("element", w=number, v=number - SAVE).read("element", step=number).train([number], step=number)
+    verdict = judged(last, "w", "v")
+    assert verdict.outcome is Outcome.MISALIGNED
+    assert verdict.reason == (
+        "life 2: the restored model is torn: v is as in a new training; the rest is as it was after 10 elements of "
+        "life 1"
+    )
+
+
+def _with(name: str, *, known: bool, users: bool, kept: bool) -> Verdict:
+    """Of lives with something beside the weight; `kept`: it is what it was at the save."""
+    lives = []
+    for begin, end in ((0, END), (0, KILL), (SAVE, END)):
+        book = weighing("w").weighs(name, known=known, users=users)
+        for number in range(begin, end):
+            shown = number if kept or begin == 0 else number - SAVE
+            book.looks("element", w=number, **{name: 100 + shown}).read("element", step=number)
+            book.train([number], step=number)
+            if number == SAVE - 1 and not begin:
+                book.looks("save", w=SAVE, **{name: 100 + SAVE}).read("save", step=SAVE).saved(SAVE)
+        lives.append(book.killed() if end == KILL else book.done(END).finished())
+    return judge(lives[:1], lives[1:])
+
+
+def test_variables_that_may_be_weights() -> None:
+    """What the user's code has made, and was not restored, is a note; what Keras has made is a metric."""
+    note = "life 2: sums is as in a new training: not restored with the rest of the model"
+    assert note in _with("sums", known=False, users=True, kept=False).notes
+    assert not any("sums" in one for one in _with("sums", known=False, users=True, kept=True).notes)
+    assert not any("sums" in one for one in _with("sums", known=False, users=False, kept=False).notes)
+    assert _with("sums", known=True, users=False, kept=False).outcome is Outcome.MISALIGNED
+
+
+def test_copy_of_a_weight() -> None:
+    """What is to be saved is put into another variable, which is written over before anybody reads it."""
+    lives = []
+    for begin, end in ((0, END), (0, KILL), (SAVE, END)):
+        book = weighing("w", "copy")
+        for number in range(begin, end):
+            copied = SAVE if number >= SAVE and not begin else 99
+            book.looks("element", w=number, copy=copied).read("element", step=number).train([number], step=number)
+        lives.append(book.killed() if end == KILL else book.done(END).finished())
+    assert judge(lives[:1], lives[1:]).exact
+
+
+@pytest.mark.parametrize(("data", "outcome"), [(10, Outcome.EXACT), (9, Outcome.MISALIGNED)])
+def test_index_that_is_saved_before_it_is_counted(data: int, outcome: Outcome) -> None:
+    """The save says 9, and the weights were trained on ten elements."""
+    lives = []
+    for begin, end in ((0, END), (0, KILL)):
+        book = weighing("w", role="model")
+        for number in range(begin, end):
+            book.looks("element", w=number).read("element", step=number).train([number], step=number)
+            if number == SAVE - 1:
+                book.looks("save", w=SAVE).read("save", step=SAVE - 1).saved(SAVE - 1)
+        lives.append(book.killed() if end == KILL else book.done(END).finished())
+    last = Book().counts("step").weighs("w")
+    for number, value in enumerate(range(data, END)):
+        last.looks("element", w=SAVE + number).read("element", step=data + number)
+        last.train([value], step=data + number)
+    assert judge(lives[:1], [lives[1], last.done(data + END - data).finished()]).outcome is outcome
+
+
+def test_old_weights_are_saved() -> None:
+    """What is saved is what they were before the last element: that one is lost."""
+    first = trained(weighing("w"), range(SAVE), first=NEW, step=0)
+    first.looks("save", w=SAVE - 1).read("save", step=SAVE).saved(SAVE)
+    trained(first, range(SAVE, KILL), first=SAVE, step=SAVE)
+    last = trained(weighing("w"), range(SAVE, END), first=SAVE - 1, step=SAVE)
+    verdict = judge([unkilled()], [first.killed(), last.done(END).finished()])
+    assert verdict.outcome is Outcome.MISALIGNED
+    assert "element 9 was never trained" in verdict.reason
+
+
+def test_sample_before_the_restore() -> None:
+    """An element of another place in the code is taken to build the model, which is restored behind it."""
+    lives = []
+    for begin, end in ((0, END), (0, KILL), (SAVE, END)):
+        book = weighing("w", role="model").looks("element", w=NEW).read("element", step=0).train([0], step=0, key=VALID)
+        trained(book, range(begin, end), first=begin, step=begin)
+        lives.append(book.killed() if end == KILL else book.done(END).finished())
+    assert judge(lives[:1], lives[1:]).exact
+
+
+def test_a_batch_is_no_weight() -> None:
+    """An array in a function's variable that goes on with the data, and not with the model, says nothing."""
+    lives = []
+    for begin, end in ((0, END), (0, KILL), (SAVE, END)):
+        book = Book().counts("step").weighs("x", known=False, function="main")
+        stale = 50  # of the sample that was taken first, in each life
+        for number in range(begin, end):
+            book.looks("element", x=stale).read("element", step=number).train([number], step=number)
+            stale = number
+        lives.append(book.killed() if end == KILL else book.done(END).finished())
+    assert judge(lives[:1], lives[1:]).exact
+
+
+def _values(lives: list[Life]) -> Values:
+    run = [index(life) for life in lives]
+    return values_of(lives[-1].ledger.evidence, run[:-1])
+
+
+def test_nothing_was_looked_at() -> None:
+    """A life in a graph shows no values."""
+    assert _values([killed(), Book().train(range(5), step=0).killed()]) == Values()
+    assert values_of(Evidence(), []) == Values()
+
+
+def test_new_training() -> None:
+    """A life whose weights are new is at the beginning, and not where the first life took its first element."""
+    found = _values([killed(), trained(weighing("w"), range(3), first=NEW, step=0).killed()])
+    assert found.places == (BEGINNING,)
+
+
+@given(at=st.integers(0, KILL - 1), more=st.integers(1, 5), other=st.booleans())
+def test_each_moment_is_found(at: int, more: int, other: bool) -> None:
+    """Weights that are trained at each element tell exactly the moment that they are of, whatever a life is called."""
+    last = trained(weighing("w"), range(at, at + more), first=at, step=at).killed()
+    lives = [killed(), replace(killed(), status="killed twice")] if other else [killed()]
+    found = _values([*lives, last])
+    assert found.places
+    assert {place.taken for place in found.places} == {at}

@@ -1,0 +1,70 @@
+"""What is seen of the values of weights; the trainings are in `evidence_scenarios.py`."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from tapped import Runs
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"),
+]
+HAS_JAX = importlib.util.find_spec("flax") is not None
+GROUPS = (("looked_at", "large", "session"), ("looked_at_in_jax",))
+SCENARIOS = Path(__file__).with_name("evidence_scenarios.py")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The scenarios' results."""
+    return Runs(SCENARIOS, GROUPS, tmp_path_factory.mktemp("values"))
+
+
+def _of(runs: Runs, name: str) -> dict[str, list[int]]:
+    """By the weights' names, and their ordinals among those of the same name, what each look found."""
+    evidence = runs.ledger(name).evidence
+    return {
+        f"{one.name}#{one.ordinal}".removesuffix("#1"): [
+            look.values[number] for look in evidence.looks if number in look.values
+        ]
+        for number, one in enumerate(evidence.weights)
+    }
+
+
+def test_small_weights_are_looked_at_before_each_element(runs: Runs) -> None:
+    """Of the first 64, and at saves; the one that is trained is another each time, and known to be a weight."""
+    evidence = runs.ledger("looked_at").evidence
+    assert [one.why for one in evidence.looks] == ["element"] * 64 + ["save"]
+    found = _of(runs, "looked_at")
+    assert len(found) == 3  # two variables, and what the optimizer has beside one of them; no scalar
+    assert sorted(len(set(values)) for values in found.values()) == [1, 64, 65]
+    users = [one for one in evidence.weights if one.users]
+    assert [one.known for one in users] == [True, True]
+    assert [one.known for one in evidence.weights if not one.users] == [False]
+
+
+def test_large_weights_are_looked_at_now_and_then(runs: Runs) -> None:
+    """Before the first, the second and the ninth element, and at saves."""
+    looks = runs.ledger("large").evidence.looks
+    assert [(one.why, one.at) for one in looks[:3]] == [("element", 0), ("element", 2), ("element", 16)]
+    assert [one.why for one in looks[3:]] == ["save"]
+    assert [len(set(values)) for values in _of(runs, "large").values()] == [4]
+
+
+def test_graphs_are_left_alone(runs: Runs) -> None:
+    """A session is asked for nothing that the training does not ask for."""
+    assert runs.ledger("session").evidence.looks == ()
+
+
+@pytest.mark.skipif(not HAS_JAX, reason="JAX or Flax is not installed")
+def test_arrays_in_the_variables_of_functions(runs: Runs) -> None:
+    """Parameters of a state that is another one after each step; not optax' state, not data that stays as it is."""
+    found = _of(runs, "looked_at_in_jax")
+    assert len(found["state/params/w"]) == 13
+    assert len(set(found["state/params/w"])) == 11  # the first element is 0, and so is its gradient
+    assert not any("opt_state" in name for name in found)
+    assert len(found["data/x"]) == 9
+    assert len(set(found["data/x"])) == 1
