@@ -88,25 +88,26 @@ class Values:
 class _History:
     """What earlier lives were seen to have."""
 
-    def __init__(self, lives: Sequence[Indexed]) -> None:
+    def __init__(self, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]]) -> None:
         self._by_identity: dict[_Identity, dict[int, list[Place]]] = {}
         self._by_shape: dict[tuple[tuple[int, ...], int], list[Place]] = {}
         self._seen: dict[_Identity, set[tuple[int, int]]] = {}
         self._known: set[_Identity] = set()
-        for number, life in enumerate(lives, 1):
+        for number, (life, at_first) in enumerate(zip(lives, begun, strict=True), 1):
             evidence = life.life.ledger.evidence
             self._known.update(one.identity for one in evidence.weights if one.known)
             begin = next((look.at for look in evidence.looks if look.why == "element"), 0)
             for look in evidence.looks:
                 place = place_at(number, lives, look.at, saving=look.why == "save")
-                self._add(evidence, look, BEGINNING if number == 1 and look.at <= begin else place)
+                places = [place] if look.at > begin else [BEGINNING] if number == 1 else [*at_first, place]
+                self._add(evidence, look, places)
 
-    def _add(self, evidence: Evidence, look: Look, place: Place) -> None:
+    def _add(self, evidence: Evidence, look: Look, places: Sequence[Place]) -> None:
         for number, value in look.values.items():
             weight = evidence.weights[number]
-            self._by_identity.setdefault(weight.identity, {}).setdefault(value, []).append(place)
-            self._by_shape.setdefault((weight.shape, value), []).append(place)
-            self._seen.setdefault(weight.identity, set()).add(_key(place))
+            self._by_identity.setdefault(weight.identity, {}).setdefault(value, []).extend(places)
+            self._by_shape.setdefault((weight.shape, value), []).extend(places)
+            self._seen.setdefault(weight.identity, set()).update(map(_key, places))
 
     def places(self, weight: Weight, value: int) -> tuple[Place, ...]:
         """When an array had a value, or else another of its shape; the latest first."""
@@ -137,9 +138,15 @@ class _History:
         return frozenset(self._seen.get(weight.identity, ()))
 
 
-def values_of(mine: Evidence, before: Sequence[Indexed]) -> Values:
-    """What the weights of a life say; `before`: the lives before it."""
-    history = _History(before)
+def values_of(mine: Evidence, before: Sequence[Indexed], begun: Sequence[Sequence[Place]]) -> Values:
+    """What the weights of a life say.
+
+    Args:
+        mine: of the life.
+        before: the lives before it.
+        begun: for each of these where its own model was when it began, as far as that is known.
+    """
+    history = _History(before, begun)
     looks = _since_they_were_restored(mine, [one for one in mine.looks if one.why == "element"], history)
     if not looks:
         return Values()

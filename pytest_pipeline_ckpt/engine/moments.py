@@ -80,7 +80,7 @@ def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool, other
     lives = [_while_it_trains(life, others) for life in lives]
     found = [Stand()]
     for number in range(1, len(lives)):
-        stand = _stand(reference, lives[: number + 1])
+        stand = _stand(reference, lives[: number + 1], [one.places for one in found])
         if by_step and not stand.places and stand.torn is None and stand.unknown is None:
             stand = replace(stand, places=_saved_at_its_step(lives[: number + 1]))
         found.append(stand)
@@ -103,13 +103,13 @@ def _while_it_trains(life: Indexed, others: Collection[str]) -> Indexed:
     return replace(life, life=replace(life.life, ledger=replace(life.life.ledger, evidence=kept)))
 
 
-def _stand(reference: Indexed, lives: Sequence[Indexed]) -> Stand:
-    """Of the last of some lives."""
+def _stand(reference: Indexed, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]]) -> Stand:
+    """Of the last of some lives; `begun`: where the models of the others were when they began."""
     mine, before = _evidence(lives[-1]), lives[:-1]
     fresh = _start(reference, _evidence(reference)).values
     start = _start(lives[-1], _evidence(reference))
     files = of_the_last_stage(files_of(mine, before), _evidence(reference))
-    values = values_of(mine, before)
+    values = values_of(mine, before, begun)
     told = _told_by(values, _fitting(start.values, fresh, before), files)
     files = _as_the_values_tell(files, values, told)
     anew = [name for name, value in start.values.items() if value == fresh.get(name)]

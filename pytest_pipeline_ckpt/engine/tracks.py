@@ -101,7 +101,7 @@ def track_of(life: Indexed, members: IntArray, lane: Lane, fresh: bool, start: i
     window = window_of(life, at, members)
     done = life.life.ending is Ending.FINISHED
     own = sightings(life, members, window)[0]
-    if window.step is None and fresh and len(own):
+    if window.step is None and (fresh or start is not None) and len(own):
         window = extrapolated(life, at, window, int(own[0]), lane.law.rate)
     if len(at) == window.skipped:
         return Track(life, at[:0], window.step, False, len(at), _NO_ENDS, done, start)
@@ -165,6 +165,10 @@ def _first_step(life: Indexed, at: Positions, members: IntArray, restored: int, 
         if len(found):
             return int(events.step[found[-1]])
     if restored >= 0 and events.step[restored] >= 0:
+        later = (events.kind == Kind.STEP) & np.isin(events.owner, members) & (events.step >= 0)
+        later[: restored + 1] = False
+        if (events.step[later] < events.step[restored]).any():
+            return None  # a file had another counter than the one that is seen at elements, an optimizer's that is new
         return int(events.step[restored])
     return life.end_step() if skipped == len(at) else None
 

@@ -202,13 +202,22 @@ def test_a_batch_is_no_weight() -> None:
 
 def _values(lives: list[Life]) -> Values:
     run = [index(life) for life in lives]
-    return values_of(lives[-1].ledger.evidence, run[:-1])
+    return values_of(lives[-1].ledger.evidence, run[:-1], [()] * len(run[:-1]))
 
 
 def test_nothing_was_looked_at() -> None:
     """A life in a graph shows no values."""
     assert _values([killed(), Book().train(range(5), step=0).killed()]) == Values()
-    assert values_of(Evidence(), []) == Values()
+    assert values_of(Evidence(), [], []) == Values()
+
+
+def test_life_that_saved_nothing() -> None:
+    """Two lives begin with the same checkpoint: an array that only the second had is as old as the checkpoint, too."""
+    again = trained(weighing("restored", role="model"), range(SAVE, KILL), first=SAVE, names=("restored",), step=SAVE)
+    last = weighing("w", "restored", role="model")
+    trained(last, range(SAVE, END), first=SAVE, names=("w", "restored"), step=SAVE)
+    lives = [killed(role="model"), again.killed(), last.done(END).finished()]
+    assert judge([unkilled(role="model")], lives).exact
 
 
 def test_new_training() -> None:

@@ -84,6 +84,15 @@ def test_weights_from_a_file_and_data_that_goes_on() -> None:
     )
 
 
+@pytest.mark.parametrize(("data", "outcome"), [(10, Outcome.EXACT), (0, Outcome.RESTARTED)])
+def test_step_in_a_file_and_an_optimizer_that_begins_anew(data: int, outcome: Outcome) -> None:
+    """The file's step is shown by the restore, and at elements that of the optimizer, which has none before its first."""
+    last = counting(Book(), "SGD").reads("model/ckpt-10").restored(10)
+    last.step(-1).element(data).train(range(data + 1, 20), step=1).done(20 - data)
+    verdict = judge([unkilled("SGD")], [killed("SGD"), last.finished()])
+    assert verdict.outcome is outcome
+
+
 def test_one_of_two_models_forgotten() -> None:
     """A critic at step 10 and a generator that is new are a torn model, and both are named with their values."""
     last = counting(Book(), "critic", "generator").reads("model/ckpt-10", weights=False)
