@@ -7,6 +7,7 @@ that neither their order nor how they were batched matters.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -107,6 +108,12 @@ def judge_differing(lane: Lane, references: Sequence[Track], pieces: Sequence[Pi
     if any(np.array_equal(judged.values, one.values) for one in right):
         return Differing(None, len(judged.values))
     contents = _judge_contents(right, judged, pieces, alone=False)
+    if contents.undecided and not contents.judged and _have_nothing_in_common(right):
+        reason = (
+            "two runs that nobody killed have no element in common (tf.random in a map, an augmentation without a "
+            "seed), so nothing tells which are right: seed it (tf.random.set_seed, tf.random.stateless_uniform)"
+        )
+        return Differing(Finding(Outcome.FLAKY, 0, reason))
     overlap, violated = _repeats(lane, right, pieces, content=contents.violation)
     if violated is not None:
         return Differing(violated, overlap)
@@ -130,6 +137,11 @@ def judge_differing(lane: Lane, references: Sequence[Track], pieces: Sequence[Pi
         )
         return Differing(Finding(Outcome.FLAKY, 0, reason))
     return Differing(None, overlap, redrawn=len(judged.passes()) > 1)
+
+
+def _have_nothing_in_common(runs: Sequence[Course]) -> bool:
+    """Whether each run draws what its elements are, and not only their order."""
+    return all(np.intersect1d(one.values, other.values).size == 0 for one, other in itertools.combinations(runs, 2))
 
 
 def _of_references(references: Sequence[Track]) -> list[Course]:

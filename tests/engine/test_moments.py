@@ -86,7 +86,7 @@ def test_weights_from_a_file_and_data_that_goes_on() -> None:
 
 @pytest.mark.parametrize(("data", "outcome"), [(10, Outcome.EXACT), (0, Outcome.RESTARTED)])
 def test_step_in_a_file_and_an_optimizer_that_begins_anew(data: int, outcome: Outcome) -> None:
-    """The file's step is shown by the restore, and at elements that of the optimizer, which has none before its first."""
+    """The restore shows the step in the file, elements that of the optimizer, which has none before the first."""
     last = counting(Book(), "SGD").reads("model/ckpt-10").restored(10)
     last.step(-1).element(data).train(range(data + 1, 20), step=1).done(20 - data)
     verdict = judge([unkilled("SGD")], [killed("SGD"), last.finished()])
