@@ -382,6 +382,6 @@ def test_elements_that_each_run_draws_anew() -> None:
     verdict = judge([one.finished() for one in fresh], [killed([400 + n for n in range(SIZE)]), last.finished()])
     assert verdict.outcome is Outcome.FLAKY
     assert verdict.reason == (
-        "two runs that nobody killed have no element in common (tf.random in a map, an augmentation without a seed), so "
-        "nothing tells which are right: seed it (tf.random.set_seed, tf.random.stateless_uniform)"
+        "two runs that nobody killed have no element in common (tf.random in a map, an augmentation without a seed), "
+        "so nothing tells which are right: seed it (tf.random.set_seed, tf.random.stateless_uniform)"
     )
