@@ -239,6 +239,10 @@ class Counters:
         self.version += 1
         return self._look_into(checkpoint)
 
+    def weights(self) -> set[Any]:
+        """Keys of the weights in all Checkpoints, as they were when these were looked at last."""
+        return {key for held in list(self._contents.values()) for key in held.weights}
+
     def applied(self, optimizer: Any) -> bool:
         """An optimizer is applied; returns whether it is for the first time."""
         if self.is_applied(optimizer):

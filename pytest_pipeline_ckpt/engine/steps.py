@@ -340,7 +340,8 @@ class Steps:
         return {**found, **self._changes.strays(found.keys() | known)}
 
     def _known_weights(self) -> Collection[Any]:
-        return self.lineage.known() | self._weights_held().keys()
+        models = (weights_of(getattr(model, "variables", ())) for model in (self._trained, self._loaded))
+        return self.lineage.known().union(self.counters.weights(), *models)
 
     def _weights_held(self) -> dict[Any, str]:
         found: dict[Any, str] = {}
