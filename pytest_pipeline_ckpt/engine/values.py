@@ -97,7 +97,7 @@ class Values:
             if value is not None:
                 size += value.nbytes
                 number = self._number(key, weight)
-                seen[number] = xxhash.xxh3_64_intdigest(value.tobytes())
+                seen[number] = xxhash.xxh3_64_intdigest(np.ascontiguousarray(value).view(np.uint8).data)
                 if array is not value or self._last.get(number, seen[number]) != seen[number]:
                     self._moving.add(number)
         self._small = size <= _SMALL and len(seen) <= _MOST
