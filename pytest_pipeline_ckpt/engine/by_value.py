@@ -35,7 +35,7 @@ class Found:
     known: bool
     """Whether it is known to be a weight."""
     users: bool
-    """Whether it is a variable of TensorFlow's that the user's code has made."""
+    """Whether the user's code has made it, and no library."""
     copy: bool
     """Whether it only ever has what another one has had before: what is to be saved, the best so far."""
 
@@ -109,9 +109,11 @@ class _History:
             self._by_shape.setdefault((weight.shape, value), []).extend(places)
             self._seen.setdefault(weight.identity, set()).update(map(_key, places))
 
-    def places(self, weight: Weight, value: int) -> tuple[Place, ...]:
-        """When an array had a value, or else another of its shape; the latest first."""
-        found = self._by_identity.get(weight.identity, {}).get(value) or self._by_shape.get((weight.shape, value), [])
+    def places(self, weight: Weight, value: int, *, others: bool = True) -> tuple[Place, ...]:
+        """When an array had a value, or else, if these count, another of its shape; the latest first."""
+        found = self._by_identity.get(weight.identity, {}).get(value, [])
+        if not found and others:
+            found = self._by_shape.get((weight.shape, value), [])
         return tuple(reversed(found))
 
     def changes(self, weight: Weight) -> bool:
@@ -157,7 +159,9 @@ def values_of(mine: Evidence, before: Sequence[Indexed], begun: Sequence[Sequenc
         moves = history.changes(weight) or any(one.values.get(number, value) != value for one in mine.looks)
         if places and moves and (not weight.function or _goes_on(number, weight, looks, history)):
             knows, copy = history.knows(weight), history.is_copy(weight)
-            found.append(Found(weight.name, places, history.seen(weight), knows, weight.users, copy))
+            found.append(
+                Found(weight.name, places, history.seen(weight), knows, weight.users or bool(weight.function), copy)
+            )
     known = [one for one in found if one.known and not one.copy]
     common = _common(known or found)
     if not common and not known:
@@ -186,7 +190,7 @@ def _goes_on(number: int, weight: Weight, looks: Sequence[Look], history: _Histo
     changed = next((one for one in looks if one.values.get(number, value) != value), None)
     if changed is None:
         return True
-    new = history.places(weight, changed.values[number])
+    new = history.places(weight, changed.values[number], others=False)
     return not new or _follows(history.places(weight, value), new, number=looks.index(changed))
 
 

@@ -2,9 +2,8 @@
 
 However weights are stored and brought back, copied, packed, published later, a resumed life begins with values that an
 earlier one had, and these tell at which moment. Looked at are TensorFlow's floating point variables, in eager code, and
-where there are none, or jax is at work, arrays in the variables of the user's functions that are running: those of jax,
-and those of NumPy that change. Not what optax keeps, which is an optimizer's, and no scalars, which have the same value
-now and then.
+arrays in the variables of the user's functions that are running: those of jax, and small ones of NumPy that change. Not
+what optax keeps, which is an optimizer's, and no scalars, which have the same value now and then.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import xxhash
 
 from .evidence import Weight
 from .frames import calls_the_user, users_frames, variables
-from .jax_state import in_use
 from .lineage import quietly
 from .trees import Patience, arrays_in, attributes_of, is_array, is_foreign, is_state
 
@@ -109,17 +107,12 @@ class Values:
 
     def _found(self, frame: FrameType, known: Collection[Any]) -> Iterator[tuple[Any, Weight, Any]]:
         """Keys of what may be weights, what is said of them, and they."""
-        variables_found = False
         for key, name, variable, users in self._alive():
-            variables_found = True
             if variable.shape.rank and variable.shape.num_elements() != 1:
                 yield key, Weight(name, tuple(variable.shape), known=key in known, users=users), variable
-        if in_use() or not variables_found:
-            for place, parts, array in _arrays(frame):
-                if (place, parts) in self._ignored:
-                    continue
-                name = "/".join(parts)
-                yield (place, parts), Weight(name, tuple(array.shape), function=place.co_name), array
+        for place, parts, array in _arrays(frame):
+            if (place, parts) not in self._ignored:
+                yield (place, parts), Weight("/".join(parts), tuple(array.shape), function=place.co_name), array
 
     def _value(self, array: Any) -> np.ndarray[Any, Any] | None:
         """None: not to be had: given away, deleted, on several devices, not initialised."""
@@ -159,7 +152,9 @@ def _arrays(frame: FrameType | None) -> Iterator[tuple[Any, tuple[str, ...], Any
         for name, value in variables(one):
             for parts, state in _states_in(value):
                 for more, array in arrays_in(state):
-                    if (is_array(array) or isinstance(array, np.ndarray)) and np.prod(array.shape) > 1:
+                    if not (is_array(array) or (isinstance(array, np.ndarray) and array.nbytes <= _SMALL)):
+                        continue  # data that is held in memory, as a rule
+                    if np.prod(array.shape) > 1:
                         yield one.f_code, (name, *parts, *more), array
 
 
