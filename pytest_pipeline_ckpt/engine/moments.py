@@ -125,6 +125,8 @@ def _stand(reference: Indexed, lives: Sequence[Indexed], begun: Sequence[Sequenc
     fitting = _fitting(start.values, fresh, before)
     torn = None if fitting or len(start.values) < 2 else _torn_counters(start.values, fresh, before)
     places, contradiction = _agreed(files, fitting, start, short=len(lives[-1].elements) < _SHORT)
+    if told and not contradiction:
+        places = tuple(place for place in places if any(_same(place, one) for one in told)) or told
     torn = torn or _of_other_moments(values, told) or contradiction or _trained_apart(files, places)
     torn = torn or (_without_weights(files, later, fitting) if start.role == "model" else None)
     if torn is None and later and files.read and files.new:
@@ -146,8 +148,8 @@ def _stand(reference: Indexed, lives: Sequence[Indexed], begun: Sequence[Sequenc
 
 
 def _told_by(values: Values, fitting: Sequence[Place], files: Files) -> tuple[Place, ...]:
-    """The moments that the weights' values tell; where these have been the same for a while, counters or files do."""
-    for others in (fitting, files.places.values()):
+    """The moments that the weights' values tell; where these have been the same for a while, files or counters do."""
+    for others in (files.places.values(), fitting):
         told = tuple(place for place in values.places if any(_same(place, other) for other in others))
         if told:
             return told

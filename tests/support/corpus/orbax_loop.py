@@ -31,7 +31,7 @@ def train_step(state: Any, element: Any) -> Any:
 
 def main() -> None:
     model_dir, how = proof.arguments("skip", "beside", "package", "anew", "label_off", "params_lost", "never_restores")
-    params = {"w": jnp.zeros(())}
+    params = {"w": jnp.zeros(2)}
     state: Any = TrainState.create(
         apply_fn=None, params=params, tx=optax.sgd(1.0, momentum=0.5), seen=jnp.zeros(STEPS, jnp.int32)
     )
@@ -70,7 +70,7 @@ def main() -> None:
         proof.moment()
     manager.wait_until_finished()
     manager.close()
-    proof.report(state.seen, weight=state.params["w"])
+    proof.report(state.seen, weight=state.params["w"][0])
 
 
 main()
