@@ -11,6 +11,8 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .whereabouts import BEGINNING, place_at
 
 if TYPE_CHECKING:
@@ -21,23 +23,28 @@ if TYPE_CHECKING:
     from .whereabouts import Place
 
 _Identity = tuple[str, str, tuple[int, ...], int]
+_NEAR = 2
+"""Elements; a step that takes more is told by what it takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """An array that is trained, and when an earlier life had the value with which a life began."""
 
-    name: str
+    weight: Weight
     places: tuple[Place, ...]
     """The latest first."""
     seen: frozenset[tuple[int, int]]
     """All moments at which somebody looked at it: lives, and elements taken by them."""
     known: bool
-    """Whether it is known to be a weight."""
-    users: bool
-    """Whether the user's code has made it, and no library."""
+    """Whether it is known to be a part of the state: an earlier life has saved it, or an optimizer is applied to it."""
     copy: bool
     """Whether it only ever has what another one has had before: what is to be saved, the best so far."""
+
+    @property
+    def new(self) -> bool:
+        """Whether it is as it was in a new training, and perhaps later too."""
+        return any(place.life == 0 for place in self.places)
 
     def before_elements(self) -> Found:
         """The same with the moments only that are before an element."""
@@ -63,44 +70,59 @@ class Values:
     """Those of the moments that are before an element."""
 
     def exactly(self, place: Place) -> Place:
-        """A moment before an element, where the weights were what they were at this one.
+        """The only moment before an element, near one, at which the weights were what they were then; else that one.
 
         What a save finds may be from before the last element was trained on; how many elements the model had been
-        trained on before an element does not depend on when its step is counted, or saved.
+        trained on before an element does not depend on when its step is counted, or saved. Where the weights have been
+        the same for a while they do not tell.
         """
-        near = [one for one in self.at_elements if one.life == place.life and 0 <= place.taken - one.taken <= 1]
-        return max(near, key=lambda one: one.taken, default=place)
+        near = {
+            _key(one): one
+            for one in self.at_elements
+            if one.life == place.life and abs(place.taken - one.taken) <= _NEAR
+        }
+        return next(iter(near.values())) if len(near) == 1 else place
 
     def apart(self, places: Collection[Place]) -> list[Found]:
-        """The weights that have not the values of some moments."""
-        return [one for one in self.found if one.known and not one.copy and one.differs_at(places)]
+        """The weights that have not the values of some moments.
+
+        What no optimizer is applied to may be made anew on purpose, although it is saved: a count of a loop's results.
+        """
+        known = (one for one in self.found if one.known and not one.copy)
+        return [one for one in known if one.differs_at(places) and (one.weight.applied or not one.new)]
 
     def beside(self, places: Collection[Place]) -> list[Found]:
-        """The same of variables of the user's of which nobody knows whether they are weights."""
-        beside = (one for one in self.found if one.users and not one.known and not one.copy)
-        return [one for one in beside if one.differs_at(places)]
+        """The same of what may be a weight, or is none."""
+        apart = self.apart(places)
+        mine = (one for one in self.found if one.known or one.weight.users or one.weight.function)
+        return [one for one in mine if not one.copy and one not in apart and one.differs_at(places)]
 
     def cleared(self, places: Collection[Place]) -> set[str]:
         """The names of those that have the values of some moments."""
-        return {one.name for one in self.found if one.is_of(places)}
+        return {one.weight.name for one in self.found if one.is_of(places)}
 
 
 class _History:
-    """What earlier lives were seen to have."""
+    """What earlier lives were seen to have.
 
-    def __init__(self, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]]) -> None:
+    Args:
+        lives: in their order.
+        begun: for each where its own model was when it began.
+        firsts: for each how many records its ledger had when it took its first element that trains.
+    """
+
+    def __init__(self, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]], firsts: Sequence[int]) -> None:
         self._by_identity: dict[_Identity, dict[int, list[Place]]] = {}
         self._by_shape: dict[tuple[tuple[int, ...], int], list[Place]] = {}
         self._seen: dict[_Identity, set[tuple[int, int]]] = {}
         self._known: set[_Identity] = set()
-        for number, (life, at_first) in enumerate(zip(lives, begun, strict=True), 1):
+        for number, (life, at_first, first) in enumerate(zip(lives, begun, firsts, strict=True), 1):
             evidence = life.life.ledger.evidence
             self._known.update(one.identity for one in evidence.weights if one.known)
-            begin = next((look.at for look in evidence.looks if look.why == "element"), 0)
             for look in evidence.looks:
                 place = place_at(number, lives, look.at, saving=look.why == "save")
-                places = [place] if look.at > begin else [BEGINNING] if number == 1 else [*at_first, place]
-                self._add(evidence, look, places)
+                begins = [BEGINNING] if number == 1 else [*at_first, place]
+                self._add(evidence, look, begins if look.at <= first else [place])
 
     def _add(self, evidence: Evidence, look: Look, places: Sequence[Place]) -> None:
         for number, value in look.values.items():
@@ -121,7 +143,7 @@ class _History:
         return len(self._by_identity.get(weight.identity, {})) > 1
 
     def knows(self, weight: Weight) -> bool:
-        """Whether an array is known to be a weight."""
+        """Whether an array is known to be a part of the state."""
         return weight.known or weight.identity in self._known
 
     def is_copy(self, weight: Weight) -> bool:
@@ -140,58 +162,71 @@ class _History:
         return frozenset(self._seen.get(weight.identity, ()))
 
 
-def values_of(mine: Evidence, before: Sequence[Indexed], begun: Sequence[Sequence[Place]]) -> Values:
-    """What the weights of a life say.
+def values_of(lives: Sequence[Indexed], begun: Sequence[Sequence[Place]], firsts: Sequence[int]) -> Values:
+    """What the weights of the last of some lives say.
 
     Args:
-        mine: of the life.
-        before: the lives before it.
-        begun: for each of these where its own model was when it began, as far as that is known.
+        lives: in their order.
+        begun: for each but the last where its own model was when it began, as far as that is known.
+        firsts: for each how many records its ledger had when it took its first element that trains.
     """
-    history = _History(before, begun)
-    looks = _since_they_were_restored(mine, [one for one in mine.looks if one.why == "element"], history)
-    if not looks:
-        return Values()
-    found = []
+    mine, history = lives[-1].life.ledger.evidence, _History(lives[:-1], begun, firsts[:-1])
+    looks: Sequence[Look] = [one for one in mine.looks if one.why == "element"]
+    if not looks or looks[0].at > firsts[-1]:
+        return Values()  # nobody has looked before it was trained
+    looks = _since_they_were_restored(lives[-1], looks, history)
+    found, moved = [], False
     for number, value in looks[0].values.items():
         weight = mine.weights[number]
-        places = history.places(weight, value)
+        places, known, copy = history.places(weight, value), history.knows(weight), history.is_copy(weight)
         moves = history.changes(weight) or any(one.values.get(number, value) != value for one in mine.looks)
-        if places and moves and (not weight.function or _goes_on(number, weight, looks, history)):
-            knows, copy = history.knows(weight), history.is_copy(weight)
-            found.append(
-                Found(weight.name, places, history.seen(weight), knows, weight.users or bool(weight.function), copy)
-            )
-    known = [one for one in found if one.known and not one.copy]
-    common = _common(known or found)
-    if not common and not known:
+        moved = moved or (moves and known and not copy and not places)
+        if places and moves and (not weight.function or _goes_on(number, weight, looks, lives[-1], history)):
+            found.append(Found(weight, places, history.seen(weight), known, copy))
+    # What is not saved tells something only if it was restored all the same: it is not what it is in a new training.
+    weights = [one for one in found if one.known and not one.copy] or [one for one in found if not one.new]
+    common = _common(weights)
+    if moved or not weights:
         return Values()
-    places = tuple(common or _most(known))
-    return Values(places, tuple(found), tuple(_common([one.before_elements() for one in known or found])))
+    if not common and not weights[0].known:
+        return Values(found=tuple(found))
+    places = tuple(common or _most(weights))
+    return Values(places, tuple(found), tuple(_common([one.before_elements() for one in weights])))
 
 
-def _since_they_were_restored(mine: Evidence, looks: Sequence[Look], history: _History) -> Sequence[Look]:
+def _since_they_were_restored(life: Indexed, looks: Sequence[Look], history: _History) -> Sequence[Look]:
     """The looks without those at new weights, if others were restored later: a sample may be taken to build a model."""
+    mine = life.life.ledger.evidence
+    first = ((mine.weights[key], value) for key, value in looks[0].values.items())
+    known = [history.places(weight, value) for weight, value in first if history.knows(weight)]
+    if not any(place.life == 0 for places in known for place in places):
+        return looks
     for number, (look, after) in enumerate(itertools.pairwise(looks), 1):
         for key, value in after.values.items():
             weight = mine.weights[key]
             was = look.values.get(key)
             if was is None or was == value or not history.knows(weight):
                 continue
-            old, new = history.places(weight, was), history.places(weight, value)
-            if any(place.life == 0 for place in old) and new and not _follows(old, new, number=1):
+            before, then = history.places(weight, was), history.places(weight, value)
+            if before and then and not _follows(before, then, number=_between(life, look, after)):
                 return looks[number:]
     return looks
 
 
-def _goes_on(number: int, weight: Weight, looks: Sequence[Look], history: _History) -> bool:
+def _goes_on(number: int, weight: Weight, looks: Sequence[Look], life: Indexed, history: _History) -> bool:
     """Whether an array changes as weights do: what it is next is not what it was at quite another moment: data is."""
     value = looks[0].values[number]
     changed = next((one for one in looks if one.values.get(number, value) != value), None)
     if changed is None:
         return True
     new = history.places(weight, changed.values[number], others=False)
-    return not new or _follows(history.places(weight, value), new, number=looks.index(changed))
+    return not new or _follows(history.places(weight, value), new, number=_between(life, looks[0], changed))
+
+
+def _between(life: Indexed, look: Look, after: Look) -> int:
+    """How many elements a life has taken between two looks."""
+    first, last = np.searchsorted(life.elements, (look.at, after.at))
+    return int(last - first)
 
 
 def _follows(old: Collection[Place], new: Collection[Place], *, number: int) -> bool:
@@ -223,7 +258,7 @@ def _most(weights: Sequence[Found]) -> list[Place]:
 
 
 def _key(place: Place) -> tuple[int, int]:
-    return place.life, place.taken
+    return max(place.life, 1), place.taken
 
 
 __all__ = ["Found", "Values", "values_of"]

@@ -16,7 +16,7 @@ ledger had: so it is known which elements had been taken. What a line `is`:
   (`variables`), and the `names` of a few;
 - `weight`: an array that may be trained: `id` (in this life), `name`, `shape`, in which `function` of the user's it is,
   if it is no variable of TensorFlow's, the `ordinal` among those of the same name and shape, whether it is `known` to
-  be a weight, and whether the `users` code has made it;
+  be a part of the state, an optimizer is `applied` to it, and the `users` code has made it;
 - `values`: of all these arrays by their ids a hash each of those that are not what they were in the line before; null:
   it cannot be had; `why` is `element` or `save`.
 
@@ -123,17 +123,15 @@ class Weight:
     function: str = ""
     """In which of the user's functions it is a variable; empty: it is one of TensorFlow's."""
     known: bool = False
-    """Whether it is known to be a weight: it is saved, or an optimizer is applied to it."""
+    """Whether it is known to be a weight, or a part of the state: it is saved, or an optimizer is applied to it."""
+    applied: bool = False
+    """Whether an optimizer is applied to it."""
     users: bool = False
     """Whether the user's code has made it, if it is one of TensorFlow's."""
 
     def numbered(self, ordinal: int) -> Weight:
         """The same with another ordinal."""
         return replace(self, ordinal=ordinal)
-
-    def known_now(self) -> Weight:
-        """The same, known to be a weight."""
-        return replace(self, known=True)
 
     @property
     def identity(self) -> tuple[str, str, tuple[int, ...], int]:
@@ -347,7 +345,7 @@ def _take(found: _Parsed, line: Mapping[str, Any]) -> None:
     elif what == "restored":
         found.restored.append(Restored(at, line["path"], line["weights"], line["data"]))
     elif what == "weight":
-        told = {name: line[name] for name in ("name", "ordinal", "function", "known", "users")}
+        told = {name: line[name] for name in ("name", "ordinal", "function", "known", "applied", "users")}
         found.weights[line["id"]] = Weight(shape=tuple(line["shape"]), **told)
     elif what == "values":
         values: dict[int, int | None] = dict(found.looks[-1].values) if found.looks else {}

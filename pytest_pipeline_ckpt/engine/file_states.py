@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from .trees import Leaf, Tree, counting, look_into
+from .trees import Tree, counting, look_into
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,21 +36,38 @@ _NUMBER = re.compile(rb"\s*\d+\s*")
 
 def state_in(path: str) -> Tree | None:
     """What a file holds, with only those integers that count; None: no format that is known, or too large."""
-    with contextlib.suppress(Exception), opened(path) as file:
-        head = file.read(8)
-        file.seek(0)
-        if head.startswith(b"PK"):
-            return _archive(file)
-        if head.startswith(b"\x93NUMPY"):
-            return _tree(dict([_member(_stem(path), file)]))
-        if head.startswith(b"\x89HDF"):
-            return _hdf5(path)
-        if head[:1] == b"\x80" and head[1] <= pickle.HIGHEST_PROTOCOL:
-            small = file.seek(0, os.SEEK_END) <= _LARGEST_PICKLE
-            file.seek(0)
-            return _tree(_Unpickler(file).load()) if small else None
-        return _text(_stem(path), file.read(_LARGEST_TEXT))
+    with contextlib.suppress(Exception):
+        held = held_in(path)
+        if held is not None:
+            found = look_into(held)
+            return Tree(tuple(counting(found.integers)), found.arrays)
     return None
+
+
+def held_in(path: str, *, whole: bool = False) -> Any:
+    """What a file holds, as a tree; None: no format that is known, or too large.
+
+    Args:
+        path: of the file.
+        whole: reads large arrays too; else they are empty ones of their dtypes, where they need not be read.
+
+    Raises:
+        Exception: of any kind: it is not what it seems to be.
+    """
+    with opened(path) as file:
+        head = file.read(8)
+        small = file.seek(0, os.SEEK_END) <= _LARGEST_PICKLE
+        file.seek(0)
+        whole = whole and small
+        if head.startswith(b"PK"):
+            return _archive(file, whole=whole)
+        if head.startswith(b"\x93NUMPY"):
+            return dict([_member(_stem(path), file, whole=whole)])
+        if head.startswith(b"\x89HDF"):
+            return _hdf5(path, whole=whole)
+        if head[:1] == b"\x80" and head[1] <= pickle.HIGHEST_PROTOCOL:
+            return _Unpickler(file).load() if small else None
+        return _text(_stem(path), file.read(_LARGEST_TEXT))
 
 
 def opened(path: str) -> IO[bytes]:
@@ -64,38 +81,38 @@ def opened(path: str) -> IO[bytes]:
         return io.BytesIO(file.read(_LARGEST_PICKLE + 1))  # once: whoever reads it goes back and forth
 
 
-def _tree(state: Any) -> Tree:
-    found = look_into(state)
-    return Tree(tuple(counting(found.integers)), found.arrays)
-
-
 def _stem(path: str) -> str:
     """A file's name without its endings, which may be those of a temporary name."""
     return os.path.basename(path).lstrip(".").partition(".")[0]
 
 
-def _archive(file: Any) -> Tree | None:
+def _archive(file: Any, *, whole: bool) -> dict[str, Any] | None:
     with zipfile.ZipFile(file) as archive:
         names = [name for name in archive.namelist() if name.endswith(".npy")][:_MOST_MEMBERS]
         held: dict[str, Any] = {}
         for name in names:
             with archive.open(name) as member:
-                held.update([_member(name.removesuffix(".npy"), member)])
-    return _tree(held) if names else None
+                held.update([_member(name.removesuffix(".npy"), member, whole=whole)])
+    return held if names else None
 
 
-def _member(name: str, file: Any) -> tuple[str, Any]:
-    """An array in NumPy's format: a scalar as it is, of a larger one only dtype and shape."""
+def _member(name: str, file: Any, *, whole: bool) -> tuple[str, Any]:
+    """An array in NumPy's format: a scalar as it is, of a larger one only the dtype, unless it is wanted whole."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    shape, fortran, dtype = read(file)
     if dtype.hasobject:  # a dictionary that was given to `np.save`
         held = _Unpickler(file).load()
         return name, held.item() if held.size == 1 else list(held.flat)
-    return name, np.frombuffer(file.read(dtype.itemsize), dtype)[0] if not shape else np.empty((0, 0), dtype)
+    if not shape:
+        return name, np.frombuffer(file.read(dtype.itemsize), dtype)[0]
+    if not whole:
+        return name, np.empty((0, 0), dtype)
+    flat = np.frombuffer(file.read(), dtype)
+    return name, flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
-def _hdf5(path: str) -> Tree | None:
+def _hdf5(path: str, *, whole: bool) -> dict[str, Any] | None:
     h5py: Any = sys.modules.get("h5py")  # who has written it has imported it
     if h5py is None:
         return None
@@ -103,22 +120,23 @@ def _hdf5(path: str) -> Tree | None:
 
     def visit(name: str, one: Any) -> None:
         if isinstance(one, h5py.Dataset):
-            held[name.rpartition("/")[2]] = one[()] if one.shape == () else np.empty((0, 0), one.dtype)
+            name = name if whole else name.rpartition("/")[2]
+            held[name] = one[()] if whole or one.shape == () else np.empty((0, 0), one.dtype)
 
     with h5py.File(path, "r") as file:
         held.update({name: value for name, value in file.attrs.items() if np.ndim(value) == 0})
         file.visititems(visit)
-    return _tree(held)
+    return held
 
 
-def _text(name: str, text: bytes) -> Tree | None:
+def _text(name: str, text: bytes) -> Any:
     if _NUMBER.fullmatch(text):
-        return Tree((Leaf(name, int(text)),), ())
+        return {name: int(text)}
     if not text.lstrip().startswith(b"{"):
         return None
     held = json.loads(text)
     # Results, a configuration: what says where a training is has no fractions in it.
-    return None if any(isinstance(value, float) for value in _values(held)) else _tree(held)
+    return None if any(isinstance(value, float) for value in _values(held)) else held
 
 
 def _values(held: Any) -> Iterator[Any]:

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from .file_states import opened, state_in
+from .file_states import held_in, opened, state_in
 from .lineage import path_of, quietly
 from .model import Kind
+from .trees import arrays_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from .lineage import Lineage
@@ -57,6 +58,8 @@ class Files:
         """How many elements the life has taken."""
         self.shown: Callable[[Kind, Tree | None], None] = lambda *_: None
         """Is told what is in a file that has been saved or restored; None: that is known already."""
+        self.holds: Callable[[Iterable[Any]], None] = lambda _: None
+        """Is told the arrays in a file that has been saved."""
         self._lineage = lineage
         self._root = None if root is None else os.path.realpath(root)
         self._ours = os.path.realpath(ours)
@@ -158,6 +161,7 @@ class Files:
         if known:
             self.shown(Kind.SAVED, None)
             return
+        self.holds(self._arrays_in(place))
         state = self._looked_into(place)
         if state is not None and (state.arrays or elements):  # without arrays: what is written at first is a setting
             self.shown(Kind.SAVED, state)
@@ -185,6 +189,13 @@ class Files:
         busy, self._local.busy = getattr(self._local, "busy", False), True
         try:
             return state_in(place)
+        finally:
+            self._local.busy = busy
+
+    def _arrays_in(self, place: str) -> Iterator[Any]:
+        busy, self._local.busy = getattr(self._local, "busy", False), True
+        try:
+            yield from (array for _, array in arrays_in(held_in(place, whole=True)))
         finally:
             self._local.busy = busy
 

@@ -113,7 +113,9 @@ class KerasCalls:
     @quietly
     def _note_applied(self, optimizer: Any, variables: Sequence[Any]) -> None:
         """An optimizer was applied for the first time: by now it knows to which variables."""
-        self._steps.lineage.trained(weights_of(getattr(optimizer, "_trainable_variables", variables)))
+        weights = weights_of(getattr(optimizer, "_trainable_variables", variables))
+        self._steps.lineage.trained(weights)
+        self._steps.lineage.applied.update(weights)
 
     def _saves(self, original: Any) -> Any:
         def save(*args: Any, **kwargs: Any) -> Any:

@@ -82,6 +82,8 @@ class Lineage:
         self._evidence = evidence
         self._calls = threading.local()
         self._trained: dict[Any, str] = {}
+        self.applied: set[Any] = set()
+        """Keys of the weights that an optimizer is applied to."""
         self._active: list[str] = []
         """The paths of the calls that are running."""
         self._open: dict[str, _Call] = {}

@@ -76,22 +76,28 @@ def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool, other
         by_step: where there is no other evidence, look for the save at the step at which a life began.
         others: keys of the streams that do not train.
     """
-    reference = _while_it_trains(reference, others)
-    lives = [_while_it_trains(life, others) for life in lives]
+    firsts = [_first_trained(life, others) for life in lives]
+    reference = _while_it_trains(reference, _first_trained(reference, others))
+    lives = [_while_it_trains(life, first) for life, first in zip(lives, firsts, strict=True)]
     found = [Stand()]
     for number in range(1, len(lives)):
-        stand = _stand(reference, lives[: number + 1], [one.places for one in found])
+        stand = _stand(reference, lives[: number + 1], [one.places for one in found], firsts[: number + 1])
         if by_step and not stand.places and stand.torn is None and stand.unknown is None:
             stand = replace(stand, places=_saved_at_its_step(lives[: number + 1]))
         found.append(stand)
     return found
 
 
-def _while_it_trains(life: Indexed, others: Collection[str]) -> Indexed:
-    """A life without what it showed before the first element that trains: a sample may be taken before the restore."""
+def _first_trained(life: Indexed, others: Collection[str]) -> int:
+    """Which record of a life is its first element that trains; behind all of them if there is none."""
     rows = np.flatnonzero([life.keys[key] not in others for key in life.iterators.key.tolist()])
     at = life.elements_of(rows)
-    samples = life.elements[life.elements < at[0]] if len(at) else at
+    return int(at[0]) if len(at) else len(life.life.ledger.records)
+
+
+def _while_it_trains(life: Indexed, first: int) -> Indexed:
+    """A life without what it showed before its first element that trains: a sample may be taken before the restore."""
+    samples = life.elements[life.elements < first]
     if not len(samples):
         return life
     last, evidence = int(samples[-1]), _evidence(life)
@@ -103,13 +109,22 @@ def _while_it_trains(life: Indexed, others: Collection[str]) -> Indexed:
     return replace(life, life=replace(life.life, ledger=replace(life.life.ledger, evidence=kept)))
 
 
-def _stand(reference: Indexed, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]]) -> Stand:
-    """Of the last of some lives; `begun`: where the models of the others were when they began."""
+def _stand(
+    reference: Indexed, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]], firsts: Sequence[int]
+) -> Stand:
+    """Of the last of some lives.
+
+    Args:
+        reference: the run that nobody killed.
+        lives: in their order.
+        begun: where the models of the others were when they began.
+        firsts: which record of each is its first element that trains.
+    """
     mine, before = _evidence(lives[-1]), lives[:-1]
     fresh = _start(reference, _evidence(reference)).values
     start = _start(lives[-1], _evidence(reference))
     files = of_the_last_stage(files_of(mine, before), _evidence(reference))
-    values = values_of(mine, before, begun)
+    values = values_of(lives, begun, firsts)
     told = _told_by(values, _fitting(start.values, fresh, before), files)
     files = _as_the_values_tell(files, values, told)
     anew = [name for name, value in start.values.items() if value == fresh.get(name)]
@@ -131,7 +146,7 @@ def _stand(reference: Indexed, lives: Sequence[Indexed], begun: Sequence[Sequenc
     torn = torn or (_without_weights(files, later, fitting) if start.role == "model" else None)
     if torn is None and later and files.read and files.new:
         notes = (*notes, f"{_few(files.new)} {NOT_RESTORED}")
-    if torn is None and (beside := values.beside(told)):
+    if torn is None and (beside := values.beside(told or places)):
         notes = (*notes, f"{_each_as_it_was(beside)}: {NOT_WITH_THE_REST}")
     if torn is None and len(_distinct(files.places.values())) > 1:
         parts = (f"{path} was saved {place.words}" for path, place in sorted(files.places.items()))
@@ -163,7 +178,7 @@ def _as_the_values_tell(files: Files, values: Values, told: Sequence[Place]) -> 
     places = {path: place for path, place in files.places.items() if any(_same(place, one) for one in told)}
     if not places and len(_distinct(told)) == 1:
         places = {_NO_PATH: told[0]}
-    told_of = values.cleared(told) | {one.name for one in values.beside(told)}
+    told_of = values.cleared(told) | {one.weight.name for one in values.beside(told)}
     new = tuple(name for name in files.new if name.partition(":")[0] not in told_of)
     return replace(files, places=places, new=new, foreign={}, unseen=())
 
@@ -177,7 +192,7 @@ def _of_other_moments(values: Values, told: Sequence[Place]) -> str | None:
 def _each_as_it_was(found: Sequence[Found]) -> str:
     named: dict[str, list[str]] = {}
     for one in found:
-        named.setdefault(_fits(one.places), []).append(one.name)
+        named.setdefault(_fits(one.places), []).append(one.weight.name)
     return "; ".join(
         f"{_few(names[:_NAMED])} {'is' if len(names) == 1 else 'are'} {words}" for words, names in named.items()
     )
@@ -454,7 +469,8 @@ def _distinct(places: Iterable[Place]) -> list[Place]:
 
 
 def _same(left: Place, right: Place) -> bool:
-    return (left.life, left.taken) == (right.life, right.taken)
+    """Whether two moments are the same; before the first life has taken anything it is as a new training is."""
+    return (max(left.life, 1), left.taken) == (max(right.life, 1), right.taken)
 
 
 __all__ = ["Stand", "stands"]

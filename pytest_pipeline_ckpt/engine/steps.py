@@ -41,6 +41,7 @@ from .lineage import Lineage, quietly
 from .model import UNKNOWN_STEP, Kind
 from .saving import SaveCosts
 from .sessions import global_step_of, read_in_session
+from .trees import arrays_in
 from .values import Values
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ class Steps:
         self._changes = Changes()
         self.lineage.changed, self.lineage.strays = self._changes.of, self._changes.found
         self.lineage.more, self.lineage.saving = self._weights_seen, self.before_save
+        self._values = Values(self.evidence, self._changes.alive, self._known_weights, self.lineage.applied)
         self.files = Files(self.lineage, None if model_dir is None else model_dir.parent, writer.directory)
-        self.files.shown = self.file_shown
-        self._values = Values(self.evidence, self._changes.alive, self._known_weights)
+        self.files.shown, self.files.holds = self.file_shown, self._values.saves
         self._writer = writer
         self._version = 0
         self._found: StepSource | None = None
@@ -130,6 +131,11 @@ class Steps:
         """Something is about to be saved."""
         if context.executing_eagerly():
             self._values.before_save()
+
+    @quietly
+    def holds(self, state: Any) -> None:
+        """A state outside of TensorFlow is about to be saved."""
+        self._values.saves(array for _, array in arrays_in(state))
 
     # Reading.
 

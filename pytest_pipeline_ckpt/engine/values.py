@@ -33,6 +33,8 @@ _SMALL = 1 << 18
 _MOST = 64
 """Arrays that are small all together."""
 _AT = (1, 2, 9)
+_SAVES = 4
+"""So many saves of a life are compared with what is in memory."""
 
 
 class Values:
@@ -42,6 +44,7 @@ class Values:
         evidence: gets them.
         alive: tells keys and names of TensorFlow's variables, these, and whether the user's code has made them.
         known: tells the keys of those that are known to be weights by now.
+        applied: keys of those that an optimizer is applied to.
     """
 
     def __init__(
@@ -49,10 +52,15 @@ class Values:
         evidence: EvidenceWriter,
         alive: Callable[[], Iterable[tuple[Any, str, Any, bool]]],
         known: Callable[[], Collection[Any]],
+        applied: Collection[Any],
     ) -> None:
         self._evidence = evidence
         self._alive = alive
         self._known = known
+        self._applied = applied
+        self._saved: set[Any] = set()
+        """Keys of those that were seen to be saved by means other than TensorFlow's."""
+        self._saves = 0
         self._weights: dict[Any, tuple[int, Weight]] = {}
         self._ordinals: dict[tuple[str, tuple[int, ...]], int] = {}
         self._last: dict[int, int] = {}
@@ -76,6 +84,15 @@ class Values:
         self._look("save", sys._getframe(1))
 
     @quietly
+    def saves(self, arrays: Iterable[Any]) -> None:
+        """These arrays are saved, or have been since the last look: what has their values is a part of the state."""
+        if self._saves < _SAVES and self._last:
+            self._saves += 1
+            values = (self._value(array) for array in arrays)
+            saved = {_hash(value) for value in values if value is not None and value.size > 1}
+            self._saved |= {key for key, (number, _) in self._weights.items() if self._last.get(number) in saved}
+
+    @quietly
     def _look(self, why: Why, frame: FrameType) -> None:
         # Whoever saves or takes elements in a thread does so while the main one is training.
         elsewhere = threading.current_thread() is not threading.main_thread() and calls_the_user(frame)
@@ -87,7 +104,7 @@ class Values:
             self._lock.release()
 
     def _write(self, why: Why, frame: FrameType) -> None:
-        known = self._known()
+        known = {*self._known(), *self._saved}
         seen: dict[int, int] = {}
         size = 0
         for key, weight, array in self._found(frame, known):
@@ -95,7 +112,7 @@ class Values:
             if value is not None:
                 size += value.nbytes
                 number = self._number(key, weight)
-                seen[number] = xxhash.xxh3_64_intdigest(np.ascontiguousarray(value).view(np.uint8).data)
+                seen[number] = _hash(value)
                 if array is not value or self._last.get(number, seen[number]) != seen[number]:
                     self._moving.add(number)
         self._small = size <= _SMALL and len(seen) <= _MOST
@@ -109,10 +126,13 @@ class Values:
         """Keys of what may be weights, what is said of them, and they."""
         for key, name, variable, users in self._alive():
             if variable.shape.rank and variable.shape.num_elements() != 1:
-                yield key, Weight(name, tuple(variable.shape), known=key in known, users=users), variable
+                shape, applied = tuple(variable.shape), key in self._applied
+                yield key, Weight(name, shape, known=key in known, applied=applied, users=users), variable
         for place, parts, array in _arrays(frame):
-            if (place, parts) not in self._ignored:
-                yield (place, parts), Weight("/".join(parts), tuple(array.shape), function=place.co_name), array
+            key = (place, parts)
+            if key not in self._ignored:
+                name, shape = "/".join(parts), tuple(array.shape)
+                yield key, Weight(name, shape, function=place.co_name, known=key in known), array
 
     def _value(self, array: Any) -> np.ndarray[Any, Any] | None:
         """None: not to be had: given away, deleted, on several devices, not initialised."""
@@ -133,13 +153,17 @@ class Values:
             named = (f"{weight.function}:{weight.name}", weight.shape)
             ordinal = self._ordinals[named] = self._ordinals.get(named, 0) + 1
             told = (len(self._weights), weight.numbered(ordinal))
-        elif told[1].known or not weight.known:
+        elif (told[1].known, told[1].applied) == (weight.known, weight.applied):
             return told[0]
         else:
-            told = (told[0], told[1].known_now())
+            told = (told[0], weight.numbered(told[1].ordinal))
         self._weights[key] = told
         self._evidence.weight(told[1], number=told[0])
         return told[0]
+
+
+def _hash(value: np.ndarray[Any, Any]) -> int:
+    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(value).view(np.uint8).data)
 
 
 def _arrays(frame: FrameType | None) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
