@@ -70,7 +70,8 @@ def traced(
     # The reference run itself is judged too, before anything is killed: one index serves both.
     indexed = tuple(first if life is references[0] else index(life) for life in lives)
     by_step = not all(lane.law.constant for lane in known.lanes)
-    found = stands(first, indexed, by_step=by_step, others=known.classes.others)
+    ahead = any(lane.law.slack for lane in known.lanes)
+    found = stands(first, indexed, by_step=by_step, ahead=ahead, others=known.classes.others)
     lanes = trace(indexed, known, found, chosen)
     return Case(
         *((first, *others), indexed, known, tuple(right), lanes.tracks, lanes.extra, tuple(found), lanes.choices)

@@ -187,12 +187,11 @@ def _by_its_step(lane: Lane, track: Track, began: int, place: Place) -> int | No
 def _saved_step(life: Indexed, place: Place) -> int | None:
     """The model's step at a save; of one that a kill has cut short it is the counter that has been the step before.
 
-    Of a moment before an element it is the step that is seen there.
+    None: it is not known, or the moment is none of a save.
     """
+    if not place.saving:
+        return None
     events, readings = life.events, life.life.ledger.evidence.readings
-    seen = np.flatnonzero((events.kind == Kind.STEP) & (events.step >= 0) & (events.at >= place.at))
-    if not place.saving and len(seen):
-        return int(events.step[seen[0]])
     saves = np.flatnonzero((events.kind == Kind.SAVED) & (events.step >= 0))
     later = saves[events.at[saves] >= place.at]
     if len(later):

@@ -67,13 +67,17 @@ class _Start:
     role: str
 
 
-def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool, others: Collection[str] = ()) -> list[Stand]:
+def stands(
+    reference: Indexed, lives: Sequence[Indexed], *, by_step: bool, ahead: bool = False, others: Collection[str] = ()
+) -> list[Stand]:
     """For each life of a trial where its model stood.
 
     Args:
         reference: the run that nobody killed.
         lives: in their order.
         by_step: where there is no other evidence, look for the save at the step at which a life began.
+        ahead: another thread takes the elements, ahead of the steps: how many were in flight before an element is not
+            known, at a save its step tells it.
         others: keys of the streams that do not train.
     """
     firsts = [_first_trained(life, others) for life in lives]
@@ -81,7 +85,8 @@ def stands(reference: Indexed, lives: Sequence[Indexed], *, by_step: bool, other
     lives = [_while_it_trains(life, first) for life, first in zip(lives, firsts, strict=True)]
     found = [Stand()]
     for number in range(1, len(lives)):
-        stand = _stand(reference, lives[: number + 1], [one.places for one in found], firsts[: number + 1])
+        begun = [one.places for one in found]
+        stand = _stand(reference, lives[: number + 1], begun, firsts[: number + 1], ahead=ahead)
         if by_step and not stand.places and stand.torn is None and stand.unknown is None:
             stand = replace(stand, places=_saved_at_its_step(lives[: number + 1]))
         found.append(stand)
@@ -110,7 +115,12 @@ def _while_it_trains(life: Indexed, first: int) -> Indexed:
 
 
 def _stand(
-    reference: Indexed, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]], firsts: Sequence[int]
+    reference: Indexed,
+    lives: Sequence[Indexed],
+    begun: Sequence[Sequence[Place]],
+    firsts: Sequence[int],
+    *,
+    ahead: bool,
 ) -> Stand:
     """Of the last of some lives.
 
@@ -119,6 +129,7 @@ def _stand(
         lives: in their order.
         begun: where the models of the others were when they began.
         firsts: which record of each is its first element that trains.
+        ahead: another thread takes the elements.
     """
     mine, before = _evidence(lives[-1]), lives[:-1]
     fresh = _start(reference, _evidence(reference)).values
@@ -156,7 +167,7 @@ def _stand(
     unseen = None if torn else _of_later(files, places)
     if not later and not torn and not files.places:
         unseen = _unseen(files)
-    if told:
+    if told and not ahead:
         places = tuple(map(values.exactly, places))
     new = not mine.restored and _saves_are_seen(reference, before)
     return Stand(() if unseen else places, torn, lost, unseen, notes, new, resumed)
