@@ -86,10 +86,11 @@ class Values:
     def apart(self, places: Collection[Place]) -> list[Found]:
         """The weights that have not the values of some moments.
 
-        What no optimizer is applied to may be made anew on purpose, although it is saved: a count of a loop's results.
+        A variable that no optimizer is applied to may be made anew on purpose, although it is saved: a sum of results.
+        Of an array nobody knows what is applied to it.
         """
-        known = (one for one in self.found if one.known and not one.copy)
-        return [one for one in known if one.differs_at(places) and (one.weight.applied or not one.new)]
+        known = (one for one in self.found if one.known and not one.copy and one.differs_at(places))
+        return [one for one in known if one.weight.applied or one.weight.function or not one.new]
 
     def beside(self, places: Collection[Place]) -> list[Found]:
         """The same of what may be a weight, or is none."""

@@ -135,6 +135,7 @@ class Steps:
     @quietly
     def holds(self, state: Any) -> None:
         """A state outside of TensorFlow is about to be saved."""
+        self.before_save()
         self._values.saves(array for _, array in arrays_in(state))
 
     # Reading.

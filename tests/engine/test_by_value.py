@@ -136,6 +136,20 @@ def test_variables_that_may_be_weights() -> None:
     assert _with("sums", known=True, users=False, kept=False, applied=True).outcome is Outcome.MISALIGNED
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_array_that_is_saved(kept: bool) -> None:
+    """The parameters of a state outside of TensorFlow: nobody knows what is applied to them."""
+    lives = []
+    for begin, end in ((0, END), (0, KILL), (SAVE, END)):
+        book = Book().counts("step").weighs("seen", "params", applied=False, function="main")
+        for number in range(begin, end):
+            params = number if kept or not begin else number - SAVE
+            book.looks("element", seen=50 + number, params=params).read("element", step=number)
+            book.train([number], step=number)
+        lives.append(book.killed() if end == KILL else book.done(END).finished())
+    assert judge(lives[:1], lives[1:]).outcome is (Outcome.EXACT if kept else Outcome.MISALIGNED)
+
+
 def test_copy_of_a_weight() -> None:
     """What is to be saved is put into another variable, which is written over before anybody reads it."""
     lives = []
