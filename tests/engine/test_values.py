@@ -60,7 +60,7 @@ def test_graphs_are_left_alone(runs: Runs) -> None:
 
 
 @pytest.mark.skipif(not HAS_JAX, reason="JAX or Flax is not installed")
-def test_arrays_in_the_variables_of_functions(runs: Runs) -> None:
+def test_arrays_of_jax_in_the_variables_of_functions(runs: Runs) -> None:
     """Parameters of a state that is another one after each step; not optax' state, not data that stays as it is."""
     found = _of(runs, "looked_at_in_jax")
     assert len(found["state/params/w"]) == 13
