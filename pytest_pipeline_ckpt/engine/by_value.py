@@ -93,10 +93,15 @@ class Values:
         return [one for one in known if one.weight.applied or one.weight.function or not one.new]
 
     def beside(self, places: Collection[Place]) -> list[Found]:
-        """The same of what may be a weight, or is none."""
+        """The same of what is not saved, and may be a weight, or is none."""
+        mine = (one for one in self.found if not one.known and (one.weight.users or one.weight.function))
+        return [one for one in mine if not one.copy and one.differs_at(places)]
+
+    def made_anew(self, places: Collection[Place]) -> list[Found]:
+        """The same of what is saved, and may be made anew on purpose."""
         apart = self.apart(places)
-        mine = (one for one in self.found if one.known or one.weight.users or one.weight.function)
-        return [one for one in mine if not one.copy and one not in apart and one.differs_at(places)]
+        known = (one for one in self.found if one.known and not one.copy and one.differs_at(places))
+        return [one for one in known if one not in apart]
 
     def cleared(self, places: Collection[Place]) -> set[str]:
         """The names of those that have the values of some moments."""

@@ -30,8 +30,7 @@ def users_frames(frame: FrameType | None) -> Iterator[FrameType]:
     for innermost in threads:
         frame = innermost
         while frame is not None:
-            path = frame.f_code.co_filename
-            if is_users(path) and not is_installed(path):
+            if _is_of_the_user(frame):
                 yield frame
             frame = frame.f_back
 
@@ -43,10 +42,14 @@ def calls_the_user(frame: FrameType | None) -> bool:
         frame: the innermost one.
     """
     while frame is not None:
-        if is_users(frame.f_code.co_filename) and not is_installed(frame.f_code.co_filename):
+        if _is_of_the_user(frame):
             return True
         frame = frame.f_back
     return False
+
+
+def _is_of_the_user(frame: FrameType) -> bool:
+    return is_users(frame.f_code.co_filename) and not is_installed(frame.f_code.co_filename)
 
 
 def called_by_the_user(frame: FrameType | None) -> bool:

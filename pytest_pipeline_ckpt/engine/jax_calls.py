@@ -110,7 +110,7 @@ class JaxCalls:
         if self._steps.lineage.inside():
             return
         tree = look_into(target)
-        self._steps.holds(target)
+        self._steps.note_state(target)
         self._steps.read_states("save", [tree])
         self._steps.files.expect(weights=bool(tree.arrays))
 
@@ -149,7 +149,7 @@ class JaxCalls:
 
         if self._steps.outermost():
             trees = _trees(given)
-            self._steps.holds(given)
+            self._steps.note_state(given)
         result = self._steps.saving(writes, path=path, values=lambda: self._steps.states.values_in(trees, label))
         if self._steps.outermost():
             self._steps.event(Kind.SAVED)

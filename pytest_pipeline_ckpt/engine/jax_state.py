@@ -8,13 +8,24 @@ which is the same in both: the first `step`, the second `count`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
 from .evidence import JAX_STATE, Counter
 from .frames import users_frames, variables
 from .namesakes import Namesakes
-from .trees import STEP_NAMES, Patience, attributes_of, counting, has_arrays, is_foreign, is_of_nnx, look_into
+from .trees import (
+    STEP_NAMES,
+    Patience,
+    attributes_of,
+    counting,
+    has_arrays,
+    is_foreign,
+    is_of_nnx,
+    look_into,
+    states_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -171,22 +182,14 @@ def _states(frame: FrameType | None, restored: Mapping[int, Any]) -> Iterator[tu
     for one in users_frames(frame):
         found = False
         for name, value in variables(one):
-            for attribute, state in _states_in(value, restored):
+            for attribute, state in states_in(value, functools.partial(_is_state, restored)):
                 found = True
                 yield (one.f_code, name, attribute), state
         if found:
             return
 
 
-def _states_in(value: Any, restored: Mapping[int, Any]) -> Iterator[tuple[str, Any]]:
-    """A variable's value, if it is a state, or an attribute of it that is one: `self.state` of a trainer."""
-    if _is_state(value, restored):
-        yield "", value
-    elif not is_foreign(value) and type(value).__module__ != "builtins":
-        yield from ((name, one) for name, one in list(attributes_of(value).items()) if _is_state(one, restored))
-
-
-def _is_state(value: Any, restored: Mapping[int, Any]) -> bool:
+def _is_state(restored: Mapping[int, Any], value: Any) -> bool:
     if isinstance(value, (str, bytes, int, float)) or value is None or is_foreign(value):
         return False
     if isinstance(value, dict):

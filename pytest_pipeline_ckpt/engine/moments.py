@@ -21,10 +21,10 @@ import numpy as np
 from .by_value import values_of
 from .model import Kind
 from .whereabouts import BEGINNING, Files, Place, files_of, of_the_last_stage, place_at
-from .wording import NOT_RESTORED, NOT_WITH_THE_REST, count
+from .wording import MADE_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from .by_value import Found, Values
     from .evidence import Evidence, Reading
@@ -157,8 +157,8 @@ def _stand(
     torn = torn or (_without_weights(files, later, fitting) if start.role == "model" else None)
     if torn is None and later and files.read and files.new:
         notes = (*notes, f"{_few(files.new)} {NOT_RESTORED}")
-    if torn is None and (beside := values.beside(told or places)):
-        notes = (*notes, f"{_each_as_it_was(beside)}: {NOT_WITH_THE_REST}")
+    if torn is None:
+        notes = (*notes, *_on_what_is_apart(values, told or places))
     if torn is None and len(_distinct(files.places.values())) > 1:
         parts = (f"{path} was saved {place.words}" for path, place in sorted(files.places.items()))
         notes = (*notes, f"weights came from files of several moments: {'; '.join(parts)}")
@@ -189,7 +189,7 @@ def _as_the_values_tell(files: Files, values: Values, told: Sequence[Place]) -> 
     places = {path: place for path, place in files.places.items() if any(_same(place, one) for one in told)}
     if not places and len(_distinct(told)) == 1:
         places = {_NO_PATH: told[0]}
-    told_of = values.cleared(told) | {one.weight.name for one in values.beside(told)}
+    told_of = values.cleared(told) | {one.weight.name for one in (*values.beside(told), *values.made_anew(told))}
     new = tuple(name for name in files.new if name.partition(":")[0] not in told_of)
     return replace(files, places=places, new=new, foreign={}, unseen=())
 
@@ -198,6 +198,13 @@ def _of_other_moments(values: Values, told: Sequence[Place]) -> str | None:
     """What to say of weights that have not the values of the moment that the rest has."""
     apart = values.apart(told)
     return f"the restored model is torn: {_each_as_it_was(apart)}; the rest is {_fits(told)}" if apart else None
+
+
+def _on_what_is_apart(values: Values, places: Sequence[Place]) -> Iterator[str]:
+    """Notes on variables of another moment that make no model torn."""
+    for found, fate in ((values.beside(places), NOT_WITH_THE_REST), (values.made_anew(places), MADE_ANEW)):
+        if found:
+            yield f"{_each_as_it_was(found)}: {fate}"
 
 
 def _each_as_it_was(found: Sequence[Found]) -> str:

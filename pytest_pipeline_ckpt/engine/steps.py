@@ -79,7 +79,7 @@ class Steps:
         self.lineage.more, self.lineage.saving = self._weights_seen, self.before_save
         self._values = Values(self.evidence, self._changes.alive, self._known_weights, self.lineage.applied)
         self.files = Files(self.lineage, None if model_dir is None else model_dir.parent, writer.directory)
-        self.files.shown, self.files.holds = self.file_shown, self._values.saves
+        self.files.shown, self.files.contents = self.file_shown, self._values.saves
         self._writer = writer
         self._version = 0
         self._found: StepSource | None = None
@@ -133,7 +133,7 @@ class Steps:
             self._values.before_save()
 
     @quietly
-    def holds(self, state: Any) -> None:
+    def note_state(self, state: Any) -> None:
         """A state outside of TensorFlow is about to be saved."""
         self.before_save()
         self._values.saves(array for _, array in arrays_in(state))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _MOST_NODES = 4000
 _LONGEST_WAIT = 20.0
@@ -139,6 +139,14 @@ def is_state(value: Any) -> bool:
     if isinstance(value, (str, bytes, int, float, type)) or value is None:
         return False
     return is_array(value) or is_of_nnx(value) or dataclasses.is_dataclass(value)
+
+
+def states_in(value: Any, is_one: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    """A variable's value, if it is a state, or its attributes that are, with their names: `self.state` of a trainer."""
+    if is_one(value):
+        yield "", value
+    elif not is_foreign(value) and not isinstance(value, type) and type(value).__module__ != "builtins":
+        yield from ((name, one) for name, one in list(attributes_of(value).items()) if is_one(one))
 
 
 def is_foreign(value: Any) -> bool:
@@ -285,4 +293,5 @@ __all__ = [
     "is_of_nnx",
     "is_state",
     "look_into",
+    "states_in",
 ]

@@ -18,7 +18,7 @@ import xxhash
 from .evidence import Weight
 from .frames import calls_the_user, users_frames, variables
 from .lineage import quietly
-from .trees import Patience, arrays_in, attributes_of, is_array, is_foreign, is_state
+from .trees import Patience, arrays_in, is_array, is_state, states_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -174,20 +174,12 @@ def _arrays(frame: FrameType | None) -> Iterator[tuple[Any, tuple[str, ...], Any
             continue
         seen.add(one.f_code)
         for name, value in variables(one):
-            for parts, state in _states_in(value):
+            for attribute, state in states_in(value, is_state):
                 for more, array in arrays_in(state):
                     if not (is_array(array) or (isinstance(array, np.ndarray) and array.nbytes <= _SMALL)):
                         continue  # data that is held in memory, as a rule
                     if np.prod(array.shape) > 1:
-                        yield one.f_code, (name, *parts, *more), array
-
-
-def _states_in(value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """A variable's value, and of an object that is no state by itself those that it has: `self.state` of a trainer."""
-    if is_state(value):
-        yield (), value
-    elif not is_foreign(value) and not isinstance(value, type) and type(value).__module__ != "builtins":
-        yield from (((name,), one) for name, one in list(attributes_of(value).items()) if is_state(one))
+                        yield one.f_code, tuple(filter(None, (name, attribute, *more))), array
 
 
 __all__ = ["Values"]

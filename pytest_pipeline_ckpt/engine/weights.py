@@ -37,7 +37,6 @@ ANEW = (
     "the optimizer began anew: in the final checkpoint it has made fewer steps than the reference run's; elements are "
     "exact"
 )
-_NEW = "as in a new training"
 _KNOWN = "weights.json"
 _ATTEMPTS = 3
 """After so many resumes of which nothing could be compared no other is tried."""
@@ -159,8 +158,6 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
     if known.equal is not None and not anyway and not _vary(check, ended, known, differences):
         return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal))
     fresh = _fresh(verdict)
-    if fresh is not None and _made_anew(fresh, differences):
-        return verdict
     if fresh is not None and not anyway and not _vary(check, ended, known, differences):
         return _worse(verdict, Outcome.DIVERGED, _not_restored(differences, found.tensors, fresh))
     return _noted(verdict, ANEW if anew else NOTE)
@@ -186,12 +183,6 @@ def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
 def _fresh(verdict: Verdict) -> str | None:
     """What was said of weights that came from no file."""
     return next((note for note in verdict.notes if note.endswith((NOT_RESTORED, NOT_WITH_THE_REST))), None)
-
-
-def _made_anew(fresh: str, differences: Sequence[Difference]) -> bool:
-    """Whether nothing differs but what began anew, as a note says, and is saved: a count of a loop's results."""
-    names = {one.tensor.rpartition("/")[2] for one in differences}
-    return fresh.endswith(f"{_NEW}: {NOT_WITH_THE_REST}") and all(f"{name} " in fresh for name in names)
 
 
 def _resumed(verdict: Verdict, life: int) -> bool:

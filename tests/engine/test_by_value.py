@@ -132,7 +132,8 @@ def test_variables_that_may_be_weights() -> None:
     assert note in _with("sums", known=False, users=True, kept=False).notes
     assert not any("sums" in one for one in _with("sums", known=False, users=True, kept=True).notes)
     assert not any("sums" in one for one in _with("sums", known=False, users=False, kept=False).notes)
-    assert note in _with("sums", known=True, users=False, kept=False).notes  # a count that is saved and made anew
+    saved = "life 2: sums is as in a new training: saved, and made anew"
+    assert saved in _with("sums", known=True, users=False, kept=False).notes
     assert _with("sums", known=True, users=False, kept=False, applied=True).outcome is Outcome.MISALIGNED
 
 
