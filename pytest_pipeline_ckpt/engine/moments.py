@@ -210,7 +210,8 @@ def _on_what_is_apart(values: Values, places: Sequence[Place]) -> Iterator[str]:
 def _each_as_it_was(found: Sequence[Found]) -> str:
     named: dict[str, list[str]] = {}
     for one in found:
-        named.setdefault(_fits(one.places), []).append(one.weight.name)
+        when = [BEGINNING] if one.new else one.places
+        named.setdefault(_fits(when), []).append(one.weight.name)
     return "; ".join(
         f"{_few(names[:_NAMED])} {'is' if len(names) == 1 else 'are'} {words}" for words, names in named.items()
     )
