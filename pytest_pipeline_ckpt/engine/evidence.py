@@ -163,6 +163,8 @@ class Evidence:
     """As the last line says."""
     weights: tuple[Weight, ...] = ()
     looks: tuple[Look, ...] = ()
+    of_others: tuple[Saved, ...] = ()
+    """Of a gang's worker: what the others saved meanwhile, by the records of this life."""
 
     def upto(self, records: int, *, saving: bool = False) -> Evidence:
         """What had been shown when the ledger had so many records: of a life that was killed then.
@@ -184,6 +186,7 @@ class Evidence:
             tuple(one for one in self.origins if one.at <= records),
             self.weights,
             tuple(one for one in self.looks if one.at <= records),
+            tuple(one for one in self.of_others if one.began <= records),
         )
 
 

@@ -19,7 +19,7 @@ from .wording import count, last_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .indexed import UintArray
+    from .indexed import IntArray, UintArray
     from .model import Life
 
 _PEER_GONE = re.compile(
@@ -65,7 +65,7 @@ def _judge(
 ) -> Verdict:
     workers = range(len(references[0].gang))
     right = [[run.gang[worker] for run in references] for worker in workers]
-    mine = [[life.gang[worker] for life in lives] for worker in workers]
+    mine = [[life.gang[worker] if apart else _knowing_others(life, worker) for life in lives] for worker in workers]
     known = [[life for life in of_worker if life is not None] for of_worker in right]
     lived = [[life for life in of_worker if life is not None] for of_worker in mine]
     verdicts = [
@@ -84,6 +84,31 @@ def _judge(
     union = _union(first, lived, elements_per_step) if checker.needs_more_references(whole) else None
     told = (union, _overlap(first, elements_per_step))
     return replace(whole, notes=(*whole.notes, *(note for note in told if note is not None)))
+
+
+def _knowing_others(incarnation: Life, worker: int) -> Life | None:
+    """A worker's life that also has the files of the others: often one, the chief, writes what all read.
+
+    The workers make each step together, so this one's model was where it has taken as many elements as the one that
+    saved.
+    """
+    mine = incarnation.gang[worker]
+    others = [life for index, life in enumerate(incarnation.gang) if index != worker and life is not None]
+    if mine is None or not any(life.ledger.evidence.saved for life in others):
+        return mine
+    places = [*_elements(mine).tolist(), len(mine.ledger.records)]
+    saved = []
+    for life in others:
+        elements = _elements(life)
+        for one in life.ledger.evidence.saved:
+            taken = int(np.searchsorted(elements, one.began))
+            saved.append(replace(one, began=places[min(taken, len(places) - 1)]))
+    evidence = replace(mine.ledger.evidence, of_others=tuple(saved))
+    return replace(mine, ledger=replace(mine.ledger, evidence=evidence))
+
+
+def _elements(life: Life) -> IntArray:
+    return np.flatnonzero(life.ledger.records["kind"] == Kind.ELEMENT)
 
 
 def _saved_by_others(lives: Sequence[Life], worker: int) -> list[int]:

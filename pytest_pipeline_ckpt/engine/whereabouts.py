@@ -167,7 +167,8 @@ def _held_after(lives: Sequence[Indexed]) -> dict[str, Place]:
 
 
 def _in_order(evidence: Evidence) -> Iterator[Saved | tuple[int, str, str]]:
-    """A life's saves and renames as they happened."""
+    """A life's saves and renames as they happened; those of a gang's other workers first, which are of other files."""
+    yield from evidence.of_others
     moves = 0
     for saved in evidence.saved:
         yield from evidence.moved[moves : saved.moves]

@@ -144,6 +144,23 @@ def test_the_chief_saves_for_all() -> None:
     assert not any("before the first save" in note for note in verdict.notes)
 
 
+def test_what_the_chief_saved_is_known_to_all() -> None:
+    """A worker that reads the chief's file is where it was when the chief saved it, whatever its step says."""
+
+    def life(worker: int, *, saves: bool) -> Life:
+        book = Book().train(shard(worker, 0, 10), step=0)
+        return (book.wrote("model/ckpt-1") if saves else book).train(shard(worker, 10, 13), step=10).killed()
+
+    def last(worker: int, begin: int) -> Life:
+        book = Book().reads("model/ckpt-1").train(shard(worker, begin, COUNT), step=0)
+        return book.done(COUNT - begin).finished()
+
+    killed_once = incarnation([life(0, saves=True), life(1, saves=False)])
+    assert judge([REFERENCE], [killed_once, incarnation([last(0, 10), last(1, 10)])]).exact
+    verdict = judge([REFERENCE], [killed_once, incarnation([last(0, 10), last(1, 0)])])
+    assert (verdict.outcome, verdict.worker, verdict.life) == (Outcome.RESTARTED, 1, 2)
+
+
 def test_apart() -> None:
     """Workers that are started again one by one have their own numbers of lives, and what is repeated is bounded."""
     lives = [incarnation([unkilled(0), killed(1)]), incarnation([None, GOOD[1]])]
