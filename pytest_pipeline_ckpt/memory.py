@@ -86,8 +86,8 @@ class Memory:
         failures = _failures(stored)
         known = {test: failures[test] for test in _read(failures)}  # what cannot be read is left behind
         changed = {test: entry for test, entry in {**known, **self._found_out}.items() if entry is not None}
-        if {"format": FORMAT, "failures": changed} != stored:
-            self._cache.set(KEY, {"format": FORMAT, "failures": changed})
+        if _document(changed) != (stored or _document({})):
+            self._cache.set(KEY, _document(changed))
 
     @property
     def _cache(self) -> pytest.Cache | None:
@@ -100,6 +100,11 @@ class Memory:
         """As stored; in a worker as the controller has read it."""
         given = getattr(self._config, "workerinput", {}).get(INPUT_KEY)
         return self._stored() if given is None else json.loads(given)
+
+
+def _document(failures: dict[str, Any]) -> dict[str, Any]:
+    """What is stored."""
+    return {"format": FORMAT, "failures": failures}
 
 
 def _failures(stored: Any) -> dict[str, Any]:

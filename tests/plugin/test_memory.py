@@ -122,10 +122,11 @@ def test_the_smallest_of_several_trials(make_config: Make, order: tuple[int, ...
 
 
 def test_a_run_that_finds_nothing_out_writes_nothing(make_config: Make, pytester: pytest.Pytester) -> None:
-    """Reports of tests that do not preempt leave the cache alone."""
+    """Reports of tests that do not preempt leave the cache alone, and so does a failure that a test expects."""
     config = make_config()
     memory = Memory(config)
     memory.pytest_runtest_logreport(pytest.TestReport("id", ("", 0, ""), {}, "passed", None, "call"))
+    memory.pytest_runtest_logreport(report(test=None))
     memory.pytest_sessionfinish()
     assert stored(config) is None
 

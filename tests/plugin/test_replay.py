@@ -196,8 +196,9 @@ UNSEEDED = """
         while step < 40:
             next(iterator)
             step.assign_add(1)
-            if told:
+            if told or int(step) % 10 == 0:
                 manager.save()
+            if told:
                 return
     """
 
