@@ -40,12 +40,13 @@ from .keras_calls import KerasCalls
 from .lineage import Lineage, quietly
 from .model import UNKNOWN_STEP, Kind
 from .saving import SaveCosts
-from .sessions import global_step_of, read_in_session
+from .sessions import global_step_of, read_in_session, weights_in
 from .trees import arrays_in
 from .values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from .evidence import Role, Why
@@ -131,6 +132,10 @@ class Steps:
         """Something is about to be saved."""
         if context.executing_eagerly():
             self._values.before_save()
+
+    def run(self, session: Any) -> AbstractContextManager[None]:
+        """Around a run of a session that takes elements; what it has is read before it."""
+        return self._values.run(self.files.elements() + 1, lambda: weights_in(session))
 
     @quietly
     def note_state(self, state: Any) -> None:
@@ -438,6 +443,7 @@ class Steps:
                 return save()
         if session is not None:
             self.of_session(session)
+            self._values.before_save_of_session(lambda: weights_in(session))
         self.lineage.look_for_commits()
         at = self.evidence.now()  # a thread may take elements from here to the first file that is written
         self.read_all("save", values, at=at)

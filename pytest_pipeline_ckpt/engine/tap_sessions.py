@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,8 @@ class SessionTap:
                 due = any(iterator is None or self._tap.recorder.due(iterator) for iterator in plan.taps)
                 self._session_step = self._tap.steps.of_session(session) if due else None
             try:
-                return original(session, fetches, *args, **kwargs)
+                with self._tap.steps.run(session) if plan.taps else contextlib.nullcontext():
+                    return original(session, fetches, *args, **kwargs)
             except tf.errors.OutOfRangeError as error:
                 ended = _ended(session.graph, graph, error)
                 if ended is not None:

@@ -1,13 +1,15 @@
 """Child side: what the weights are: a hash of each at the first elements of a life and at its saves. No TensorFlow.
 
 However weights are stored and brought back, copied, packed, published later, a resumed life begins with values that an
-earlier one had, and these tell at which moment. Looked at are TensorFlow's floating point variables, in eager code, and
-arrays in the variables of the user's functions that are running: those of jax, and small ones of NumPy that change. Not
-what optax keeps, which is an optimizer's, and no scalars, which have the same value now and then.
+earlier one had, and these tell at which moment. Looked at are TensorFlow's floating point variables, in eager code and
+in sessions, and arrays in the variables of the user's functions that are running: those of jax, and small ones of NumPy
+that change. Not what optax keeps, which is an optimizer's, and no scalars, which have the same value now and then.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,9 @@ _MOST = 64
 _AT = (1, 2, 9)
 _SAVES = 4
 """So many saves of a life are compared with what is in memory."""
+
+Held = tuple[Any, Weight, Any]
+"""The key of what may be a weight, what is said of it, and the array or variable."""
 
 
 class Values:
@@ -70,18 +75,44 @@ class Values:
         """Keys of those that have not: data that is held in memory."""
         self._small = True
         self._patience = Patience()
+        self._runs: set[object] = set()
+        """Stands for the runs of sessions that are going on."""
         self._lock = threading.Lock()
 
     def before_element(self, number: int) -> None:
-        """The life's `number`-th element is about to be recorded, from 1."""
-        if number in _AT or (self._small and number <= _CLOSELY):
+        """The life's `number`-th element is about to be recorded, from 1; in eager code, or within a run."""
+        if self._is_due(number) and not self._runs:
             self._look("element", sys._getframe(1))
         if number == _AT[-1]:
             self._ignored = {key for key, (told, _) in self._weights.items() if told not in self._moving}
 
     def before_save(self) -> None:
-        """Something is about to be saved."""
+        """Something is about to be saved; in eager code."""
         self._look("save", sys._getframe(1))
+
+    @contextlib.contextmanager
+    def run(self, number: int, held: Callable[[], Iterable[Held]]) -> Iterator[None]:
+        """Around a run of a session.
+
+        Args:
+            number: of the element of this life that it takes first, from 1.
+            held: tells what the session holds.
+        """
+        if self._is_due(number):
+            self._look_into("element", held)
+        mark = object()
+        self._runs.add(mark)
+        try:
+            yield
+        finally:
+            self._runs.discard(mark)
+
+    def before_save_of_session(self, held: Callable[[], Iterable[Held]]) -> None:
+        """A session's graph is about to be saved; `held` tells what it holds."""
+        self._look_into("save", held)
+
+    def _is_due(self, number: int) -> bool:
+        return number in _AT or (self._small and number <= _CLOSELY)
 
     @quietly
     def saves(self, arrays: Iterable[Any]) -> None:
@@ -93,21 +124,28 @@ class Values:
             self._saved |= {key for key, (number, _) in self._weights.items() if self._last.get(number) in saved}
 
     @quietly
+    def _look_into(self, why: Why, held: Callable[[], Iterable[Held]]) -> None:
+        self._write(why, held)
+
+    @quietly
     def _look(self, why: Why, frame: FrameType) -> None:
         # Whoever saves or takes elements in a thread does so while the main one is training.
         elsewhere = threading.current_thread() is not threading.main_thread() and calls_the_user(frame)
-        if elsewhere or not self._lock.acquire(blocking=False):
+        if not elsewhere:
+            self._write(why, functools.partial(self._found, frame))
+
+    def _write(self, why: Why, held: Callable[[], Iterable[Held]]) -> None:
+        if not self._lock.acquire(blocking=False):
             return
         try:
-            self._write(why, frame)
+            self._write_down(why, held())
         finally:
             self._lock.release()
 
-    def _write(self, why: Why, frame: FrameType) -> None:
-        known = {*self._known(), *self._saved}
+    def _write_down(self, why: Why, held: Iterable[Held]) -> None:
         seen: dict[int, int] = {}
         size = 0
-        for key, weight, array in self._found(frame, known):
+        for key, weight, array in held:
             value = self._value(array)
             if value is not None:
                 size += value.nbytes
@@ -122,8 +160,9 @@ class Values:
         if seen or changed:
             self._evidence.values(why, changed)
 
-    def _found(self, frame: FrameType, known: Collection[Any]) -> Iterator[tuple[Any, Weight, Any]]:
-        """Keys of what may be weights, what is said of them, and they."""
+    def _found(self, frame: FrameType) -> Iterator[Held]:
+        """What eager code holds, and the user's functions."""
+        known = {*self._known(), *self._saved}
         for key, name, variable, users in self._alive():
             if variable.shape.rank and variable.shape.num_elements() != 1:
                 shape, applied = tuple(variable.shape), key in self._applied
@@ -182,4 +221,4 @@ def _arrays(frame: FrameType | None) -> Iterator[tuple[Any, tuple[str, ...], Any
                         yield one.f_code, tuple(filter(None, (name, attribute, *more))), array
 
 
-__all__ = ["Values"]
+__all__ = ["Held", "Values"]

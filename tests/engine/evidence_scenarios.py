@@ -215,6 +215,24 @@ def session(_: Gate, path: Path) -> Any:
                     running.run(train)
 
 
+def looked_at_in_a_session(_: Gate, path: Path) -> Any:
+    """A graph with a trained variable, a frozen one, sums in a local one, and a scalar; saved in the end."""
+    with tf.Graph().as_default(), v1.Session() as running:
+        element = v1.data.make_one_shot_iterator(tf.data.Dataset.range(12)).get_next()
+        trained = v1.get_variable("trained", initializer=tf.zeros([3]))
+        v1.get_variable("frozen", initializer=tf.ones([3]), trainable=False)
+        local = [v1.GraphKeys.LOCAL_VARIABLES]
+        sums = v1.get_variable("sums", initializer=tf.zeros([3]), trainable=False, collections=local)
+        v1.get_variable("late", initializer=tf.zeros([3]), collections=local)  # which nothing initialises
+        scalar = v1.get_variable("scalar", initializer=0.0)
+        with tf.control_dependencies([element]):
+            train = [trained.assign_add([1.0, 2.0, 3.0]), sums.assign_add([1.0, 1.0, 1.0]), scalar.assign_add(1.0)]
+        running.run([v1.global_variables_initializer(), sums.initializer])
+        for _step in range(12):
+            running.run(train)
+        v1.train.Saver().save(running, str(_kept(path) / "model"))
+
+
 def saver(_: Gate, path: Path) -> Any:
     """A Saver of all variables, in a graph whose only trained one is of integers."""
     with tf.Graph().as_default(), v1.Session() as running:
@@ -530,7 +548,17 @@ SCENARIOS: dict[str, Callable[[Gate, Path], Any]] = {
             session,
             saver,
         ),
-        *(managed, keras_files, background, by_hand, read_by_hand, looked_at, large, looked_at_in_jax),
+        *(
+            managed,
+            keras_files,
+            background,
+            by_hand,
+            read_by_hand,
+            looked_at,
+            large,
+            looked_at_in_jax,
+            looked_at_in_a_session,
+        ),
         *(counted_by_hand, restored_by_hand, miscounted_by_hand),
         *(orbax, msgpack, nnx, nnx_module, integers, on_jax),
     )

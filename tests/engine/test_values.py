@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"),
 ]
 HAS_JAX = importlib.util.find_spec("flax") is not None
-GROUPS = (("looked_at", "large", "session"), ("looked_at_in_jax",))
+GROUPS = (("looked_at", "large", "looked_at_in_a_session"), ("looked_at_in_jax",))
 SCENARIOS = Path(__file__).with_name("evidence_scenarios.py")
 
 
@@ -54,9 +54,22 @@ def test_large_weights_are_looked_at_now_and_then(runs: Runs) -> None:
     assert [len(set(values)) for values in _of(runs, "large").values()] == [4]
 
 
-def test_graphs_are_left_alone(runs: Runs) -> None:
-    """A session is asked for nothing that the training does not ask for."""
-    assert runs.ledger("session").evidence.looks == ()
+def test_variables_of_a_session(runs: Runs) -> None:
+    """Before each run that takes an element, and at saves, as far as they are initialised; no scalars."""
+    evidence = runs.ledger("looked_at_in_a_session").evidence
+    assert [one.why for one in evidence.looks] == ["element"] * 12 + ["save"]
+    found = _of(runs, "looked_at_in_a_session")
+    assert {name: (len(values), len(set(values))) for name, values in found.items()} == {
+        "trained": (13, 13),
+        "frozen": (13, 1),
+        "sums": (13, 13),
+    }
+    told = {one.name: (one.known, one.applied, one.users) for one in evidence.weights}
+    assert told == {
+        "trained": (True, True, False),
+        "frozen": (True, False, False),
+        "sums": (False, False, True),
+    }
 
 
 @pytest.mark.skipif(not HAS_JAX, reason="JAX or Flax is not installed")

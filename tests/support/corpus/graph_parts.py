@@ -7,6 +7,7 @@ the checkpoint was restored, and the sums may be a local variable, which no chec
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import proof
@@ -16,7 +17,7 @@ v1 = tf.compat.v1
 STEPS, GROUP = 40, 4
 
 
-class Backbone(v1.train.SessionRunHook):
+class Backbone(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # TensorFlow is untyped
     """Puts the backbone into place when a session begins: in a new training only, or always."""
 
     def __init__(self, backbone: tf.Variable, model_dir: str, *, always: bool) -> None:
@@ -25,7 +26,7 @@ class Backbone(v1.train.SessionRunHook):
         self._directory = f"{model_dir}-pretrained"
         self._new = always or v1.train.latest_checkpoint(model_dir) is None
 
-    def after_create_session(self, session: v1.Session, coord: object) -> None:
+    def after_create_session(self, session: Any, coord: object) -> None:
         if not os.path.exists(f"{self._directory}/backbone.index"):
             os.makedirs(self._directory, exist_ok=True)
             self._saver.save(session, f"{self._directory}/backbone", write_meta_graph=False)
