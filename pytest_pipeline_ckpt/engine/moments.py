@@ -21,7 +21,7 @@ import numpy as np
 from .by_value import values_of
 from .model import Kind
 from .whereabouts import BEGINNING, Files, Place, files_of, of_the_last_stage, place_at
-from .wording import MADE_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, count
+from .wording import MADE_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT, count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -202,7 +202,10 @@ def _of_other_moments(values: Values, told: Sequence[Place]) -> str | None:
 
 def _on_what_is_apart(values: Values, places: Sequence[Place]) -> Iterator[str]:
     """Notes on variables of another moment that make no model torn."""
-    for found, fate in ((values.beside(places), NOT_WITH_THE_REST), (values.made_anew(places), MADE_ANEW)):
+    beside = values.beside(places)
+    new, restored = [one for one in beside if one.new], [one for one in beside if not one.new]
+    fates = ((restored, OF_ANOTHER_MOMENT), (new, NOT_WITH_THE_REST), (values.made_anew(places), MADE_ANEW))
+    for found, fate in fates:
         if found:
             yield f"{_each_as_it_was(found)}: {fate}"
 

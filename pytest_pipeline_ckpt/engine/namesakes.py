@@ -43,15 +43,18 @@ class Namesakes:
 
     def at_an_element(self) -> dict[int, int]:
         """The values of the variables that may be counters, by the counters' ids."""
-        found: dict[str, int] = {}
-        self._places = {}
-        for place, name, value in _integers(sys._getframe(1)):
-            if name not in found and len(found) < _MOST:
-                found[name], self._places[name] = value, place
+        found, self._places = _innermost(sys._getframe(1))
         for counter, value in self._restored.items():
             if found.get(counter[1]) != value:
                 self._wrong.add(counter)
         self._restored = {}
+        return self._by_id(found)
+
+    def now(self) -> dict[int, int]:
+        """The same wherever the program is, once a file has shown a counter."""
+        return self._by_id(_innermost(sys._getframe(1))[0]) if self.shown else {}
+
+    def _by_id(self, found: Mapping[str, int]) -> dict[int, int]:
         values = {}
         for name, value in found.items():
             for counter in (("state", name), ("saved", name)):
@@ -81,6 +84,16 @@ class Namesakes:
         if counter not in self._numbers:
             self._numbers[counter] = self._number()
         return self._numbers[counter]
+
+
+def _innermost(frame: FrameType | None) -> tuple[dict[str, int], dict[str, Any]]:
+    """Values and places of the variables that may be counters, by their names; of several of one name the innermost."""
+    found: dict[str, int] = {}
+    places: dict[str, Any] = {}
+    for place, name, value in _integers(frame):
+        if name not in found and len(found) < _MOST:
+            found[name], places[name] = value, place
+    return found, places
 
 
 def _integers(frame: FrameType | None) -> Iterator[tuple[Any, str, int]]:

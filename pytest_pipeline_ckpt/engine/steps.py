@@ -161,7 +161,8 @@ class Steps:
             return self._read(self.given)
         if not context.executing_eagerly():
             return UNKNOWN_STEP
-        found = self.states.step(self._states_now()) if self._looks_for_states() else None
+        # What was saved or restored may lie about in a variable, with a step that only moves at saves.
+        found = self.states.step({**self._states_now(), **self._namesakes_now()}) if self._looks_for_states() else None
         return self._of_tensorflow() if found is None else found
 
     def _of_tensorflow(self) -> int:
@@ -236,6 +237,12 @@ class Steps:
         try:
             return self.states.at_an_element()
         except Exception:  # what the user's objects do when they are looked at is not ours to judge
+            return {}
+
+    def _namesakes_now(self) -> Mapping[int, int]:
+        try:
+            return self.states.namesakes.now()
+        except Exception:  # as above
             return {}
 
     def _given_value(self) -> Mapping[int, int]:

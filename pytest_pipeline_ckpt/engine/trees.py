@@ -30,6 +30,8 @@ _COUNTS = re.compile(
     re.IGNORECASE,
 )
 """Names of what counts, where several integers are saved together: weights may be integers too."""
+_SUMS = "acc_grads"
+"""Of `optax.MultiStepsState`."""
 _KEY = (2, 4)
 """How many numbers a key of a random generator has, in its last axis."""
 _NO_STATES = ("tensorflow", "keras", "tf_keras", "numpy", "jax", "jaxlib", "orbax", "threading", "logging")
@@ -89,25 +91,30 @@ def look_into(state: Any, *, most: int = _MOST_NODES) -> Tree:
 
 
 def arrays_in(state: Any, *, most: int = _MOST_NODES) -> Iterator[NamedArray]:
-    """The arrays of a state, with the names on the way to each, but for what is an optimizer's of optax.
+    """The arrays of a state, with the names on the way to each.
+
+    Of what is an optimizer's of optax only sums of gradients, which the weights have yet to be trained on.
 
     Args:
         state: a tree, or an array by itself.
         most: nodes that are looked at.
     """
-    pending: deque[tuple[tuple[str, ...], Any]] = deque([((), state)])
+    pending: deque[tuple[tuple[str, ...], Any, bool]] = deque([((), state, False)])
     seen: dict[int, Any] = {}
     while pending and most > 0:
-        path, node = pending.popleft()
+        path, node, of_optax = pending.popleft()
         most -= 1
-        if node is None or isinstance(node, (str, bytes)) or id(node) in seen or _is_of_optax(node):
+        if node is None or isinstance(node, (str, bytes)) or id(node) in seen:
             continue
         kind = _kind_of(node, path[-1] if path else "")
         if kind == "array" or isinstance(node, np.ndarray):
-            yield path, node
+            if not of_optax or _SUMS in path:
+                yield path, node
         elif kind == "tree":
             seen[id(node)] = node
-            pending.extend(((*path, str(key)) if key != "" else path, child) for key, child in _children(node))
+            of_optax = of_optax or _is_of_optax(node)
+            children = ((str(key), child) for key, child in _children(node))
+            pending.extend(((*path, key) if key else path, child, of_optax) for key, child in children)
 
 
 @functools.lru_cache(maxsize=4096)  # asked of each variable at an element

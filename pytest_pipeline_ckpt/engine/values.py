@@ -202,6 +202,9 @@ class Values:
 
 
 def _hash(value: np.ndarray[Any, Any]) -> int:
+    """The same for the same numbers: 0 times a negative one is -0, which is 0."""
+    if value.dtype.kind == "f":
+        value = value + 0
     return xxhash.xxh3_64_intdigest(np.ascontiguousarray(value).view(np.uint8).data)
 
 

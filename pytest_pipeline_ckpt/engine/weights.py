@@ -1,5 +1,7 @@
 """The second net: whether a resume whose elements are exact also ended with the weights of the run that nobody killed.
 
+Compared are the checkpoints; where none can be read, what was seen of the weights' values (`final_values`).
+
 With `compare_weights=True` any difference fails. With `"auto"` the first resume of a test that ran to its end is looked
 at, and of those after it, where it is bit-equal, only those with weights that came from no file. If it differs, a
 second reference run shows what differs anyway, and the next resumes are looked at too. A difference fails only where it
@@ -11,19 +13,20 @@ trials of a test know of each other is a file in the check's directory, for all 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ..errors import WorkerError
-from . import checker, store, worker
+from . import checker, final_values, store, worker
 from .idle_steps import idle_steps
 from .model import Ending, Kind, Outcome, Verdict
 from .watching import live
 from .weight_differences import Compared, Difference
-from .wording import NOT_RESTORED, NOT_WITH_THE_REST
+from .wording import NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -37,6 +40,8 @@ ANEW = (
     "the optimizer began anew: in the final checkpoint it has made fewer steps than the reference run's; elements are "
     "exact"
 )
+_Means = Literal["files", "values", "both"]
+"""What is compared: checkpoints; the values that were seen of weights; or both, and of all that may be weights."""
 _KNOWN = "weights.json"
 _ATTEMPTS = 3
 """After so many resumes of which nothing could be compared no other is tried."""
@@ -68,8 +73,10 @@ class _Known:
     """Where the lives of a resume were killed that ended bit-equal."""
     differing: str | None = None
     """Those of the first one that did not."""
+    anyway: bool = False
+    """It is settled because the weights of two runs differ that nobody killed."""
     varying: dict[str, list[str]] = field(default_factory=dict)
-    """By the number of a further run that nobody killed: what it does not have like the one that counts."""
+    """By the number of a further run that nobody killed, and the means: what it does not have like the first."""
     format: int = store.FORMAT
 
     @classmethod
@@ -121,7 +128,7 @@ def _insisted(check: Check, verdict: Verdict, ended: Ended) -> Verdict:
         return _worse(verdict, Outcome.UNKNOWN, reason)
     if not found.differences:
         return verdict
-    if _varying(check, ended, _Known(), 1):
+    if _varying(check, ended, _Known(), "files", 1):
         reason = (
             "every element is exact, but the final weights cannot be compared: two runs that nobody killed end "
             "with different weights; seed the initial weights (tf.keras.utils.set_random_seed)"
@@ -136,6 +143,8 @@ def _insisted(check: Check, verdict: Verdict, ended: Ended) -> Verdict:
 
 def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
     found = _compared(check, ended, since=True)
+    means: _Means = "both" if _of_another_moment(verdict) else "files" if found.tensors else "values"
+    found = _with_values(check, ended, found, means)
     if not found.tensors:
         known.attempts += 1
         known.settled = bool(found.missing) or known.attempts >= _ATTEMPTS
@@ -143,22 +152,23 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
     if not found.differences:
         known.equal = known.equal or ended.killed
         return verdict if known.differing is None else _noted(verdict, _only_here(known.differing))
-    anyway = _varying(check, ended, known, 1)
+    vary = functools.partial(_vary, check, ended, known, means)
+    anyway = _varying(check, ended, known, means, 1)
     differences = [one for one in found.differences if one.key not in anyway]
     # Where the weights differ anyway, so may the gradients that loss scaling finds too large: those steps are skipped.
     counts = [one for one in _counts(differences) if not (anyway and one.of_optimizer)]
-    if counts and not _vary(check, ended, known, counts):
+    if counts and not vary(counts):
         known.differing = known.differing or ended.killed
         return _worse(verdict, Outcome.DIVERGED, _miscounted(counts))
     anew = any(one.anew for one in differences)
     if not differences or (anyway and not anew):
-        known.settled = True  # weights that differ anyway tell nothing
+        known.settled, known.anyway = True, bool(anyway)  # weights that differ anyway tell nothing
         return _undecided(verdict, ended, known)
     known.differing = known.differing or ended.killed
-    if known.equal is not None and not anyway and not _vary(check, ended, known, differences):
+    if known.equal is not None and not anyway and not vary(differences):
         return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal))
     fresh = _fresh(verdict)
-    if fresh is not None and not anyway and not _vary(check, ended, known, differences):
+    if fresh is not None and not anyway and not vary(differences):
         return _worse(verdict, Outcome.DIVERGED, _not_restored(differences, found.tensors, fresh))
     return _noted(verdict, ANEW if anew else NOTE)
 
@@ -167,9 +177,11 @@ def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
     """The verdict where the weights of two runs differ anyway: nothing tells what a stray that began anew has lost."""
     fresh = _fresh(verdict)
     origins = [one for life in ended.lives[1:] for one in life.ledger.evidence.origins]
-    if not known.varying.get("1") or fresh is None:
+    if not known.anyway or fresh is None:
         return verdict
-    if not fresh.endswith(NOT_WITH_THE_REST) and not any(one.path is None and one.changed for one in origins):
+    if not fresh.endswith((NOT_WITH_THE_REST, OF_ANOTHER_MOMENT)) and not any(
+        one.path is None and one.changed for one in origins
+    ):
         return verdict
     life, _, weights = fresh.partition(": ")
     reason = (
@@ -182,7 +194,13 @@ def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
 
 def _fresh(verdict: Verdict) -> str | None:
     """What was said of weights that came from no file."""
-    return next((note for note in verdict.notes if note.endswith((NOT_RESTORED, NOT_WITH_THE_REST))), None)
+    endings = (NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT)
+    return next((note for note in verdict.notes if note.endswith(endings)), None)
+
+
+def _of_another_moment(verdict: Verdict) -> bool:
+    """Whether something was restored by itself, and may be a weight."""
+    return any(note.endswith(OF_ANOTHER_MOMENT) for note in verdict.notes)
 
 
 def _resumed(verdict: Verdict, life: int) -> bool:
@@ -190,23 +208,42 @@ def _resumed(verdict: Verdict, life: int) -> bool:
     return any(span.life == life and span.start > 0 and span.taken > 0 for span in verdict.lives)
 
 
-def _varying(check: Check, ended: Ended, known: _Known, number: int) -> list[str]:
+def _varying(check: Check, ended: Ended, known: _Known, means: _Means, number: int) -> list[str]:
     """What the `number`-th run that nobody killed does not have like the one that counts."""
-    if str(number) in known.varying:
-        return known.varying[str(number)]
+    key = f"{number} by {means}"
+    if key in known.varying:
+        return known.varying[key]
     life, _ = check.reference(number)
     if life.ending is not Ending.FINISHED:
         raise WorkerError(f"the reference run was repeated, and failed ({life.status})")
     again = dataclasses.replace(
         ended, lives=[life], last=check.reference_directory(number), model_dir=check.reference_model_dir(number)
     )
-    known.varying[str(number)] = sorted({one.key for one in _compared(check, again, since=False).differences})
-    return known.varying[str(number)]
+    found = _with_values(check, again, _compared(check, again, since=False), means)
+    known.varying[key] = sorted({one.key for one in found.differences})
+    return known.varying[key]
 
 
-def _vary(check: Check, ended: Ended, known: _Known, differences: Collection[Difference]) -> bool:
+def _vary(check: Check, ended: Ended, known: _Known, means: _Means, differences: Collection[Difference]) -> bool:
     """Whether a third run shows that what differs is no matter of resuming: threads, a clock."""
-    return not {one.key for one in differences}.isdisjoint(_varying(check, ended, known, 2))
+    return not {one.key for one in differences}.isdisjoint(_varying(check, ended, known, means, 2))
+
+
+def _with_values(check: Check, ended: Ended, found: Compared, means: _Means) -> Compared:
+    """What came of the checkpoints, with what the values that were seen tell, by these means."""
+    if means == "files":
+        return found
+    ignored, _ = _streams(check, ended.reference)
+    seen = final_values.compared(ended.lives[-1], ended.reference, ignored, unknown=means == "both")
+    return Compared(found.tensors + seen.tensors, found.missing, (*found.differences, *seen.differences))
+
+
+def _streams(check: Check, reference: Life) -> tuple[frozenset[str], int]:
+    """The keys of the streams that do not train, and how many elements there are of the others; 0: not known."""
+    if reference.gang:
+        return frozenset(), 0
+    facts = checker.reference_facts(reference, elements_per_step=check.workload.elements_per_step)
+    return facts.ignored, facts.elements
 
 
 def _compared(check: Check, ended: Ended, *, since: bool) -> Compared:
@@ -214,10 +251,7 @@ def _compared(check: Check, ended: Ended, *, since: bool) -> Compared:
     directory = ended.last / "weights"
     result = ended.last / "weights.json"
     result.unlink(missing_ok=True)
-    ignored, elements = frozenset[str](), 0
-    if not ended.reference.gang:
-        facts = checker.reference_facts(ended.reference, elements_per_step=check.workload.elements_per_step)
-        ignored, elements = facts.ignored, facts.elements
+    ignored, elements = _streams(check, ended.reference)
     arguments = {
         "model_dir": str(ended.model_dir),
         "other_dir": str(ended.right),

@@ -23,6 +23,8 @@ NOT_RESTORED = "came from no file that was seen to be read"
 """Ends a note on weights; not wrong by itself: frozen ones may be made alike in each life, others read unseen."""
 NOT_WITH_THE_REST = "not restored with the rest of the model"
 """Ends a note on variables; not wrong by itself: what a log says of the last hundred losses is in no weights."""
+OF_ANOTHER_MOMENT = "of another moment than the rest of the model"
+"""Ends a note on variables that were restored by themselves; not wrong by itself: a log may be ahead."""
 MADE_ANEW = "saved, and made anew"
 """Ends a note on variables that no optimizer is applied to: a sum of results may be set back on purpose."""
 

@@ -29,11 +29,18 @@ NAMES = (
         "keras_gan:loop",
         "keras_gan:generator_lost",
         "saver:never_restores",
+        "graph_parts:backbone_again",
     ),
     *("orbax_loop:skip", "orbax_loop:anew", "orbax_loop:never_restores", "flax_bytes:skip", "flax_bytes:anew"),
-    *("clu_loop:saved", "nnx_loop:skip", "device_prefetch:skip", "device_prefetch:in_flight"),
+    *("clu_loop:saved", "optax_sums:lost", "optax_sums:whole_groups", "nnx_loop:skip"),
+    *("device_prefetch:skip", "device_prefetch:in_flight"),
 )
-AT = {"packed_texts": "step:60", "two_managers": "step:17", "accumulate_by_hand": "step:35"}
+AT = {
+    "packed_texts": "step:60",
+    "two_managers": "step:17",
+    "accumulate_by_hand": "step:35",
+    "optax_sums": "step:15",
+}
 """Where an unsafe way of a program shows; else in the third interval between two saves."""
 
 

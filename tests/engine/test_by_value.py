@@ -137,6 +137,21 @@ def test_variables_that_may_be_weights() -> None:
     assert _with("sums", known=True, users=False, kept=False, applied=True).outcome is Outcome.MISALIGNED
 
 
+def test_what_is_kept_by_itself() -> None:
+    """An array that is written through to a file is ahead of the weights that were restored."""
+    lives = []
+    for begin, end in ((0, END), (0, KILL), (SAVE, END)):
+        book = weighing("w").weighs("table", known=False, applied=False, function="main")
+        for number in range(begin, end):
+            table = 100 + (number if begin == 0 else number - SAVE + KILL - 1)
+            book.looks("element", w=number, table=table).read("element", step=number).train([number], step=number)
+            if number == SAVE - 1 and not begin:
+                book.looks("save", w=SAVE, table=100 + SAVE).read("save", step=SAVE).saved(SAVE)
+        lives.append(book.killed() if end == KILL else book.done(END).finished())
+    note = "life 2: table is as it was after 12 elements of life 1: of another moment than the rest of the model"
+    assert note in judge(lives[:1], lives[1:]).notes
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_array_that_is_saved(kept: bool) -> None:
     """The parameters of a state outside of TensorFlow: nobody knows what is applied to them."""

@@ -74,10 +74,11 @@ def test_variables_of_a_session(runs: Runs) -> None:
 
 @pytest.mark.skipif(not HAS_JAX, reason="JAX or Flax is not installed")
 def test_arrays_of_jax_in_the_variables_of_functions(runs: Runs) -> None:
-    """Parameters of a state that is another one after each step; not optax' state, not data that stays as it is."""
+    """Parameters of a state that is another one after each step, and sums of gradients; nothing else that is optax'."""
     found = _of(runs, "looked_at_in_jax")
     assert len(found["state/params/w"]) == 13
     assert len(set(found["state/params/w"])) == 11  # the first element is 0, and so is its gradient
-    assert not any("opt_state" in name for name in found)
+    assert len(set(found["kept/acc_grads/v"])) == 10  # it is 0 in the beginning, and behind each fourth element
+    assert sorted(found) == ["data/x", "data/y", "kept/acc_grads/v", "state/params/w"]
     assert len(found["data/x"]) == 9
     assert len(set(found["data/x"])) == 1
