@@ -26,7 +26,8 @@ _NOTHING = Compared(0, (), ())
 def compared(last: Life, reference: Life, ignored: Collection[str], *, unknown: bool) -> Compared:
     """What is alike, and what differs, at the last moment that was looked at in both.
 
-    Lives whose elements are exact end alike, so the same number of training elements to come is the same moment.
+    Lives whose elements are exact end alike, so the same number of training elements to come is the same moment. What
+    the last life has before its first element it has just restored.
 
     Args:
         last: the life that ran to its end.
@@ -36,20 +37,21 @@ def compared(last: Life, reference: Life, ignored: Collection[str], *, unknown: 
     """
     if last.gang or reference.gang:
         return _NOTHING
-    right = {(one.why, left): one for one, left in _looks(reference, ignored)}
-    for look, left in reversed(_looks(last, ignored)):
+    right = {(one.why, left): one for one, _, left in _looks(reference, ignored)}
+    for look, taken, left in reversed(_looks(last, ignored)):
         its = right.get((look.why, left))
-        if its is not None:
+        if its is not None and taken:
             return _differences(_named(last, look), _named(reference, its), unknown=unknown)
     return _NOTHING
 
 
-def _looks(life: Life, ignored: Collection[str]) -> list[tuple[Look, int]]:
-    """The looks, each with how many training elements were still to come."""
+def _looks(life: Life, ignored: Collection[str]) -> list[tuple[Look, int, int]]:
+    """The looks, each with how many training elements had been taken, and how many were still to come."""
     records = life.ledger.records
     trains = [stream.index for stream in life.ledger.streams if stream.key not in ignored]
     at = np.flatnonzero((records["kind"] == Kind.ELEMENT) & np.isin(records["stream"], trains))
-    return [(one, len(at) - int(np.searchsorted(at, one.at))) for one in life.ledger.evidence.looks]
+    looks = [(one, int(np.searchsorted(at, one.at))) for one in life.ledger.evidence.looks]
+    return [(one, taken, len(at) - taken) for one, taken in looks]
 
 
 def _named(life: Life, look: Look) -> dict[_Identity, tuple[Weight, int]]:

@@ -50,6 +50,11 @@ def test_known_to_either() -> None:
     assert compared(life(2, known=False, off=9), life(), (), unknown=False) == unlike("w", of=1)
 
 
+def test_what_was_just_restored() -> None:
+    """Before its first element a life has what it has restored: that is alike whatever it does with it."""
+    assert compared(life(1, saved=(), off=9), life(saved=()), (), unknown=False) == Compared(0, (), ())
+
+
 def test_no_moment_in_common() -> None:
     """A resumed life that saves at other elements than the reference run, and begins late, tells nothing."""
     assert compared(life(3, saved=(5,)), life(), (), unknown=False) == Compared(0, (), ())
