@@ -38,6 +38,8 @@ class Found:
     """All moments at which somebody looked at it: lives, and elements taken by them."""
     known: bool
     """Whether it is known to be a part of the state: an earlier life has saved it, or an optimizer is applied to it."""
+    applied: bool
+    """Whether an optimizer is applied to it, in this life or in an earlier one."""
     copy: bool
     """Whether it only ever has what another one has had before: what is to be saved, the best so far."""
 
@@ -90,7 +92,7 @@ class Values:
         Of an array nobody knows what is applied to it.
         """
         known = (one for one in self.found if one.known and not one.copy and one.differs_at(places))
-        return [one for one in known if one.weight.applied or one.weight.function or not one.new]
+        return [one for one in known if one.applied or one.weight.function or not one.new]
 
     def beside(self, places: Collection[Place]) -> list[Found]:
         """The same of what is not saved, and may be a weight, or is none."""
@@ -122,9 +124,11 @@ class _History:
         self._by_shape: dict[tuple[tuple[int, ...], int], list[Place]] = {}
         self._seen: dict[_Identity, set[tuple[int, int]]] = {}
         self._known: set[_Identity] = set()
+        self._applied: set[_Identity] = set()
         for number, (life, at_first, first) in enumerate(zip(lives, begun, firsts, strict=True), 1):
             evidence = life.life.ledger.evidence
             self._known.update(one.identity for one in evidence.weights if one.known)
+            self._applied.update(one.identity for one in evidence.weights if one.applied)
             for look in evidence.looks:
                 place = place_at(number, lives, look.at, saving=look.why == "save")
                 begins = [BEGINNING] if number == 1 else [*at_first, place]
@@ -151,6 +155,10 @@ class _History:
     def knows(self, weight: Weight) -> bool:
         """Whether an array is known to be a part of the state."""
         return weight.known or weight.identity in self._known
+
+    def is_applied(self, weight: Weight) -> bool:
+        """Whether an optimizer is known to be applied to an array: a life that is killed early has not shown it."""
+        return weight.applied or weight.identity in self._applied
 
     def is_copy(self, weight: Weight) -> bool:
         """Whether all values of an array but the first are those that another one had had before."""
@@ -188,7 +196,7 @@ def values_of(lives: Sequence[Indexed], begun: Sequence[Sequence[Place]], firsts
         moves = history.changes(weight) or any(one.values.get(number, value) != value for one in mine.looks)
         moved = moved or (moves and known and not copy and not places)
         if places and moves and (not weight.function or _goes_on(number, weight, looks, lives[-1], history)):
-            found.append(Found(weight, places, history.seen(weight), known, copy))
+            found.append(Found(weight, places, history.seen(weight), known, history.is_applied(weight), copy))
     # What is not saved tells something only if it was restored all the same: it is not what it is in a new training.
     weights = [one for one in found if one.known and not one.copy] or [one for one in found if not one.new]
     common = _common(weights)

@@ -181,7 +181,7 @@ def _by_its_step(lane: Lane, track: Track, began: int, place: Place) -> int | No
     step = _saved_step(track.life, place)
     if step is None or track.step is None:
         return None
-    return began + lane.law.at(step) - lane.law.at(track.step)
+    return began - track.held + lane.law.at(step) - lane.law.at(track.step)
 
 
 def _saved_step(life: Indexed, place: Place) -> int | None:

@@ -134,7 +134,7 @@ def _stand(
     mine, before = _evidence(lives[-1]), lives[:-1]
     fresh = _start(reference, _evidence(reference)).values
     start = _start(lives[-1], _evidence(reference))
-    files = of_the_last_stage(files_of(mine, before), _evidence(reference))
+    files = of_the_last_stage(_settled(files_of(mine, before), begun), _evidence(reference))
     values = values_of(lives, begun, firsts)
     told = _told_by(values, _fitting(start.values, fresh, before), files)
     files = _as_the_values_tell(files, values, told)
@@ -171,6 +171,17 @@ def _stand(
         places = tuple(map(values.exactly, places))
     new = not mine.restored and _saves_are_seen(reference, before)
     return Stand(() if unseen else places, torn, lost, unseen, notes, new, resumed)
+
+
+def _settled(files: Files, begun: Sequence[Sequence[Place]]) -> Files:
+    """The same where what a life saved before its first element is of the moment at which its own model was."""
+    return replace(files, places={path: _settle(place, begun) for path, place in files.places.items()})
+
+
+def _settle(place: Place, begun: Sequence[Sequence[Place]]) -> Place:
+    while place.life > 1 and not place.taken and len(places := begun[place.life - 1]) == 1:
+        place = places[0]
+    return place
 
 
 def _told_by(values: Values, fitting: Sequence[Place], files: Files) -> tuple[Place, ...]:

@@ -137,6 +137,22 @@ def test_variables_that_may_be_weights() -> None:
     assert _with("sums", known=True, users=False, kept=False, applied=True).outcome is Outcome.MISALIGNED
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_life_that_is_killed_before_its_first_step(kept: bool) -> None:
+    """It has not shown that an optimizer is applied to a weight, but the life before it has."""
+    lives = []
+    for begin, end in ((0, END), (0, KILL), (SAVE, SAVE + 1), (SAVE, END)):
+        book = weighing("w").weighs("head", applied=end != SAVE + 1)
+        for number in range(begin, end):
+            shown = number if kept or begin == 0 else number - SAVE
+            book.looks("element", w=number, head=100 + shown).read("element", step=number).train([number], step=number)
+            if number == SAVE - 1 and not begin:
+                book.looks("save", w=SAVE, head=100 + SAVE).read("save", step=SAVE).saved(SAVE)
+        lives.append(book.done(END).finished() if end == END else book.killed())
+    verdict = judge(lives[:1], lives[1:])
+    assert (verdict.outcome, verdict.life) == ((Outcome.EXACT, 0) if kept else (Outcome.MISALIGNED, 2))
+
+
 def test_what_is_kept_by_itself() -> None:
     """An array that is written through to a file is ahead of the weights that were restored."""
     lives = []

@@ -93,6 +93,17 @@ def test_step_in_a_file_and_an_optimizer_that_begins_anew(data: int, outcome: Ou
     assert verdict.outcome is outcome
 
 
+def test_what_a_life_saves_before_its_first_element() -> None:
+    """It is of the moment at which its own model was, as a backbone is that the first life had saved so."""
+    first = trained(counting(Book(), "SGD").wrote("pre/backbone"), range(3), step=0, SGD=0).killed()
+    second = counting(Book(), "SGD").reads("pre/backbone").wrote("model/ckpt-0")
+    third = counting(Book(), "SGD").reads("pre/backbone").reads("model/ckpt-0")
+    third.come_from({"pre/backbone": ("backbone",), "model/ckpt-0": ("head",)})
+    lives = [first, trained(second, range(3), step=0, SGD=0).killed()]
+    last = trained(third.restored(0), range(20), step=0, SGD=0).done(20)
+    assert judge([unkilled("SGD")], [*lives, last.finished()]).exact
+
+
 def test_one_of_two_models_forgotten() -> None:
     """A critic at step 10 and a generator that is new are a torn model, and both are named with their values."""
     last = counting(Book(), "critic", "generator").reads("model/ckpt-10", weights=False)
