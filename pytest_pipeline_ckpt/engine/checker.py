@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from . import updates
 from .cases import Case, Terms, traced
-from .chosen import Choice, choice, with_choice
+from .chosen import choice, is_silent, with_choice
 from .findings import judge_lane
 from .histories import study
 from .idle_steps import without_idle_steps
@@ -96,9 +97,8 @@ def judge(
     """
     try:
         terms = Terms(order, elements_per_step, tuple(validation), never_resumes, tuple(saved_by_others))
-        chosen = choice(references, lives)
-        mine = without_idle_steps([with_choice(life, chosen) for life in lives])
-        return _judge(_alone(references, chosen), mine, terms)
+        right, mine = _with_their_steps(references, lives)
+        return _judge(right, mine, terms)
     except Exception as error:  # whatever it is, the answer is "unknown"
         return Verdict(Outcome.UNKNOWN, f"the checker itself failed: {type(error).__name__}: {error}")
 
@@ -130,19 +130,19 @@ def survived(
     reference: Life, lives: Sequence[Life], *, elements_per_step: int | None = None
 ) -> tuple[UintArray, UintArray] | None:
     """Fingerprints of what a reference run trained on, and of what the final model has been; None: not known."""
-    chosen = choice([reference], lives)
-    first = index(_alone([reference], chosen)[0])
+    right, mine = _with_their_steps([reference], lives)
+    first = index(right[0])
     known = study(first, elements_per_step)
     if known.reason is not None:
         return None
-    case = traced(first, [first.life], without_idle_steps([with_choice(life, chosen) for life in lives]), known)
+    case = traced(first, [first.life], mine, known)
     made = [
         pieces_of(lane, [tracks[number] for tracks in case.tracks], len(lives))
         for number, lane in enumerate(known.lanes)
     ]
-    right = [lane.track.values(0, len(lane.track)) for lane in known.lanes]
+    due = [lane.track.values(0, len(lane.track)) for lane in known.lanes]
     found = [joined(pieces) for pieces in made if not isinstance(pieces, Finding)]
-    return (np.concatenate(right), np.concatenate(found)) if len(found) == len(right) else None
+    return (np.concatenate(due), np.concatenate(found)) if len(found) == len(right) else None
 
 
 def training_streams(
@@ -182,10 +182,18 @@ def reference_facts(
     )
 
 
-def _alone(references: Sequence[Life], chosen: Choice | None = None) -> list[Life]:
-    """Reference runs, each by itself, without steps that stand for no element; `chosen`: what tells the step."""
-    chosen = chosen or choice(references, ())
-    return [without_idle_steps([with_choice(life, chosen)])[0] for life in references]
+def _alone(references: Sequence[Life]) -> list[Life]:
+    """Reference runs, each by itself, with what tells the step, and without steps that stand for no element."""
+    return _with_their_steps(references, ())[0]
+
+
+def _with_their_steps(references: Sequence[Life], lives: Sequence[Life]) -> tuple[list[Life], list[Life]]:
+    """Reference runs, each by itself, and the lives of a trial; likewise."""
+    if references and is_silent(references[0]) and choice(references, lives) is None:
+        references, lives = updates.counted(references, lives) or (references, lives)
+    chosen = choice(references, lives)
+    right = [without_idle_steps([with_choice(life, chosen)])[0] for life in references]
+    return right, without_idle_steps([with_choice(life, chosen) for life in lives])
 
 
 def _judge(

@@ -65,6 +65,12 @@ def choice(references: Sequence[Life], lives: Sequence[Life]) -> Choice | None:
     return None
 
 
+def is_silent(reference: Life) -> bool:
+    """Whether nothing in a run has told any step of the model."""
+    records = reference.ledger.records
+    return not np.any(records["value"][np.isin(records["kind"], _STEPPED)].astype(np.int64) >= 0)
+
+
 def _seen(chosen: Choice, lives: Sequence[Life]) -> tuple[int, ...]:
     found: set[int] = set()
     for life in lives:
@@ -126,4 +132,4 @@ def _belongs(reading: Reading, number: int, kind: int) -> bool:
     return reading.why == {Kind.SAVED: "save", Kind.RESTORED: "restore", Kind.DONE: "end"}[Kind(kind)]
 
 
-__all__ = ["Choice", "choice", "with_choice"]
+__all__ = ["Choice", "choice", "is_silent", "with_choice"]
