@@ -70,20 +70,29 @@ class Values:
     found: tuple[Found, ...] = ()
     at_elements: tuple[Place, ...] = ()
     """Those of the moments that are before an element."""
+    behind: int | None = None
+    """How many elements saved weights are behind what had been taken; None: nobody has looked at them beside a save."""
 
-    def exactly(self, place: Place) -> Place:
+    def exactly(self, place: Place, lives: Sequence[Indexed]) -> Place:
         """The only moment before an element, near one, at which the weights were what they were then; else that one.
 
         What a save finds may be from before the last element was trained on; how many elements the model had been
         trained on before an element does not depend on when its step is counted, or saved. Where the weights have been
-        the same for a while they do not tell.
+        the same for a while they do not tell. Where nobody looked, it is as at the saves at which somebody did.
         """
         near = {
             _key(one): one
             for one in self.at_elements
             if one.life == place.life and abs(place.taken - one.taken) <= _NEAR
         }
-        return next(iter(near.values())) if len(near) == 1 else place
+        if len(near) == 1:
+            return next(iter(near.values()))
+        if near or self.behind is None or not place.saving or place.taken < self.behind:
+            return place
+        life = lives[place.life - 1]
+        taken = place.taken - self.behind
+        at = int(life.elements[taken]) if taken < len(life.elements) else len(life.life.ledger.records)
+        return place_at(place.life, lives, at, saving=False)
 
     def apart(self, places: Collection[Place]) -> list[Found]:
         """The weights that have not the values of some moments.
@@ -176,10 +185,38 @@ class _History:
         return frozenset(self._seen.get(weight.identity, ()))
 
 
-def values_of(lives: Sequence[Indexed], begun: Sequence[Sequence[Place]], firsts: Sequence[int]) -> Values:
+def _behind(lives: Sequence[Indexed]) -> int | None:
+    """How many elements saved weights are behind what had been taken, if that is the same at all saves.
+
+    Told by those at which the weights were looked at before the last element, and behind it.
+    """
+    found = set()
+    for life in lives:
+        evidence = life.life.ledger.evidence
+        known = [number for number, weight in enumerate(evidence.weights) if weight.known]
+        at = {_taken(life, look): look for look in evidence.looks if look.why == "element"}
+        for look in evidence.looks:
+            taken = _taken(life, look)
+            if look.why != "save" or not {taken - 1, taken} <= at.keys():
+                continue
+            for number in known:
+                before, saved, behind = (one.values.get(number) for one in (at[taken - 1], look, at[taken]))
+                if before != behind and saved in (before, behind) and saved is not None:
+                    found.add(int(saved == before))
+    return found.pop() if len(found) == 1 else None
+
+
+def _taken(life: Indexed, look: Look) -> int:
+    return int(np.searchsorted(life.elements, look.at))
+
+
+def values_of(
+    reference: Indexed, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]], firsts: Sequence[int]
+) -> Values:
     """What the weights of the last of some lives say.
 
     Args:
+        reference: the run that nobody killed.
         lives: in their order.
         begun: for each but the last where its own model was when it began, as far as that is known.
         firsts: for each how many records its ledger had when it took its first element that trains.
@@ -205,7 +242,8 @@ def values_of(lives: Sequence[Indexed], begun: Sequence[Sequence[Place]], firsts
     if not common and not weights[0].known:
         return Values(found=tuple(found))
     places = tuple(common or _most(weights))
-    return Values(places, tuple(found), tuple(_common([one.before_elements() for one in weights])))
+    at_elements = tuple(_common([one.before_elements() for one in weights]))
+    return Values(places, tuple(found), at_elements, _behind([reference, *lives[:-1]]))
 
 
 def _since_they_were_restored(life: Indexed, looks: Sequence[Look], history: _History) -> Sequence[Look]:

@@ -58,7 +58,7 @@ class Files:
         """How many elements the life has taken."""
         self.shown: Callable[[Kind, Tree | None], None] = lambda *_: None
         """Is told what is in a file that has been saved or restored; None: that is known already."""
-        self.contents: Callable[[Iterable[Any]], None] = lambda _: None
+        self.contents: Callable[[Iterable[Any], str], None] = lambda _arrays, _place: None
         """Is told the arrays in a file that has been saved."""
         self._lineage = lineage
         self._root = None if root is None else os.path.realpath(root)
@@ -161,7 +161,7 @@ class Files:
         if known:
             self.shown(Kind.SAVED, None)
             return
-        self.contents(self._arrays_in(place))
+        self.contents(self._arrays_in(place), place)
         state = self._looked_into(place)
         if state is not None and (state.arrays or elements):  # without arrays: what is written at first is a setting
             self.shown(Kind.SAVED, state)

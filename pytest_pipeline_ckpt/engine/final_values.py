@@ -37,11 +37,13 @@ def compared(last: Life, reference: Life, ignored: Collection[str], *, unknown: 
     """
     if last.gang or reference.gang:
         return _NOTHING
-    right = {(one.why, left): one for one, _, left in _looks(reference, ignored)}
+    seen = {(one.why, left): one for one, _, left in _looks(reference, ignored)}
     for look, taken, left in reversed(_looks(last, ignored)):
-        its = right.get((look.why, left))
+        its = seen.get((look.why, left))
         if its is not None and taken:
-            return _differences(_named(last, look), _named(reference, its), unknown=unknown)
+            changed = _changed(reference)
+            right = {identity: one for identity, one in _named(reference, its).items() if identity in changed}
+            return _differences(_named(last, look), right, unknown=unknown)
     return _NOTHING
 
 
@@ -52,6 +54,16 @@ def _looks(life: Life, ignored: Collection[str]) -> list[tuple[Look, int, int]]:
     at = np.flatnonzero((records["kind"] == Kind.ELEMENT) & np.isin(records["stream"], trains))
     looks = [(one, int(np.searchsorted(at, one.at))) for one in life.ledger.evidence.looks]
     return [(one, taken, len(at) - taken) for one, taken in looks]
+
+
+def _changed(life: Life) -> set[_Identity]:
+    """What was seen to change: a variable of a function may still hold what the training began with."""
+    evidence = life.ledger.evidence
+    values: dict[int, set[int]] = {}
+    for look in evidence.looks:
+        for number, value in look.values.items():
+            values.setdefault(number, set()).add(value)
+    return {evidence.weights[number].identity for number, found in values.items() if len(found) > 1}
 
 
 def _named(life: Life, look: Look) -> dict[_Identity, tuple[Weight, int]]:

@@ -135,7 +135,7 @@ def _stand(
     fresh = _start(reference, _evidence(reference)).values
     start = _start(lives[-1], _evidence(reference))
     files = of_the_last_stage(_settled(files_of(mine, before), begun), _evidence(reference))
-    values = values_of(lives, begun, firsts)
+    values = values_of(reference, lives, begun, firsts)
     told = _told_by(values, _fitting(start.values, fresh, before), files)
     files = _as_the_values_tell(files, values, told)
     anew = [name for name, value in start.values.items() if value == fresh.get(name)]
@@ -168,7 +168,7 @@ def _stand(
     if not later and not torn and not files.places:
         unseen = _unseen(files)
     if told and not ahead:
-        places = tuple(map(values.exactly, places))
+        places = tuple(values.exactly(place, lives) for place in places)
     new = not mine.restored and _saves_are_seen(reference, before)
     return Stand(() if unseen else places, torn, lost, unseen, notes, new, resumed)
 

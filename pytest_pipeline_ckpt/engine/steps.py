@@ -131,7 +131,7 @@ class Steps:
     def before_save(self) -> None:
         """Something is about to be saved."""
         if context.executing_eagerly():
-            self._values.before_save()
+            self._values.before_save(self.files.elements())
 
     def run(self, session: Any) -> AbstractContextManager[None]:
         """Around a run of a session that takes elements; what it has is read before it."""
@@ -450,7 +450,7 @@ class Steps:
                 return save()
         if session is not None:
             self.of_session(session)
-            self._values.before_save_of_session(lambda: weights_in(session))
+            self._values.before_save_of_session(self.files.elements(), lambda: weights_in(session))
         self.lineage.look_for_commits()
         at = self.evidence.now()  # a thread may take elements from here to the first file that is written
         self.read_all("save", values, at=at)

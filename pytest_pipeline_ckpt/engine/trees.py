@@ -13,6 +13,7 @@ import re
 import time
 from collections import deque
 from dataclasses import dataclass
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +31,11 @@ _COUNTS = re.compile(
     re.IGNORECASE,
 )
 """Names of what counts, where several integers are saved together: weights may be integers too."""
-_SUMS = "acc_grads"
-"""Of `optax.MultiStepsState`."""
+_SUMS = frozenset(("acc_grads", "grad_acc"))
+"""Of `optax.MultiStepsState` and `optax.ApplyEvery`."""
+_DEEP, _MOST_OBJECTS = 3, 64
+"""So deep, and in so many of the user's objects, a state is looked for: `trainer.agent.net.params`."""
+_NO_TREES = (str, bytes, type, ModuleType, FunctionType)
 _KEY = (2, 4)
 """How many numbers a key of a random generator has, in its last axis."""
 _NO_STATES = ("tensorflow", "keras", "tf_keras", "numpy", "jax", "jaxlib", "orbax", "threading", "logging")
@@ -101,19 +105,22 @@ def arrays_in(state: Any, *, most: int = _MOST_NODES) -> Iterator[NamedArray]:
     """
     pending: deque[tuple[tuple[str, ...], Any, bool]] = deque([((), state, False)])
     seen: dict[int, Any] = {}
+    objects = _MOST_OBJECTS
     while pending and most > 0:
         path, node, of_optax = pending.popleft()
         most -= 1
-        if node is None or isinstance(node, (str, bytes)) or id(node) in seen:
+        if node is None or isinstance(node, _NO_TREES) or id(node) in seen:
             continue
         kind = _kind_of(node, path[-1] if path else "")
         if kind == "array" or isinstance(node, np.ndarray):
-            if not of_optax or _SUMS in path:
+            if not of_optax or not _SUMS.isdisjoint(path):
                 yield path, node
         elif kind == "tree":
             seen[id(node)] = node
             of_optax = of_optax or _is_of_optax(node)
-            children = ((str(key), child) for key, child in _children(node))
+            children = [(str(key), child) for key, child in _children(node)]
+            if not children and objects and (children := _attributes(node)):
+                objects -= 1
             pending.extend(((*path, key) if key else path, child, of_optax) for key, child in children)
 
 
@@ -150,10 +157,22 @@ def is_state(value: Any) -> bool:
 
 def states_in(value: Any, is_one: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
     """A variable's value, if it is a state, or its attributes that are, with their names: `self.state` of a trainer."""
-    if is_one(value):
-        yield "", value
-    elif not is_foreign(value) and not isinstance(value, type) and type(value).__module__ != "builtins":
-        yield from ((name, one) for name, one in list(attributes_of(value).items()) if is_one(one))
+    pending: deque[tuple[tuple[str, ...], Any]] = deque([((), value)])
+    seen: dict[int, Any] = {}
+    while pending and len(seen) < _MOST_OBJECTS:
+        path, one = pending.popleft()
+        if is_one(one):
+            yield "/".join(path), one
+        elif len(path) < _DEEP and id(one) not in seen:
+            seen[id(one)] = one
+            pending.extend(((*path, name), child) for name, child in _attributes(one))
+
+
+def _attributes(value: Any) -> list[tuple[str, Any]]:
+    """What is in an object of a class of the user's."""
+    if is_foreign(value) or isinstance(value, type) or type(value).__module__ == "builtins":
+        return []
+    return list(attributes_of(value).items())
 
 
 def is_foreign(value: Any) -> bool:

@@ -53,7 +53,7 @@ def counted(references: Sequence[Life], lives: Sequence[Life]) -> tuple[list[Lif
     known: list[Mapping[_Moment, int]] = []
     begun: list[Sequence[Place]] = []
     for number, life in enumerate(indexed):
-        begun.append(_begins(indexed[: number + 1], begun) if number else ())
+        begun.append(_begins(runs[0], indexed[: number + 1], begun) if number else ())
         base = _base(begun[-1], known) if number else 0
         known.append({} if base is None else _counts(life, weight, base))
         mine.append(_with_readings(life, known[-1]))
@@ -75,10 +75,10 @@ def _which(run: Indexed) -> _Identity | None:
     return found[0][0] if found and found[0][1] >= _FEW else None
 
 
-def _begins(lives: Sequence[Indexed], begun: Sequence[Sequence[Place]]) -> Sequence[Place]:
+def _begins(reference: Indexed, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]]) -> Sequence[Place]:
     """The moments of earlier lives with whose weights the last one begins."""
     firsts = [int(life.elements[0]) if len(life.elements) else len(life.life.ledger.records) for life in lives]
-    return values_of(lives, begun, firsts).places
+    return values_of(reference, lives, begun, firsts).places
 
 
 def _base(places: Sequence[Place], known: Sequence[Mapping[_Moment, int]]) -> int | None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import sys
 import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +44,17 @@ Held = tuple[Any, Weight, Any]
 """The key of what may be a weight, what is said of it, and the array or variable."""
 
 
+@dataclass(frozen=False, slots=True)
+class _Held:
+    """What files of one kind hold."""
+
+    keys: set[Any] = field(default_factory=set)
+    """Of those arrays whose values were found in them."""
+    size: int = 0
+    """Bytes of all arrays in one."""
+    saves: int = 0
+
+
 class Values:
     """Writes down the values of one life's weights.
 
@@ -63,9 +76,8 @@ class Values:
         self._alive = alive
         self._known = known
         self._applied = applied
-        self._saved: set[Any] = set()
-        """Keys of those that were seen to be saved by means other than TensorFlow's."""
-        self._saves = 0
+        self._saved: dict[str, _Held] = {}
+        """What was seen to be saved by means other than TensorFlow's, by the kinds of files; empty: of a library's."""
         self._weights: dict[Any, tuple[int, Weight]] = {}
         self._ordinals: dict[tuple[str, tuple[int, ...]], int] = {}
         self._last: dict[int, int] = {}
@@ -73,6 +85,9 @@ class Values:
         """Ids of those that have changed, and of TensorFlow's variables and jax' arrays, which may yet."""
         self._ignored: set[Any] = set()
         """Keys of those that have not: data that is held in memory."""
+        self._at_saves: list[int] = []
+        self._beside: set[int] = set()
+        """Before which elements it is looked because a save may come behind the first of them."""
         self._small = True
         self._patience = Patience()
         self._runs: set[object] = set()
@@ -86,8 +101,9 @@ class Values:
         if number == _AT[-1]:
             self._ignored = {key for key, (told, _) in self._weights.items() if told not in self._moving}
 
-    def before_save(self) -> None:
-        """Something is about to be saved; in eager code."""
+    def before_save(self, taken: int) -> None:
+        """Something is about to be saved, behind so many elements of this life; in eager code."""
+        self._expect(taken)
         self._look("save", sys._getframe(1))
 
     @contextlib.contextmanager
@@ -107,21 +123,44 @@ class Values:
         finally:
             self._runs.discard(mark)
 
-    def before_save_of_session(self, held: Callable[[], Iterable[Held]]) -> None:
-        """A session's graph is about to be saved; `held` tells what it holds."""
+    def before_save_of_session(self, taken: int, held: Callable[[], Iterable[Held]]) -> None:
+        """A session's graph is about to be saved, likewise; `held` tells what it holds."""
+        self._expect(taken)
         self._look_into("save", held)
 
     def _is_due(self, number: int) -> bool:
-        return number in _AT or (self._small and number <= _CLOSELY)
+        return number in _AT or (self._small and number <= _CLOSELY) or number in self._beside
+
+    def _expect(self, taken: int) -> None:
+        """Two saves tell where the third may be: there it is looked before the last element, and behind it."""
+        if taken and taken not in self._at_saves and len(self._at_saves) < 2:
+            self._at_saves.append(taken)
+            third = 2 * taken - self._at_saves[0]
+            self._beside = {third, third + 1} if len(self._at_saves) > 1 else set()
 
     @quietly
-    def saves(self, arrays: Iterable[Any]) -> None:
-        """These arrays are saved, or have been since the last look: what has their values is a part of the state."""
-        if self._saves < _SAVES and self._last:
-            self._saves += 1
-            values = (self._value(array) for array in arrays)
-            saved = {_hash(value) for value in values if value is not None and value.size > 1}
-            self._saved |= {key for key, (number, _) in self._weights.items() if self._last.get(number) in saved}
+    def saves(self, arrays: Iterable[Any], path: str = "") -> None:
+        """These arrays are saved, or have been since the last look: what has their values is a part of the state.
+
+        Of what is written by hand the files of one name but for numbers count that hold most: others are logs.
+
+        Args:
+            arrays: that are saved together.
+            path: of the file, if it is written by hand.
+        """
+        kind = re.sub(r"\d+", "#", path)
+        held = self._saved.setdefault(kind, _Held())
+        if held.saves < _SAVES and self._last:
+            held.saves += 1
+            values = [value for array in arrays if (value := self._value(array)) is not None and _tells(value)]
+            saved = set(map(_hash, values))
+            held.keys |= {key for key, (number, _) in self._weights.items() if self._last.get(number) in saved}
+            held.size = max(held.size, sum(value.nbytes for value in values))
+
+    def _known_to_be_saved(self) -> set[Any]:
+        by_hand = [held for kind, held in self._saved.items() if kind]
+        most = max(by_hand, key=lambda held: held.size, default=_Held())
+        return most.keys | self._saved.get("", _Held()).keys
 
     @quietly
     def _look_into(self, why: Why, held: Callable[[], Iterable[Held]]) -> None:
@@ -162,7 +201,7 @@ class Values:
 
     def _found(self, frame: FrameType) -> Iterator[Held]:
         """What eager code holds, and the user's functions."""
-        known = {*self._known(), *self._saved}
+        known = {*self._known(), *self._known_to_be_saved()}
         for key, name, variable, users in self._alive():
             if variable.shape.rank and variable.shape.num_elements() != 1:
                 shape, applied = tuple(variable.shape), key in self._applied
@@ -199,6 +238,11 @@ class Values:
         self._weights[key] = told
         self._evidence.weight(told[1], number=told[0])
         return told[0]
+
+
+def _tells(value: np.ndarray[Any, Any]) -> bool:
+    """Whether an array is known by its values: many are all 0 or all 1."""
+    return value.size > 1 and bool((value != value.flat[0]).any())
 
 
 def _hash(value: np.ndarray[Any, Any]) -> int:

@@ -248,7 +248,7 @@ def test_a_batch_is_no_weight() -> None:
 
 def _values(lives: list[Life]) -> Values:
     run = [index(life) for life in lives]
-    return values_of(run, [()] * len(run[:-1]), [int(one.elements[0]) for one in run])
+    return values_of(index(unkilled()), run, [()] * len(run[:-1]), [int(one.elements[0]) for one in run])
 
 
 def test_nothing_was_looked_at() -> None:
@@ -270,6 +270,31 @@ def test_new_training() -> None:
     found = _values([killed(), trained(weighing("w"), range(3), first=NEW, step=0).killed()])
     assert BEGINNING in found.places
     assert {place.taken for place in found.places} == {0}
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("behind", [0, 1])
+@pytest.mark.parametrize("data", [29, 30])
+def test_save_at_which_nobody_looked(behind: int, data: int, early: bool) -> None:
+    """It is as the saves beside which the weights were looked at: before the last element was trained on, or behind.
+
+    The file says that 30 have been trained on, or 29; the step is counted before the save, or behind it.
+    """
+    lives = []
+    for begin, end in ((0, 40), (0, 33), (data, 40)):
+        book = Book().counts("step").weighs("w")
+        for number in range(begin, end):
+            if number - begin < 15:
+                w = number if not begin else number - data + 30 - behind
+                book.looks("element", w=w)
+            step = number if not begin else number - data + 29 + early
+            book.read("element", step=step).train([number], step=step)
+            if (number + 1) % 10 == 0:
+                told = step + early
+                book.looks("save", w=number + 1 - behind).read("save", step=told).saved(told)
+        lives.append(book.killed() if end == 33 else book.done(40).finished())
+    right = data == 30 - behind
+    assert judge(lives[:1], lives[1:]).outcome is (Outcome.EXACT if right else Outcome.MISALIGNED)
 
 
 @given(at=st.integers(0, KILL - 1), more=st.integers(1, 5), other=st.booleans())
