@@ -97,22 +97,28 @@ class Values:
     def apart(self, places: Collection[Place]) -> list[Found]:
         """The weights that have not the values of some moments.
 
-        A variable that no optimizer is applied to may be made anew on purpose, although it is saved: a sum of results.
-        Of an array nobody knows what is applied to it.
+        What no optimizer is applied to may be made anew on purpose, although it is saved: a sum of results, a log. Of
+        an array nobody knows what is applied to it: the final weights tell.
         """
         known = (one for one in self.found if one.known and not one.copy and one.differs_at(places))
-        return [one for one in known if one.applied or one.weight.function or not one.new]
+        return [one for one in known if one.applied or not one.new]
 
     def beside(self, places: Collection[Place]) -> list[Found]:
-        """The same of what is not saved, and may be a weight, or is none."""
-        mine = (one for one in self.found if not one.known and (one.weight.users or one.weight.function))
-        return [one for one in mine if not one.copy and one.differs_at(places)]
+        """The same of what is not saved, and may be a weight, or is none; and of arrays that are saved, and are new."""
+        mine = (one for one in self.found if one.weight.function or (one.weight.users and not one.known))
+        apart = (one for one in mine if not one.copy and one.differs_at(places))
+        return [one for one in apart if not one.known or (one.new and not one.applied)]
+
+    def may_be_weights(self, one: Found) -> bool:
+        """Whether an array is saved, or has the shape of one that is, as sums of its gradients have; a log has not."""
+        shapes = {other.weight.shape for other in self.found if other.known and other.weight is not one.weight}
+        return one.known or one.weight.shape in shapes
 
     def made_anew(self, places: Collection[Place]) -> list[Found]:
         """The same of what is saved, and may be made anew on purpose."""
         apart = self.apart(places)
         known = (one for one in self.found if one.known and not one.copy and one.differs_at(places))
-        return [one for one in known if one not in apart]
+        return [one for one in known if one not in apart and not one.weight.function]
 
     def cleared(self, places: Collection[Place]) -> set[str]:
         """The names of those that have the values of some moments."""

@@ -130,6 +130,7 @@ class CheckpointCalls:
         def save(saver: Any, sess: Any, save_path: Any, *args: Any, **kwargs: Any) -> Any:
             session = raw_session(sess)
             models = _saves_the_model(saver, sess)
+            self._note_what_is_saved(saver, session)
 
             def writes() -> Any:
                 self._note_saver(saver, session, save_path, _first(args, kwargs, "global_step"))
@@ -141,6 +142,11 @@ class CheckpointCalls:
             return result
 
         return save
+
+    @quietly
+    def _note_what_is_saved(self, saver: Any, session: Any) -> None:
+        listed = _listed(saver, session.graph)
+        self._steps.lineage.in_graphs.update(one.name for one in listed if is_variable(one))
 
     @quietly
     def _note_saver(self, saver: Any, session: Any, path: Any, step: Any) -> None:
@@ -228,10 +234,7 @@ def _has_weights(coordinator: Any, models: Collection[int]) -> bool:
 def _saved_by(saver: Any, graph: Any) -> tuple[Mapping[Any, str], bool]:
     """What a Saver has: the weights, and whether iterators."""
     keys = tf.compat.v1.GraphKeys
-    listed = saver._var_list
-    if listed is None:
-        listed = [*graph.get_collection(keys.GLOBAL_VARIABLES), *graph.get_collection(keys.SAVEABLE_OBJECTS)]
-    saved = list(listed.values() if isinstance(listed, dict) else listed)
+    saved = _listed(saver, graph)
     trainable = {one.name for one in graph.get_collection(keys.TRAINABLE_VARIABLES)}
     weights = {
         key_of(one): name_of(one)
@@ -239,6 +242,15 @@ def _saved_by(saver: Any, graph: Any) -> tuple[Mapping[Any, str], bool]:
         if is_variable(one) and (one.name in trainable and _is_array(one) if trainable else is_weight(one))
     }
     return weights, any("terator" in type(one).__name__ for one in saved)
+
+
+def _listed(saver: Any, graph: Any) -> list[Any]:
+    """What a Saver has."""
+    keys = tf.compat.v1.GraphKeys
+    listed = saver._var_list
+    if listed is None:
+        listed = [*graph.get_collection(keys.GLOBAL_VARIABLES), *graph.get_collection(keys.SAVEABLE_OBJECTS)]
+    return list(listed.values() if isinstance(listed, dict) else listed)
 
 
 def _is_array(variable: Any) -> bool:

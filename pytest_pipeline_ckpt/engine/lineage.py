@@ -84,6 +84,8 @@ class Lineage:
         self._trained: dict[Any, str] = {}
         self.applied: set[Any] = set()
         """Keys of the weights that an optimizer is applied to."""
+        self.in_graphs: set[str] = set()
+        """Names of the variables in graphs that a Saver has."""
         self._active: list[str] = []
         """The paths of the calls that are running."""
         self._open: dict[str, _Call] = {}

@@ -21,7 +21,7 @@ import numpy as np
 from .by_value import values_of
 from .model import Kind
 from .whereabouts import BEGINNING, Files, Place, files_of, of_the_last_stage, place_at
-from .wording import MADE_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT, count
+from .wording import BEGUN_ANEW, MADE_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT, count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -215,7 +215,12 @@ def _on_what_is_apart(values: Values, places: Sequence[Place]) -> Iterator[str]:
     """Notes on variables of another moment that make no model torn."""
     beside = values.beside(places)
     new, restored = [one for one in beside if one.new], [one for one in beside if not one.new]
-    fates = ((restored, OF_ANOTHER_MOMENT), (new, NOT_WITH_THE_REST), (values.made_anew(places), MADE_ANEW))
+    weights = [one for one in new if values.may_be_weights(one)]
+    logs = [one for one in new if one not in weights]
+    fates = (
+        *((restored, OF_ANOTHER_MOMENT), (weights, NOT_WITH_THE_REST), (logs, BEGUN_ANEW)),
+        (values.made_anew(places), MADE_ANEW),
+    )
     for found, fate in fates:
         if found:
             yield f"{_each_as_it_was(found)}: {fate}"

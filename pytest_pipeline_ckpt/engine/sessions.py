@@ -12,7 +12,7 @@ from tensorflow.python.training import training_util
 from .evidence import Weight
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from .values import Held
 
@@ -22,24 +22,35 @@ def read_in_session(session: Any, variable: Any) -> int:
     return int(_fetched(session, variable))
 
 
-def weights_in(session: Any) -> Iterator[Held]:
+def weights_in(session: Any, saved: Collection[str]) -> Iterator[Held]:
     """The arrays of floats in a session's graph that may be weights, as far as they are initialised.
 
-    They are the same in each of the graphs that a training makes one after the other: their names are their keys.
+    They are the same in each of the graphs that a training makes one after the other: their names are their keys. Not
+    an optimizer's slots, which are named below the weights, and no metrics.
+
+    Args:
+        session: is looked into.
+        saved: names of the variables that a Saver has.
     """
     keys = tf.compat.v1.GraphKeys
-    trained = {one.name for one in session.graph.get_collection(keys.TRAINABLE_VARIABLES)}
-    saved = {one.name: one for one in session.graph.get_collection(keys.GLOBAL_VARIABLES)}
-    local = {one.name: one for one in session.graph.get_collection(keys.LOCAL_VARIABLES)}
-    for name, variable in {**local, **saved}.items():
-        shape = variable.shape
-        if not tf.as_dtype(variable.dtype).is_floating or not shape.rank or shape.num_elements() == 1:
+    trained = {one.name: one for one in session.graph.get_collection(keys.TRAINABLE_VARIABLES)}
+    metrics = {one.name for one in session.graph.get_collection(keys.METRIC_VARIABLES)}
+    owners = tuple(f"{one.op.name}/" for one in trained.values())
+    both = (*session.graph.get_collection(keys.LOCAL_VARIABLES), *session.graph.get_collection(keys.GLOBAL_VARIABLES))
+    for name, variable in {one.name: one for one in both}.items():
+        if name in metrics or name.startswith(owners) or not _is_array(variable):
             continue
+        known = name in trained or name in saved
         with contextlib.suppress(Exception):  # not initialised: it has no value
             weight = Weight(
-                variable.op.name, tuple(shape), known=name in saved, applied=name in trained, users=name in local
+                *(variable.op.name, tuple(variable.shape)), known=known, applied=name in trained, users=not known
             )
             yield ("of a session", name), weight, _fetched(session, variable)
+
+
+def _is_array(variable: Any) -> bool:
+    shape = variable.shape
+    return bool(tf.as_dtype(variable.dtype).is_floating and shape.rank and shape.num_elements() != 1)
 
 
 def _fetched(session: Any, variable: Any) -> Any:

@@ -19,6 +19,7 @@ import of it is done (`keras_calls`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import weakref
 from collections import deque
@@ -135,7 +136,7 @@ class Steps:
 
     def run(self, session: Any) -> AbstractContextManager[None]:
         """Around a run of a session that takes elements; what it has is read before it."""
-        return self._values.run(self.files.elements() + 1, lambda: weights_in(session))
+        return self._values.run(self.files.elements() + 1, lambda: weights_in(session, self.lineage.in_graphs))
 
     @quietly
     def note_state(self, state: Any) -> None:
@@ -450,7 +451,8 @@ class Steps:
                 return save()
         if session is not None:
             self.of_session(session)
-            self._values.before_save_of_session(self.files.elements(), lambda: weights_in(session))
+            held = functools.partial(weights_in, session, self.lineage.in_graphs)
+            self._values.before_save_of_session(self.files.elements(), held)
         self.lineage.look_for_commits()
         at = self.evidence.now()  # a thread may take elements from here to the first file that is written
         self.read_all("save", values, at=at)

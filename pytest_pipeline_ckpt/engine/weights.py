@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -168,9 +169,17 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
     if known.equal is not None and not anyway and not vary(differences):
         return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal))
     fresh = _fresh(verdict)
-    if fresh is not None and not anyway and not vary(differences):
+    if fresh is not None and not anyway and _others_differ(check, ended, fresh) and not vary(differences):
         return _worse(verdict, Outcome.DIVERGED, _not_restored(differences, found.tensors, fresh))
     return _noted(verdict, ANEW if anew else NOTE)
+
+
+def _others_differ(check: Check, ended: Ended, fresh: str) -> bool:
+    """Whether weights differ that were restored: what began anew may be a log, and then it alone does."""
+    ignored, _ = _streams(check, ended.reference)
+    seen = final_values.compared(ended.lives[-1], ended.reference, ignored, unknown=False)
+    named = set(re.split(r"[\s;:]+", fresh))
+    return not seen.tensors or any(one.tensor not in named for one in seen.differences)
 
 
 def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:

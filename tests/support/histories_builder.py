@@ -67,13 +67,19 @@ class Book:
         return self._show("origins", groups=groups)
 
     def weighs(
-        self, *names: str, known: bool = True, applied: bool = True, users: bool = False, function: str = ""
+        self,
+        *names: str,
+        known: bool = True,
+        applied: bool = True,
+        users: bool = False,
+        function: str = "",
+        shape: tuple[int, ...] = (2,),
     ) -> Book:
         """There are weights; looks carry their names as their ids."""
         for name in names:
             number = sum(line["is"] == "weight" for line in self.shown)
             more = {"ordinal": 1, "function": function, "known": known, "applied": applied, "users": users}
-            self._show("weight", id=number, name=name, shape=[2], **more)
+            self._show("weight", id=number, name=name, shape=list(shape), **more)
         return self
 
     def looks(self, why: str, **values: int | None) -> Book:
