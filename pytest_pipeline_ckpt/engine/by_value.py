@@ -98,7 +98,7 @@ class Values:
         """The weights that have not the values of some moments.
 
         What no optimizer is applied to may be made anew on purpose, although it is saved: a sum of results, a log. Of
-        an array nobody knows what is applied to it: the final weights tell.
+        an array in a file that is written by hand nobody knows what is applied to it: the final weights tell.
         """
         known = (one for one in self.found if one.known and not one.copy and one.differs_at(places))
         return [one for one in known if one.applied or not one.new]

@@ -125,7 +125,7 @@ class Weight:
     known: bool = False
     """Whether it is known to be a weight, or a part of the state: it is saved, or an optimizer is applied to it."""
     applied: bool = False
-    """Whether an optimizer is applied to it."""
+    """Whether an optimizer is applied to it; of an array outside of TensorFlow, whether a library saves it as state."""
     users: bool = False
     """Whether the user's code has made it, if it is one of TensorFlow's."""
 

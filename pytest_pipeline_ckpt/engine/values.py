@@ -152,8 +152,9 @@ class Values:
         held = self._saved.setdefault(kind, _Held())
         if held.saves < _SAVES and self._last:
             held.saves += 1
-            values = [value for array in arrays if (value := self._value(array)) is not None and _tells(value)]
-            saved = set(map(_hash, values))
+            values = [value for array in arrays if (value := self._value(array)) is not None and value.size > 1]
+            # In a file by hand there may be whatever else: many arrays are all 0, or all 1.
+            saved = {_hash(value) for value in values if not path or (value != value.flat[0]).any()}
             held.keys |= {key for key, (number, _) in self._weights.items() if self._last.get(number) in saved}
             held.size = max(held.size, sum(value.nbytes for value in values))
 
@@ -202,6 +203,7 @@ class Values:
     def _found(self, frame: FrameType) -> Iterator[Held]:
         """What eager code holds, and the user's functions."""
         known = {*self._known(), *self._known_to_be_saved()}
+        of_libraries = self._saved.get("", _Held()).keys
         for key, name, variable, users in self._alive():
             if variable.shape.rank and variable.shape.num_elements() != 1:
                 shape, applied = tuple(variable.shape), key in self._applied
@@ -210,7 +212,8 @@ class Values:
             key = (place, parts)
             if key not in self._ignored:
                 name, shape = "/".join(parts), tuple(array.shape)
-                yield key, Weight(name, shape, function=place.co_name, known=key in known), array
+                told = {"known": key in known, "applied": key in of_libraries}
+                yield key, Weight(name, shape, function=place.co_name, **told), array
 
     def _value(self, array: Any) -> np.ndarray[Any, Any] | None:
         """None: not to be had: given away, deleted, on several devices, not initialised."""
@@ -238,11 +241,6 @@ class Values:
         self._weights[key] = told
         self._evidence.weight(told[1], number=told[0])
         return told[0]
-
-
-def _tells(value: np.ndarray[Any, Any]) -> bool:
-    """Whether an array is known by its values: many are all 0 or all 1."""
-    return value.size > 1 and bool((value != value.flat[0]).any())
 
 
 def _hash(value: np.ndarray[Any, Any]) -> int:

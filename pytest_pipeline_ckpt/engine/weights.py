@@ -70,9 +70,9 @@ class _Known:
     settled: bool = False
     """Nothing can be found."""
     attempts: int = 0
-    equal: str | None = None
-    """Where the lives of a resume were killed that ended bit-equal."""
-    differing: str | None = None
+    equal: dict[str, str] = field(default_factory=dict)
+    """By the means: where the lives of a resume were killed that ended bit-equal."""
+    differing: dict[str, str] = field(default_factory=dict)
     """Those of the first one that did not."""
     anyway: bool = False
     """It is settled because the weights of two runs differ that nobody killed."""
@@ -88,7 +88,7 @@ class _Known:
     @property
     def clean(self) -> bool:
         """Whether all that was looked at ended bit-equal."""
-        return self.equal is not None and self.differing is None
+        return bool(self.equal) and not self.differing
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self)))
@@ -151,23 +151,23 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
         known.settled = bool(found.missing) or known.attempts >= _ATTEMPTS
         return verdict
     if not found.differences:
-        known.equal = known.equal or ended.killed
-        return verdict if known.differing is None else _noted(verdict, _only_here(known.differing))
+        known.equal.setdefault(means, ended.killed)
+        return verdict if means not in known.differing else _noted(verdict, _only_here(known.differing[means]))
     vary = functools.partial(_vary, check, ended, known, means)
     anyway = _varying(check, ended, known, means, 1)
     differences = [one for one in found.differences if one.key not in anyway]
     # Where the weights differ anyway, so may the gradients that loss scaling finds too large: those steps are skipped.
     counts = [one for one in _counts(differences) if not (anyway and one.of_optimizer)]
     if counts and not vary(counts):
-        known.differing = known.differing or ended.killed
+        known.differing.setdefault(means, ended.killed)
         return _worse(verdict, Outcome.DIVERGED, _miscounted(counts))
     anew = any(one.anew for one in differences)
     if not differences or (anyway and not anew):
         known.settled, known.anyway = True, bool(anyway)  # weights that differ anyway tell nothing
         return _undecided(verdict, ended, known)
-    known.differing = known.differing or ended.killed
-    if known.equal is not None and not anyway and not vary(differences):
-        return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal))
+    known.differing.setdefault(means, ended.killed)
+    if means in known.equal and not anyway and not vary(differences):
+        return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal[means]))
     fresh = _fresh(verdict)
     if fresh is not None and not anyway and _others_differ(check, ended, fresh) and not vary(differences):
         return _worse(verdict, Outcome.DIVERGED, _not_restored(differences, found.tensors, fresh))

@@ -62,9 +62,10 @@ def main() -> None:
         with v1.train.MonitoredTrainingSession(
             checkpoint_dir=model_dir, save_checkpoint_steps=10, hooks=hooks, log_step_count_steps=None
         ) as session:
+            # Read with the session's own hooks left out: they count each run as a step.
+            trained = session.run_step_fn(lambda step_context: step_context.session.run([backbone, head]))
             while not session.should_stop():
                 session.run(train)
-                # Read with the session's own hooks left out: they count each run as a step.
                 trained = session.run_step_fn(lambda step_context: step_context.session.run([backbone, head]))
                 proof.moment()
     proof.report(np.minimum(*trained), most=np.maximum(*trained).max())
