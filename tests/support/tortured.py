@@ -584,8 +584,6 @@ CHANGES: dict[str, str] = {}
 """Programs that make one call which cannot be written down, and which."""
 _LOCKED = {"mkdir_locked": "mkdirat", "open_locked": "openat"}
 _TIMES = struct.pack("=qqqq", 1, 0, 1, 0)
-_SHORT_LOCKED = {"mkdir_locked": "mkdirat", "open_locked": "openat"}
-_TIMES = struct.pack("=qq", 1, 1)
 _ATTRIBUTES = struct.pack("=QII", 0, 0, 0)
 for _name, _make in {
     "chmod": lambda file: call("chmod", b"a", 0),
