@@ -141,7 +141,7 @@ class _History:
         self._known: set[_Identity] = set()
         self._applied: set[_Identity] = set()
         for number, (life, at_first, first) in enumerate(zip(lives, begun, firsts, strict=True), 1):
-            evidence = life.life.ledger.evidence
+            evidence = life.evidence
             self._known.update(one.identity for one in evidence.weights if one.known)
             self._applied.update(one.identity for one in evidence.weights if one.applied)
             for look in evidence.looks:
@@ -198,11 +198,11 @@ def _behind(lives: Sequence[Indexed]) -> int | None:
     """
     found = set()
     for life in lives:
-        evidence = life.life.ledger.evidence
+        evidence = life.evidence
         known = [number for number, weight in enumerate(evidence.weights) if weight.known]
-        at = {_taken(life, look): look for look in evidence.looks if look.why == "element"}
+        at = {life.taken_before(look.at): look for look in evidence.looks if look.why == "element"}
         for look in evidence.looks:
-            taken = _taken(life, look)
+            taken = life.taken_before(look.at)
             if look.why != "save" or not {taken - 1, taken} <= at.keys():
                 continue
             for number in known:
@@ -210,10 +210,6 @@ def _behind(lives: Sequence[Indexed]) -> int | None:
                 if before != behind and saved in (before, behind) and saved is not None:
                     found.add(int(saved == before))
     return found.pop() if len(found) == 1 else None
-
-
-def _taken(life: Indexed, look: Look) -> int:
-    return int(np.searchsorted(life.elements, look.at))
 
 
 def values_of(
@@ -227,7 +223,7 @@ def values_of(
         begun: for each but the last where its own model was when it began, as far as that is known.
         firsts: for each how many records its ledger had when it took its first element that trains.
     """
-    mine, history = lives[-1].life.ledger.evidence, _History(lives[:-1], begun, firsts[:-1])
+    mine, history = lives[-1].evidence, _History(lives[:-1], begun, firsts[:-1])
     looks: Sequence[Look] = [one for one in mine.looks if one.why == "element"]
     if not looks or looks[0].at > firsts[-1]:
         return Values()  # nobody has looked before it was trained
@@ -254,7 +250,7 @@ def values_of(
 
 def _since_they_were_restored(life: Indexed, looks: Sequence[Look], history: _History) -> Sequence[Look]:
     """The looks without those at new weights, if others were restored later: a sample may be taken to build a model."""
-    mine = life.life.ledger.evidence
+    mine = life.evidence
     first = ((mine.weights[key], value) for key, value in looks[0].values.items())
     known = [history.places(weight, value) for weight, value in first if history.knows(weight)]
     if not any(place.life == 0 for places in known for place in places):

@@ -17,6 +17,8 @@ from .model import Flag, Kind, Life
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .evidence import Evidence
+
 IntArray = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.int32]
 """Of indexes into the records or the elements: half the memory of int64, and a ledger is far below 2**31 records. What
@@ -74,6 +76,15 @@ class Indexed:
     """For each key the innermost user frame, for messages."""
     _found: dict[bytes, Positions] = field(default_factory=dict, repr=False, compare=False)
     """What `elements_of` has found; the tracks hold the same arrays."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """What it showed of where its model is."""
+        return self.life.ledger.evidence
+
+    def taken_before(self, record: int) -> int:
+        """How many elements it had taken when its ledger had so many records."""
+        return int(np.searchsorted(self.elements, record))
 
     def elements_of(self, rows: IntArray) -> Positions:
         """The record indexes of the elements of some iterators, ascending; no copy when those are all."""

@@ -11,13 +11,12 @@ different moments.
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter as Multiset
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .by_counter import Start, begun_with, fitting_moments, moments_of
 from .by_value import values_of
 from .model import Kind
 from .whereabouts import BEGINNING, Files, Place, files_of, of_the_last_stage, place_at
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from .by_value import Found, Values
-    from .evidence import Evidence, Reading
+    from .evidence import Evidence
     from .indexed import Indexed
 
 _NAMED = 4
@@ -36,8 +35,6 @@ _NO_PATH = ""
 """Of a file that is not known: the weights have the values of a moment, and that is enough."""
 _SHORT = 3
 """A life with fewer elements has hardly made a step."""
-_ROLES = ("model", "bare", "data")
-"""Whose counters are compared: those of the first role that has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +54,6 @@ class Stand:
     """Whether it read nothing, although all that earlier lives had saved were files below the run's directory."""
     resumed: bool = False
     """Whether it read a file of an earlier life, or its counters began later than a new run's."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """The counters that can be compared, as they were when a life began to train."""
-
-    values: Mapping[str, int]
-    role: str
 
 
 def stands(
@@ -105,7 +94,7 @@ def _while_it_trains(life: Indexed, first: int) -> Indexed:
     samples = life.elements[life.elements < first]
     if not len(samples):
         return life
-    last, evidence = int(samples[-1]), _evidence(life)
+    last, evidence = int(samples[-1]), life.evidence
     kept = replace(
         evidence,
         readings=tuple(one for one in evidence.readings if one.why != "element" or one.at > last),
@@ -131,12 +120,12 @@ def _stand(
         firsts: which record of each is its first element that trains.
         ahead: another thread takes the elements.
     """
-    mine, before = _evidence(lives[-1]), lives[:-1]
-    fresh = _start(reference, _evidence(reference)).values
-    start = _start(lives[-1], _evidence(reference))
-    files = of_the_last_stage(_settled(files_of(mine, before), begun), _evidence(reference))
+    mine, before = lives[-1].evidence, lives[:-1]
+    fresh = begun_with(reference, reference.evidence).values
+    start = begun_with(lives[-1], reference.evidence)
+    files = of_the_last_stage(_settled(files_of(mine, before), begun), reference.evidence)
     values = values_of(reference, lives, begun, firsts)
-    told = _told_by(values, _fitting(start.values, fresh, before), files)
+    told = _told_by(values, fitting_moments(start.values, fresh, before), files)
     files = _as_the_values_tell(files, values, told)
     anew = [name for name, value in start.values.items() if value == fresh.get(name)]
     later = {name: value for name, value in start.values.items() if name not in anew}
@@ -147,8 +136,8 @@ def _stand(
         # Nothing that was restored is known to this counter: `compile` has just made it.
         notes = (f"{' and '.join(anew)} began anew over weights that were restored: the optimizer was not",)
         lost = _added_up(anew, mine, files, before)
-        start = _Start(later, start.role)
-    fitting = _fitting(start.values, fresh, before)
+        start = Start(later, start.role)
+    fitting = fitting_moments(start.values, fresh, before)
     torn = None if fitting or len(start.values) < 2 else _torn_counters(start.values, fresh, before)
     places, contradiction = _agreed(files, fitting, start, short=len(lives[-1].elements) < _SHORT)
     if told and not contradiction:
@@ -241,7 +230,7 @@ def _saves_are_seen(reference: Indexed, lives: Sequence[Indexed]) -> bool:
 
     That the reference run's are shows that nothing was saved unseen where they had not come to their first save.
     """
-    saved = [one.path for life in (reference, *lives) for one in _evidence(life).saved]
+    saved = [one.path for life in (reference, *lives) for one in life.evidence.saved]
     return bool(saved) and not any(path.startswith("/") or "://" in path for path in saved)
 
 
@@ -249,7 +238,7 @@ def _added_up(anew: Sequence[str], mine: Evidence, files: Files, before: Sequenc
     """What to say of gradients that an optimizer had added up when the weights were saved, if it begins anew."""
     groups = {one.name: one.group for one in mine.counters if one.name in anew and one.group > 1}
     for path, place in files.places.items():
-        readings = _evidence(before[place.life - 1]).readings
+        readings = before[place.life - 1].evidence.readings
         saved = next((one.values for one in readings if one.why == "save" and one.at == place.at), {})
         for name, group in groups.items():
             if rest := saved.get(name, 0) % group:
@@ -262,7 +251,7 @@ def _added_up(anew: Sequence[str], mine: Evidence, files: Files, before: Sequenc
 
 def _as_saved(values: Mapping[str, int], files: Files, lives: Sequence[Indexed]) -> bool:
     """Whether counters have the values of when the weights were saved: the first epoch's number is a new run's too."""
-    return any(_same(place, one) for place in _moments(values, lives) for one in files.places.values())
+    return any(_same(place, one) for place in moments_of(values, lives) for one in files.places.values())
 
 
 def _trained_apart(files: Files, places: Sequence[Place]) -> str | None:
@@ -322,7 +311,7 @@ def _few(names: Sequence[str]) -> str:
 def _newest_save(lives: Sequence[Indexed]) -> tuple[Place, ...]:
     """The last complete checkpoint of some lives, if they saved any."""
     for number in range(len(lives), 0, -1):
-        for saved in reversed(_evidence(lives[number - 1]).saved):
+        for saved in reversed(lives[number - 1].evidence.saved):
             if saved.done is not None and (saved.weights or saved.data):
                 return (place_at(number, lives, saved.began, saving=True),)
     return ()
@@ -349,120 +338,11 @@ def _saves_at(life: Indexed, step: int) -> list[int]:
     return found
 
 
-def _evidence(life: Indexed) -> Evidence:
-    return life.life.ledger.evidence
-
-
-def _start(life: Indexed, reference: Evidence) -> _Start:
-    """The counters that advance in a life, of the best role that has any."""
-    roles = {one.name: one.role for one in _evidence(life).counters if not one.of_saves}
-    found = {name: value for name in roles if (value := _value(name, life, reference, roles[name])) is not None}
-    for role in _ROLES:
-        values = {name: value for name, value in found.items() if roles[name] == role}
-        followed = {name: value for name, value in values.items() if not _counts_its_saves(name, reference)}
-        if values:
-            return _Start(followed or values, role)
-    return _Start({}, _ROLES[-1])
-
-
-def _counts_its_saves(name: str, reference: Evidence) -> bool:
-    """Whether a counter is only seen in files, one more in each: how many weights an average is made of."""
-    if any(name in one.values for one in reference.readings if one.why == "element"):
-        return False
-    saved = [one.values[name] for one in reference.readings if one.why == "save" and name in one.values]
-    return len(saved) > 1 and all(after - before in (0, 1) for before, after in itertools.pairwise(saved))
-
-
-def _value(name: str, life: Indexed, reference: Evidence, role: str) -> int | None:
-    """A counter's value before the life's first step; None: it did not advance.
-
-    A restore may be put off until the variable is made, which is at the first step: so the value is read behind that
-    step, and taken back by it.
-    """
-    mine = _evidence(life)
-    readings = _since_its_restore(name, mine)
-    known = [(number, one.values[name]) for number, one in enumerate(readings) if name in one.values]
-    restored = [one.values[name] for one in mine.readings if one.why == "restore" and name in one.values]
-    ended = [one.values[name] for one in mine.readings if one.why == "end" and name in one.values]
-    if not len(life.elements) and ended and role == "model":
-        return ended[-1]  # it found the training finished
-    if not known:  # a file that only tells a step may be of anything: of the data, or looked at and passed over
-        return restored[-1] if restored and role == "model" and _advances(name, mine) else None
-    pace = _pace(name, reference)
-    first, earliest = known[0]
-    moved = next((n for n in range(1, len(known)) if known[n][1] != known[n - 1][1]), None)
-    if moved is None:
-        slow = not _pace_seen(name, reference) and _advances(name, reference)
-        return earliest if first == 0 and (slow or _advances(name, mine)) else None
-    unread = np.count_nonzero((life.events.kind == Kind.STEP) & (life.events.step < 0))
-    if restored and 0 < earliest - restored[-1] <= pace * unread:
-        return restored[-1]  # the first elements came when it could not be read
-    if first:
-        return earliest - pace * first
-    before, after = known[moved - 1][1], known[moved][1]
-    fresh = next((one.values[name] for one in reference.readings if name in one.values), before)
-    # From a new run's value it jumps because a restore was put off; from another one because another thread takes
-    # the elements, and several steps were made between two of them.
-    return before if after - before == pace or before != fresh else after - pace
-
-
-def _since_its_restore(name: str, mine: Evidence) -> list[Reading]:
-    """The readings at elements, without those of before it was restored: a sample may be taken to build a model."""
-    found: list[Reading] = []
-    for one in mine.readings:
-        if one.why == "element":
-            found.append(one)
-        elif one.why == "restore" and name in one.values:
-            if len({before.values[name] for before in found if name in before.values}) > 1:
-                break  # it was at work by then: whatever is restored in the middle of a training is no beginning
-            found = []
-    return found
-
-
-def _gains(name: str, evidence: Evidence) -> list[int]:
-    values = [one.values[name] for one in evidence.readings if one.why == "element" and name in one.values]
-    return [after - before for before, after in itertools.pairwise(values) if after > before]
-
-
-def _pace(name: str, evidence: Evidence) -> int:
-    """What a counter gains at a time."""
-    gains = Multiset(_gains(name, evidence))
-    return gains.most_common(1)[0][0] if gains else 1
-
-
-def _pace_seen(name: str, evidence: Evidence) -> bool:
-    return bool(_gains(name, evidence))
-
-
-def _advances(name: str, evidence: Evidence) -> bool:
-    return len({one.values[name] for one in evidence.readings if name in one.values}) > 1
-
-
-def _fitting(values: Mapping[str, int], fresh: Mapping[str, int], lives: Sequence[Indexed]) -> tuple[Place, ...]:
-    """The moments at which all these counters had these values; the latest first, at a save if there is any."""
-    if not values:
-        return ()
-    found = _moments(values, lives)
-    if all(value == fresh.get(name) for name, value in values.items()):
-        found = [*found, BEGINNING]
-    return tuple(found)
-
-
-def _moments(values: Mapping[str, int], lives: Sequence[Indexed]) -> list[Place]:
-    fits = [
-        place_at(number, lives, reading.at, saving=reading.why == "save")
-        for number in range(len(lives), 0, -1)
-        for reading in reversed(_evidence(lives[number - 1]).readings)
-        if reading.why != "restore" and all(reading.values.get(name) == value for name, value in values.items())
-    ]
-    return [place for place in fits if place.saving] or fits
-
-
 def _torn_counters(values: Mapping[str, int], fresh: Mapping[str, int], lives: Sequence[Indexed]) -> str | None:
     """What to say of counters each of which fits a moment, but all together none."""
     parts = []
     for name, value in values.items():
-        fits = _fitting({name: value}, fresh, lives)
+        fits = fitting_moments({name: value}, fresh, lives)
         if not fits:
             return None
         new = value == fresh.get(name)
@@ -475,7 +355,7 @@ def _fits(places: Sequence[Place], was: str = "it was") -> str:
 
 
 def _agreed(
-    files: Files, fitting: Sequence[Place], start: _Start, *, short: bool
+    files: Files, fitting: Sequence[Place], start: Start, *, short: bool
 ) -> tuple[tuple[Place, ...], str | None]:
     """The moments on which files and counters agree, and what to say if they do not."""
     distinct = _distinct(files.places.values())

@@ -38,7 +38,7 @@ def weights_in(session: Any, saved: Collection[str]) -> Iterator[Held]:
     owners = tuple(f"{one.op.name}/" for one in trained.values())
     both = (*session.graph.get_collection(keys.LOCAL_VARIABLES), *session.graph.get_collection(keys.GLOBAL_VARIABLES))
     for name, variable in {one.name: one for one in both}.items():
-        if name in metrics or name.startswith(owners) or not _is_array(variable):
+        if name in metrics or name.startswith(owners) or not _is_looked_at(variable):
             continue
         known = name in trained or name in saved
         with contextlib.suppress(Exception):  # not initialised: it has no value
@@ -48,7 +48,7 @@ def weights_in(session: Any, saved: Collection[str]) -> Iterator[Held]:
             yield ("of a session", name), weight, _fetched(session, variable)
 
 
-def _is_array(variable: Any) -> bool:
+def _is_looked_at(variable: Any) -> bool:
     shape = variable.shape
     return bool(tf.as_dtype(variable.dtype).is_floating and shape.rank and shape.num_elements() != 1)
 

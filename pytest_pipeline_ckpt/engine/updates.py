@@ -13,8 +13,6 @@ from collections import Counter as Multiset
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .by_value import values_of
 from .evidence import Counter, Reading
 from .indexed import index
@@ -22,7 +20,6 @@ from .indexed import index
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .evidence import Look
     from .indexed import Indexed
     from .model import Life
     from .whereabouts import Place
@@ -62,10 +59,10 @@ def counted(references: Sequence[Life], lives: Sequence[Life]) -> tuple[list[Lif
 
 def _which(run: Indexed) -> _Identity | None:
     """The weight that is saved and changes most often from one element to the next, if that is often enough."""
-    evidence = run.life.ledger.evidence
+    evidence = run.evidence
     changes: Multiset[_Identity] = Multiset()
     for look, after in itertools.pairwise(evidence.looks):
-        if _taken(run, after) - _taken(run, look) > 1:
+        if run.taken_before(after.at) - run.taken_before(look.at) > 1:
             break
         for number, value in after.values.items():
             weight = evidence.weights[number]
@@ -96,7 +93,7 @@ def _counts(life: Indexed, weight: _Identity, base: int) -> dict[_Moment, int]:
         weight: whose changes are counted.
         base: updates before the life.
     """
-    evidence = life.life.ledger.evidence
+    evidence = life.evidence
     number = next((number for number, one in enumerate(evidence.weights) if one.identity == weight), None)
     counts: dict[_Moment, int] = {}
     changed: list[int] = []
@@ -105,7 +102,7 @@ def _counts(life: Indexed, weight: _Identity, base: int) -> dict[_Moment, int]:
     for look in evidence.looks:
         if number is None or number not in look.values:
             continue
-        taken, value = _taken(life, look), look.values[number]
+        taken, value = life.taken_before(look.at), look.values[number]
         if last is None or taken - last[0] <= 1:
             changed += [taken] if last is not None and value != last[1] else []
             last = taken, value
@@ -113,10 +110,6 @@ def _counts(life: Indexed, weight: _Identity, base: int) -> dict[_Moment, int]:
         elif (pace := _pace(changed)) is not None:
             counts[taken, look.why == "save"] = base + len(changed) + (taken - changed[-1]) // pace
     return counts
-
-
-def _taken(life: Indexed, look: Look) -> int:
-    return int(np.searchsorted(life.elements, look.at))
 
 
 def _pace(changed: Sequence[int]) -> int | None:
@@ -127,10 +120,10 @@ def _pace(changed: Sequence[int]) -> int | None:
 
 def _with_readings(life: Indexed, counts: Mapping[_Moment, int]) -> Life:
     """A life that shows the counter, beside what it shows anyway."""
-    evidence = life.life.ledger.evidence
+    evidence = life.evidence
     readings = {(one.at, one.why): one for one in evidence.readings}
     for look in evidence.looks:
-        count = counts.get((_taken(life, look), look.why == "save"))
+        count = counts.get((life.taken_before(look.at), look.why == "save"))
         if count is not None:
             shown = readings.get((look.at, look.why), Reading(look.at, look.why, {}))
             readings[look.at, look.why] = replace(shown, values={**shown.values, NAME: count})

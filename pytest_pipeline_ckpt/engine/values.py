@@ -45,7 +45,7 @@ Held = tuple[Any, Weight, Any]
 
 
 @dataclass(frozen=False, slots=True)
-class _Held:
+class _InFiles:
     """What files of one kind hold."""
 
     keys: set[Any] = field(default_factory=set)
@@ -76,7 +76,7 @@ class Values:
         self._alive = alive
         self._known = known
         self._applied = applied
-        self._saved: dict[str, _Held] = {}
+        self._saved: dict[str, _InFiles] = {}
         """What was seen to be saved by means other than TensorFlow's, by the kinds of files; empty: of a library's."""
         self._weights: dict[Any, tuple[int, Weight]] = {}
         self._ordinals: dict[tuple[str, tuple[int, ...]], int] = {}
@@ -149,7 +149,7 @@ class Values:
             path: of the file, if it is written by hand.
         """
         kind = re.sub(r"\d+", "#", path)
-        held = self._saved.setdefault(kind, _Held())
+        held = self._saved.setdefault(kind, _InFiles())
         if held.saves < _SAVES and self._last:
             held.saves += 1
             values = [value for array in arrays if (value := self._value(array)) is not None and value.size > 1]
@@ -160,8 +160,8 @@ class Values:
 
     def _known_to_be_saved(self) -> set[Any]:
         by_hand = [held for kind, held in self._saved.items() if kind]
-        most = max(by_hand, key=lambda held: held.size, default=_Held())
-        return most.keys | self._saved.get("", _Held()).keys
+        most = max(by_hand, key=lambda held: held.size, default=_InFiles())
+        return most.keys | self._saved.get("", _InFiles()).keys
 
     @quietly
     def _look_into(self, why: Why, held: Callable[[], Iterable[Held]]) -> None:
@@ -203,7 +203,7 @@ class Values:
     def _found(self, frame: FrameType) -> Iterator[Held]:
         """What eager code holds, and the user's functions."""
         known = {*self._known(), *self._known_to_be_saved()}
-        of_libraries = self._saved.get("", _Held()).keys
+        of_libraries = self._saved.get("", _InFiles()).keys
         for key, name, variable, users in self._alive():
             if variable.shape.rank and variable.shape.num_elements() != 1:
                 shape, applied = tuple(variable.shape), key in self._applied

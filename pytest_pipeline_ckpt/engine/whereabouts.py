@@ -10,8 +10,6 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .wording import count
 
 if TYPE_CHECKING:
@@ -99,7 +97,7 @@ def files_of(mine: Evidence, before: Sequence[Indexed]) -> Files:
     # What is read below a checkpoint, and is neither weights nor data, tells what it is: nothing has resumed by that.
     state = [one.path for one in mine.restored if one.weights or one.data or one.path in held]
     read = bool(places or unseen) or any(_lookup(path, held) is not None for path in state)
-    kinds = {_kind(saved.path) for life in before for saved in life.life.ledger.evidence.saved if saved.weights}
+    kinds = {_kind(saved.path) for life in before for saved in life.evidence.saved if saved.weights}
     passed_over = bool(kinds - {_kind(one.path) for one in mine.restored})
     return Files(places, frozenset(trained), frozenset(unwatched), new, foreign, unseen, passed_over, read)
 
@@ -122,7 +120,7 @@ def of_the_last_stage(files: Files, reference: Evidence) -> Files:
 
 def place_at(number: int, lives: Sequence[Indexed], at: int, *, saving: bool) -> Place:
     """A moment of the `number`-th of some lives."""
-    return Place(number, at, saving, int(np.searchsorted(lives[number - 1].elements, at)))
+    return Place(number, at, saving, lives[number - 1].taken_before(at))
 
 
 def _source(path: str, mine: Evidence) -> tuple[str | None, bool]:
@@ -158,7 +156,7 @@ def _held_after(lives: Sequence[Indexed]) -> dict[str, Place]:
     """What each path holds that some lives have written, as the last of them has left it."""
     held: dict[str, Place] = {}
     for number, life in enumerate(lives, 1):
-        for one in _in_order(life.life.ledger.evidence):
+        for one in _in_order(life.evidence):
             if isinstance(one, tuple):
                 _move(held, one[1], one[2])
             elif one.done is not None or one.path not in held:  # else it has left what was there, as a rule
