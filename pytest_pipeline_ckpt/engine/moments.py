@@ -1,8 +1,9 @@
-"""Where a life's model stood when it began to train: evidence of counters and files -> moments of earlier lives. Pure.
+"""Where a life's model stood when it began to train: what values, files and counters say -> one moment. Pure.
 
-Two kinds of evidence, which must agree. A *file*: the trained weights come from one that an earlier life wrote, so the
-model is at the moment at which its state was taken. *Counters*: their values, as one tuple, are those that an earlier
-life showed at a moment, at a save first. Where neither says anything, the model's step and the law of the lane do.
+Three kinds of evidence, which must agree. The *values* of the weights are those of a moment of an earlier life; they
+overrule the others where somebody has looked. A *file*: the trained weights come from one that an earlier life wrote,
+so the model is at the moment at which its state was taken. *Counters*: their values, as one tuple, are those that an
+earlier life showed at a moment, at a save first. Where none says anything, the model's step and the law of the lane do.
 
 A counter that begins anew over weights that were restored is no evidence: `compile` has made it. If the weights of some
 trained objects are new as well while others were restored, the model is torn, and so it is when parts of it fit
