@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,10 @@ from registry import CORPUS, Training  # noqa: E402
 
 SECONDS = 600
 """For one training; the rest of its program's ways have no verdict then."""
+OF_SERVERS = re.compile(
+    r"^preempt: (.*(?:its lives are forks of a process|each life starts a fresh interpreter).*)$", re.M
+)
+"""What a training's lives come from, where it is not the server that all share."""
 
 
 def chosen(names: list[str]) -> list[Training]:
@@ -96,10 +101,13 @@ def command_of(training: Training) -> str:
 def verdicts(trainings: list[Training], mode: str, trials: int, out: Path | None) -> int:
     """Asks the plugin about each, program by program, and prints a row each; returns how many contradict the proof."""
     known = json.loads(out.read_text()) if out and out.exists() else {}
+    servers: dict[str, str] = {}
     for _, ways in itertools.groupby(trainings, key=lambda training: training.program):
         group = list(ways)
         left = [training for training in group if f"{mode} {training.name}" not in known]
         rows, proofs, printed = asked(left, mode, trials) if left else ([], [], "")
+        for sentence in OF_SERVERS.findall(printed):
+            servers[group[0].program] = sentence
         for training in left:
             own = [row for row in rows if row["test"].endswith(command_of(training))]
             shown = [proof for proof in proofs if f"--how={training.how}" in proof["argv"]]
@@ -111,6 +119,9 @@ def verdicts(trainings: list[Training], mode: str, trials: int, out: Path | None
             out.write_text(json.dumps(known, indent=1) + "\n")
         for training in group:
             print_verdict(training, mode, known[f"{mode} {training.name}"])
+    for program, sentence in servers.items():
+        print(f"{program}: {sentence}")
+    print(f"not from the server that all share: {len(servers)} of the programs that were asked now")
     return print_sums(trainings, mode, known)
 
 

@@ -26,14 +26,14 @@ class Advice:
     reason: str
     """One sentence; `{ops}` stands for the ops that were found, `{policy}` for the external state policy."""
     remedy: str
-    in_jax: str = ""
-    """The remedy in a training whose model is JAX's, where that is another."""
+    apart: str = ""
+    """The remedy where no checkpoint of TensorFlow's can hold the model (JAX, NumPy), if that is another."""
 
 
 _BESIDE = (
     "save its position under the model's step, and before the model: tf.train.Checkpoint(iterator=iterator).write("
-    "f'{directory}/{step}'), then manager.save(step, ...); read the one of the step that was restored, as "
-    "pipeline_ckpt.InputPipelineCheckpoint does"
+    "f'{directory}/{step}'), then the model's own save (Orbax: manager.save(step, ...)); read the one of the step that "
+    "was restored, as pipeline_ckpt.InputPipelineCheckpoint does"
 )
 
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from . import causes, checker, handling, stage_results, store
 from .causes import Cause
-from .evidence import JAX_STATE
 from .gang import Gang, held_ports
 from .model import Ending, Kind, Outcome, Verdict
 from .runner import live
@@ -281,8 +280,8 @@ class Diagnostician:
         policy = "" if pipeline is None else f"external_state_policy={pipeline.policy}"
         ops = "" if stage is None else ", ".join(op for kind in stage.ops.values() for op in kind)
         reason = cause.advice.reason.format(ops=ops, policy=policy)
-        in_jax = any(one.owner == JAX_STATE for one in self._reference.life.ledger.evidence.counters)
-        remedy = (in_jax and cause.advice.in_jax) or cause.advice.remedy
+        apart = self._reference.life.ledger.evidence.apart
+        remedy = (apart and cause.advice.apart) or cause.advice.remedy
         return Diagnosis(where, cause, reason, remedy, name, looks)
 
 

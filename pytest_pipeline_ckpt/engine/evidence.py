@@ -166,6 +166,12 @@ class Evidence:
     of_others: tuple[Saved, ...] = ()
     """Of a gang's worker: what the others saved meanwhile, by the records of this life."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether no checkpoint of TensorFlow's can hold the model: it is JAX's, or in arrays of the user's code."""
+        in_jax = any(one.owner == JAX_STATE for one in self.counters)
+        return in_jax or (bool(self.weights) and all(one.function for one in self.weights))
+
     def upto(self, records: int, *, saving: bool = False) -> Evidence:
         """What had been shown when the ledger had so many records: of a life that was killed then.
 

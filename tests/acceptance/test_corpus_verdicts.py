@@ -65,7 +65,7 @@ def test_remedy_in_the_terms_of_orbax(preemption: Preemption) -> None:
     with pytest.raises(PreemptionSafetyError) as caught:
         preemption.check_script([str(training.path), "--model_dir={model_dir}", "--how=anew"], at="step:25")
     assert caught.value.diagnosis is not None
-    assert "then manager.save(step, ...)" in caught.value.diagnosis.remedy
+    assert "then the model's own save" in caught.value.diagnosis.remedy
 
 
 def test_names_are_of_the_corpus() -> None:

@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_pipeline_ckpt.engine import ledger
-from pytest_pipeline_ckpt.engine.evidence import FILE, Counter, Evidence, EvidenceWriter, Origin, Reading, Saved, read
+from pytest_pipeline_ckpt.engine.evidence import (
+    FILE,
+    JAX_STATE,
+    Counter,
+    Evidence,
+    EvidenceWriter,
+    Origin,
+    Reading,
+    Saved,
+    Weight,
+    read,
+)
 from pytest_pipeline_ckpt.engine.lineage import Lineage
 
 if TYPE_CHECKING:
@@ -42,6 +53,14 @@ def _written(path: Path) -> Evidence:
     writer.restored("/elsewhere/teacher", weights=True, data=False)
     writer.origins([("/elsewhere/teacher", 2, ("a", "b"), True), (None, 1, ("c",), False)])
     return read(path)
+
+
+def test_what_no_checkpoint_of_tensorflow_can_hold() -> None:
+    """A JAX state, or arrays in the user's functions and nothing else; without a weight, nobody knows."""
+    variable, array = Weight("w", (3,)), Weight("w", (3,), function="train")
+    in_jax = Counter("step", "model", JAX_STATE)
+    cases = [Evidence(), Evidence(weights=(variable, array)), Evidence(weights=(array,)), Evidence((in_jax,))]
+    assert [one.apart for one in cases] == [False, False, True, True]
 
 
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory) -> None:
