@@ -5,19 +5,26 @@ Signals and their handlers belong to a process, and the package imports TensorFl
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import http.server
 import json
+import logging
+import multiprocessing
 import os
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pipeline_ckpt import FileNotice, HookUsageError, Preempted, UrlNotice
-from pipeline_ckpt.notices import NoticeWatcher
+from pipeline_ckpt.watcher import NoticeWatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,6 +190,182 @@ def an_url_that_nobody_answers_is_none() -> None:
     assert notice._thread.is_alive()
 
 
+TRUE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nTRUE"
+
+
+def _comes_after(*answers: Callable[[socket.socket], None]) -> None:
+    """A server gives these answers one after the other, and then TRUE: by that the notice has come, and not before."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    left = [*answers, _sends(TRUE)]
+
+    def serve() -> None:
+        while left:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1000)
+                left.pop(0)(connection)
+
+    threading.Thread(target=serve, daemon=True).start()
+    notice = UrlNotice(f"http://127.0.0.1:{listening.getsockname()[1]}/preempted", every=0.2)
+    notice()
+    notice._thread.join(60)
+    assert (notice(), left) == (True, [])
+
+
+def _sends(content: bytes) -> Callable[[socket.socket], None]:
+    return lambda connection: connection.sendall(content)
+
+
+def _drips(beginning: bytes) -> Callable[[socket.socket], None]:
+    """An answer that never ends: a byte every now and then, for as long as somebody reads it."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(beginning)
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.01)
+
+    return answer
+
+
+BROKEN = (
+    b"",
+    b"\x00\x01garbage\r\n\r\n",
+    b"HTTP/1.1 abc OK\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nFAL",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: ftp://[bad/\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: /preempted\r\n\r\n",
+)
+
+
+def a_broken_answer_is_none_and_ends_nothing() -> None:
+    """What comes after it is heard."""
+    for broken in BROKEN:
+        _comes_after(_sends(broken), _sends(broken))
+
+
+def an_answer_that_drips_is_cut() -> None:
+    """A socket's timeout begins anew with each byte, in the headers and in the body."""
+    for header in (b"X: ", b"Content-Length: 1000000\r\n\r\n", b"\r\n"):
+        _comes_after(_drips(b"HTTP/1.1 200 OK\r\n" + header))
+
+
+def a_callable_that_raises_is_none() -> None:
+    """The training goes on; it is said once, and the others are asked all the same."""
+
+    def raises() -> bool:
+        raise ValueError("no metadata here")
+
+    said = _Kept()
+    logging.getLogger("pipeline_ckpt").addHandler(said)
+    path = os.path.join(tempfile.mkdtemp(), "preempted")
+    watcher = NoticeWatcher([raises, FileNotice(path)])
+    assert [watcher.received, watcher.received] == ["", ""]
+    open(path, "w").close()
+    assert watcher.received == f"FileNotice({path!r})"
+    (message,) = said.messages
+    assert message.endswith(
+        "raises ValueError: no metadata here; the training goes on, and asks it again after each step"
+    )
+
+
+class _Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps one."""
+        self.messages.append(record.getMessage())
+
+
+def _watched() -> NoticeWatcher:
+    watcher = NoticeWatcher([TERM])
+    watcher.watch(lambda: True)
+    return watcher
+
+
+def _child(does: Callable[[], object]) -> int:
+    """The exit code of a forked child; minus the number of the signal that has ended it."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            does()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def a_forked_child_is_ended_by_the_signal() -> None:
+    """As it would be had we never been there; the parent still notices its own."""
+    watcher = _watched()
+    assert _child(lambda: signal.raise_signal(TERM)) == -TERM
+    assert _child(lambda: os._exit(_child(lambda: signal.raise_signal(TERM)) + 2 * TERM)) == TERM  # a child's child
+    forks = threading.Thread(target=lambda: codes.append(_child(lambda: signal.raise_signal(TERM))))
+    codes: list[int] = []
+    forks.start()
+    forks.join()
+    assert codes == [-TERM]
+    assert watcher.received == ""
+    signal.raise_signal(TERM)
+    assert watcher.received == "SIGTERM"
+
+
+def a_forked_child_has_the_users_handler() -> None:
+    """It gets the signal at once, whether it was there before us or has come after us and calls what was before it."""
+    signal.signal(TERM, lambda *_: os._exit(7))
+    _watched()
+    assert _child(lambda: signal.raise_signal(TERM)) == 7
+    ours = signal.getsignal(TERM)
+    assert callable(ours)
+    signal.signal(TERM, functools.partial(ours))
+    assert _child(lambda: signal.raise_signal(TERM)) == 7
+
+
+def what_has_come_is_not_the_childs() -> None:
+    """A notice that a fork has inherited is the parent's to act on, also when the child ends its training."""
+    watcher = _watched()
+    signal.raise_signal(TERM)
+    assert _child(lambda: watcher.received == "" and os._exit(8)) == 8
+    assert _child(watcher.restore) == 0
+    assert watcher.received == "SIGTERM"
+
+
+def a_child_may_train_by_itself() -> None:
+    """What it watches for after the fork is noticed."""
+    watcher = _watched()
+
+    def trains() -> None:
+        watcher.watch(lambda: True)
+        signal.raise_signal(TERM)
+        os._exit(9 if watcher.received == "SIGTERM" else 1)
+
+    assert _child(trains) == 9
+
+
+def children_of_all_kinds_end() -> None:
+    """`Process.terminate`, `with Pool`, and subprocesses, whatever way they are started."""
+    del sys.modules["__main__"].__file__  # a spawned child would import this, and TensorFlow with it
+    _watched()
+    for way in ("fork", "spawn", "forkserver"):
+        context: Any = multiprocessing.get_context(way)
+        child = context.Process(target=time.sleep, args=(600,))
+        child.start()
+        child.terminate()
+        child.join(60)
+        assert child.exitcode == -TERM, way
+        with context.Pool(2) as pool:
+            assert pool.map(abs, [-1, 1]) == [1, 1]
+    process = subprocess.Popen([sys.executable, "-c", "print(flush=True); import time; time.sleep(600)"], stdout=-1)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.terminate()
+    assert process.wait(60) == -TERM
+
+
 def _refused(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(HookUsageError) as refused:
         make()
@@ -218,6 +401,14 @@ SCENARIOS = [
     a_file_is_a_notice,
     an_url_is_a_notice,
     an_url_that_nobody_answers_is_none,
+    a_broken_answer_is_none_and_ends_nothing,
+    an_answer_that_drips_is_cut,
+    a_callable_that_raises_is_none,
+    a_forked_child_is_ended_by_the_signal,
+    a_forked_child_has_the_users_handler,
+    what_has_come_is_not_the_childs,
+    a_child_may_train_by_itself,
+    children_of_all_kinds_end,
     wrong_values_are_refused,
 ]
 

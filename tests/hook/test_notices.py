@@ -30,6 +30,14 @@ SCENARIOS = [
     "a_file_is_a_notice",
     "an_url_is_a_notice",
     "an_url_that_nobody_answers_is_none",
+    "a_broken_answer_is_none_and_ends_nothing",
+    "an_answer_that_drips_is_cut",
+    "a_callable_that_raises_is_none",
+    "a_forked_child_is_ended_by_the_signal",
+    "a_forked_child_has_the_users_handler",
+    "what_has_come_is_not_the_childs",
+    "a_child_may_train_by_itself",
+    "children_of_all_kinds_end",
     "wrong_values_are_refused",
 ]
 

@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from .errors import HookUsageError
 from .graph import SessionPipelines
-from .notices import NoticeWatcher
 from .session import SessionCheckpointer
 from .settings import check_least, policy, store_in, task
 from .times import SaveTimes
+from .watcher import NoticeWatcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,10 +14,10 @@ from .checkpointer import InputCheckpointer
 from .eager import EagerPipelines
 from .errors import FastForwardError, HookUsageError, Preempted
 from .fit import KerasModel, Muted, scalars
-from .notices import NoticeWatcher
 from .running import RunningFit
 from .settings import check_least, policy, store_in
 from .times import SaveTimes, decide
+from .watcher import NoticeWatcher
 from .whole import UNFIT, newest_whole, of_another_model
 from .workers import agreement
 

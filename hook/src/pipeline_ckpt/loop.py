@@ -14,10 +14,10 @@ import tensorflow as tf
 from .checkpointer import InputCheckpointer
 from .eager import BeginningOfPass, EagerPipelines
 from .errors import HookUsageError, NoUsableCheckpointError
-from .notices import NoticeWatcher
 from .settings import check_least, policy, store_in
 from .store import Mark, mark_of
 from .times import SaveTimes, decide
+from .watcher import NoticeWatcher
 from .whole import newest_whole, restore_all, with_variables
 from .workers import agreement
 

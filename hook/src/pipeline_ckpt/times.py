@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .settings import check_triggers
 
 if TYPE_CHECKING:
-    from .notices import NoticeWatcher
+    from .watcher import NoticeWatcher
     from .workers import Agreement
 
 
