@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
-import json
 import logging
 import multiprocessing
 import os
@@ -19,12 +18,13 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pipeline_ckpt import FileNotice, HookUsageError, Preempted, UrlNotice
 from pipeline_ckpt.watcher import NoticeWatcher
+
+from tests.hook.scenarios import print_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -413,21 +413,5 @@ SCENARIOS = [
 ]
 
 
-def _outcome(scenario: Callable[[], None]) -> str:
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            scenario()
-        except BaseException:
-            os.write(writer, traceback.format_exc(limit=-3).encode()[-3000:])
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        said = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return said or ("" if status == 0 else f"ended with {status}")
-
-
 if __name__ == "__main__":
-    json.dump({scenario.__name__: _outcome(scenario) for scenario in SCENARIOS}, sys.stdout)
+    print_outcomes(SCENARIOS)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.tensorflow
 
-_SCRIPT = Path(__file__).with_name("notice_scenarios.py")
+_ROOT = Path(__file__).parents[2]
 SCENARIOS = [
     "a_signal_is_a_flag",
     "an_exit_code_can_be_chosen",
@@ -45,7 +45,8 @@ SCENARIOS = [
 @pytest.fixture(scope="session")
 def outcomes() -> dict[str, str]:
     """What was wrong in each scenario."""
-    done = subprocess.run([sys.executable, str(_SCRIPT)], capture_output=True, text=True, check=False, timeout=300)
+    command = [sys.executable, "-m", "tests.hook.notice_scenarios"]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout)
     return found

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .errors import HookUsageError
+from .files import local_path
 from .pipelines import POLICIES
 from .policy import Policy
 from .store import CheckpointStore
@@ -34,7 +35,7 @@ def store_in(
     path = os.fspath(directory)
     if not path:
         raise HookUsageError("directory='' is empty: pass the directory of this training's checkpoints.")
-    local = "://" not in path
+    local = local_path(path) is not None
     if durable and not local:
         raise HookUsageError(f"durable=True needs a local directory, and {path} is none: pass durable=False.")
     return CheckpointStore(path, basename, max_to_keep=max_to_keep, durable=local if durable is None else durable)

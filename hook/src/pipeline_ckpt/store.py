@@ -21,6 +21,7 @@ from typing import Any
 import tensorflow as tf
 
 from .describe import Signature
+from .files import local_path, remove, remove_tree, write
 
 _FORMAT = 1
 _PARTS = (".data-00000-of-00001", ".index")
@@ -104,7 +105,7 @@ class CheckpointStore:
         for step in self._steps("tmp"):
             if step not in committed:
                 self._remove(*(self.prefix(step) + part for part in _PARTS))
-            tf.io.gfile.rmtree(self.prefix(step) + ".tmp")
+            remove_tree(self.prefix(step) + ".tmp")
         self._remove(*(self.prefix(step) + ".mark" for step in self._steps("mark")))
 
     def committed(self) -> tuple[list[Mark], list[str]]:
@@ -142,9 +143,7 @@ class CheckpointStore:
 
     def abandon(self, step: int) -> None:
         """Removes what a save has written so far."""
-        temporary = self.prefix(step) + ".tmp"
-        if tf.io.gfile.exists(temporary):
-            tf.io.gfile.rmtree(temporary)
+        remove_tree(self.prefix(step) + ".tmp")
 
     def commit(self, mark: Mark) -> int:
         """Puts what was written to `begin_save`'s prefix in place and marks it; its size in bytes."""
@@ -156,7 +155,7 @@ class CheckpointStore:
         for part in mark.parts:
             tf.io.gfile.rename(f"{prefix}.tmp/part{part}", prefix + part, overwrite=True)
         size = self._write_mark(mark, f"{prefix}.tmp/commit")
-        tf.io.gfile.rmtree(prefix + ".tmp")
+        remove_tree(prefix + ".tmp")
         return size
 
     def adopt(self, mark: Mark) -> None:
@@ -168,8 +167,7 @@ class CheckpointStore:
         prefix = self.prefix(mark.step)
         sizes = {f"{self.basename}-{mark.step}{part}": tf.io.gfile.stat(prefix + part).length for part in mark.parts}
         content = json.dumps({"format": _FORMAT, **dataclasses.asdict(mark), "bytes": sizes})
-        with tf.io.gfile.GFile(temporary, "w") as file:
-            file.write(content)
+        write(temporary, content)
         self._sync(temporary)
         self._sync(self.directory)  # the renames of the pair come before the mark's
         tf.io.gfile.rename(temporary, prefix + ".commit", overwrite=True)
@@ -177,9 +175,10 @@ class CheckpointStore:
         return int(sum(sizes.values())) + len(content)
 
     def _sync(self, path: str) -> None:
-        if not self._durable:
+        local = local_path(path) if self._durable else None
+        if local is None:
             return
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(local, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -251,8 +250,7 @@ class CheckpointStore:
 
     def _remove(self, *paths: str) -> None:
         for path in paths:
-            if tf.io.gfile.exists(path):
-                tf.io.gfile.remove(path)
+            remove(path)
 
 
 def mark_of(content: dict[str, Any]) -> Mark:

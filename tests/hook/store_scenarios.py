@@ -1,0 +1,149 @@
+"""What the removals of `CheckpointStore` do with links, in a fork each; prints `{name: error}` as JSON."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import tensorflow as tf
+from pipeline_ckpt.store import CheckpointStore, Mark
+
+from tests.hook.scenarios import print_outcomes
+
+ENDINGS = (".tmp", ".commit", ".retired", ".mark", ".index", ".data-00000-of-00001", ".meta")
+"""Of all names that the package gives to anything."""
+
+
+class Place:
+    """A checkpoint directory with a store, and beside it what belongs to somebody else."""
+
+    def __init__(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.directory = self.root / "checkpoints"
+        self.directory.mkdir()
+        self.store = CheckpointStore(str(self.directory), "ckpt", max_to_keep=1, durable=True)
+        (self.root / "theirs" / "sub").mkdir(parents=True)
+        (self.root / "theirs" / "precious").write_text("x")
+        (self.root / "theirs" / "sub" / "more").write_text("x")
+
+    def link(self, ending: str, target: str, step: int = 7) -> Path:
+        """Makes a link of one of our names; `target` is below the root, or the link itself."""
+        link = self.directory / f"ckpt-{step}{ending}"
+        link.symlink_to(link if target == "itself" else self.root / target)
+        return link
+
+    def check(self) -> None:
+        """All that is theirs is still there, as it was."""
+        found = {str(one.relative_to(self.root)) for one in (self.root / "theirs").rglob("*")}
+        assert found == {"theirs/precious", "theirs/sub", "theirs/sub/more"}, found
+        assert {(self.root / "theirs" / name).read_text() for name in ("precious", "sub/more")} == {"x"}
+
+    def save(self, step: int) -> None:
+        """A whole checkpoint."""
+        prefix = self.store.begin_save(step)
+        tf.train.Checkpoint(w=tf.Variable(1.0)).write(prefix)
+        self.store.commit(Mark(step, ()))
+
+
+TARGETS = ("theirs", "theirs/precious", "missing", "itself")
+
+
+def open_removes_links_only() -> None:
+    """What a save that was killed seems to have left."""
+    for target in TARGETS:
+        place = Place()
+        links = [place.link(ending, target) for ending in (".tmp", ".mark", ".index")]
+        place.store.open()
+        assert not any(map(os.path.lexists, links)), target
+        place.check()
+
+
+def a_save_replaces_links() -> None:
+    """`begin_save` and `commit`: the names are the checkpoint's then, and nothing was written through them."""
+    for target in TARGETS:
+        place = Place()
+        links = [place.link(ending, target) for ending in ENDINGS]
+        place.save(7)
+        assert [mark.step for mark in place.store.committed()[0]] == [7], target
+        assert not any(one.is_symlink() for one in links if one.suffix not in (".mark", ".meta")), target
+        place.check()
+        place.store.adopt(Mark(7, ()))
+        place.check()
+
+
+def abandon_removes_links_only() -> None:
+    """Also those that lie in the temporary directory."""
+    for target in TARGETS:
+        place = Place()
+        place.link(".tmp", target)
+        place.store.abandon(7)
+        assert list(place.directory.iterdir()) == []
+        place.store.begin_save(7)
+        (place.directory / "ckpt-7.tmp" / "part").symlink_to(place.root / "theirs")
+        place.store.abandon(7)
+        assert list(place.directory.iterdir()) == []
+        place.check()
+
+
+def prune_removes_links_only() -> None:
+    """Of a retired checkpoint."""
+    for target in TARGETS:
+        place = Place()
+        for ending in (".retired", ".index", ".data-00000-of-00001", ".meta"):
+            place.link(ending, target)
+        place.store.prune()
+        assert list(place.directory.iterdir()) == []
+        place.check()
+
+
+def a_directory_of_ours_may_be_a_link() -> None:
+    """Where a scratch file system holds the checkpoints, all is as in a directory."""
+    place = Place()
+    elsewhere = place.root / "scratch"
+    elsewhere.mkdir()
+    place.directory.rmdir()
+    place.directory.symlink_to(elsewhere)
+    place.store.open()
+    for step in (1, 2):
+        place.save(step)
+        place.store.prune()
+    assert {one.name for one in elsewhere.iterdir()} == {"ckpt-2.commit", "ckpt-2.index", "ckpt-2.data-00000-of-00001"}
+
+
+def a_file_url_is_local() -> None:
+    """`file://` is fsynced as a path is, and links are not followed."""
+    place = Place()
+    place.store = CheckpointStore(f"file://{place.directory}", "ckpt", max_to_keep=1, durable=True)
+    place.link(".tmp", "theirs")
+    place.store.open()
+    place.save(7)
+    assert [mark.step for mark in place.store.committed()[0]] == [7]
+    place.check()
+
+
+def what_stands_in_the_way_is_said() -> None:
+    """A directory that has a mark's name is nothing that could be replaced: nothing in it is removed."""
+    place = Place()
+    (place.directory / "ckpt-7.commit").mkdir()
+    (place.directory / "ckpt-7.commit" / "theirs").write_text("x")
+    try:
+        place.save(7)
+    except OSError:
+        assert (place.directory / "ckpt-7.commit" / "theirs").exists()
+    else:
+        raise AssertionError("the save counts as written")
+
+
+SCENARIOS = [
+    open_removes_links_only,
+    a_save_replaces_links,
+    abandon_removes_links_only,
+    prune_removes_links_only,
+    a_directory_of_ours_may_be_a_link,
+    a_file_url_is_local,
+    what_stands_in_the_way_is_said,
+]
+
+if __name__ == "__main__":
+    print_outcomes(SCENARIOS)

@@ -1,0 +1,44 @@
+"""The files of a checkpoint directory: whatever somebody has put there, nothing of theirs is removed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.tensorflow
+
+_ROOT = Path(__file__).parents[2]
+SCENARIOS = [
+    "open_removes_links_only",
+    "a_save_replaces_links",
+    "abandon_removes_links_only",
+    "prune_removes_links_only",
+    "a_directory_of_ours_may_be_a_link",
+    "a_file_url_is_local",
+    "what_stands_in_the_way_is_said",
+]
+
+
+@pytest.fixture(scope="session")
+def outcomes() -> dict[str, str]:
+    """What was wrong in each scenario."""
+    command = [sys.executable, "-m", "tests.hook.store_scenarios"]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_store(outcomes: dict[str, str], name: str) -> None:
+    """Each scenario does what its name says."""
+    assert outcomes[name] == ""
+
+
+def test_all_scenarios_are_tested(outcomes: dict[str, str]) -> None:
+    """None is forgotten in the list above."""
+    assert list(outcomes) == SCENARIOS
