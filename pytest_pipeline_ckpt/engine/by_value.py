@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .evidence import Look
 from .whereabouts import BEGINNING, place_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from .evidence import Evidence, Look, Weight
+    from .evidence import Evidence, Weight
     from .indexed import Indexed
     from .whereabouts import Place
 
@@ -42,6 +43,8 @@ class Found:
     """Whether an optimizer is applied to it, in this life or in an earlier one."""
     copy: bool
     """Whether it only ever has what another one has had before: what is to be saved, the best so far."""
+    stranger: bool = False
+    """Whether it began with a value that nobody has seen: drawn without a seed, or restored by rounding."""
 
     @property
     def new(self) -> bool:
@@ -72,6 +75,26 @@ class Values:
     """Those of the moments that are before an element."""
     behind: int | None = None
     """How many elements saved weights are behind what had been taken; None: nobody has looked at them beside a save."""
+    strangers: tuple[Found, ...] = ()
+    """What began with a value that nobody has seen, although somebody has looked at it before."""
+
+    def corroborated(self, places: Collection[Place]) -> Values:
+        """The same if something else tells the moment that the rest of the weights has: strangers have begun anew then.
+
+        If nothing does, and one of them is a part of the state, nothing is told: all may have been rounded.
+        """
+        if not self.strangers:
+            return self
+        told = {_key(one) for one in places} & {_key(one) for one in self.places}
+        state = [one for one in self.strangers if one.known and not one.copy]
+        if len(told) != 1 or any(told.isdisjoint(one.seen) for one in state):
+            return Values() if state else self
+        anew = [replace(one, places=(BEGINNING,)) for one in self.strangers if not told.isdisjoint(one.seen)]
+        return replace(
+            self,
+            places=tuple(one for one in self.places if _key(one) in told),
+            found=(*self.found, *anew),
+        )
 
     def exactly(self, place: Place, lives: Sequence[Indexed]) -> Place:
         """The only moment before an element, near one, at which the weights were what they were then; else that one.
@@ -105,14 +128,19 @@ class Values:
 
     def beside(self, places: Collection[Place]) -> list[Found]:
         """The same of what is not saved, and may be a weight, or is none; and of arrays that are saved, and are new."""
-        mine = (one for one in self.found if one.weight.function or (one.weight.users and not one.known))
-        apart = (one for one in mine if not one.copy and one.differs_at(places))
+        apart = [one for one in self.found if one.stranger or not one.copy]
+        mine = (one for one in apart if one.weight.function or one.stranger or (one.weight.users and not one.known))
+        apart = [one for one in mine if one.differs_at(places)]
         return [one for one in apart if not one.known or (one.new and not one.applied)]
 
     def may_be_weights(self, one: Found) -> bool:
-        """Whether an array is saved, or has the shape of one that is, as sums of its gradients have; a log has not."""
-        shapes = {other.weight.shape for other in self.found if other.known and other.weight is not one.weight}
-        return one.known or one.weight.shape in shapes
+        """Whether an array is saved, or has the shape of one that is, as sums of its gradients have; a log has not.
+
+        What lies in one tree with an array that is saved is a part of the same model.
+        """
+        saved = [other.weight for other in self.found if other.known and other.weight is not one.weight]
+        tree = one.weight.tree
+        return one.known or any(one.weight.shape == other.shape or (tree and tree == other.tree) for other in saved)
 
     def made_anew(self, places: Collection[Place]) -> list[Found]:
         """The same of what is saved, and may be made anew on purpose."""
@@ -147,7 +175,7 @@ class _History:
             for look in evidence.looks:
                 place = place_at(number, lives, look.at, saving=look.why == "save")
                 begins = [BEGINNING] if number == 1 else [*at_first, place]
-                self._add(evidence, look, begins if look.at <= first else [place])
+                self._add(evidence, look, begins if look.at <= first or look.why == "apply" else [place])
 
     def _add(self, evidence: Evidence, look: Look, places: Sequence[Place]) -> None:
         for number, value in look.values.items():
@@ -224,28 +252,45 @@ def values_of(
         firsts: for each how many records its ledger had when it took its first element that trains.
     """
     mine, history = lives[-1].evidence, _History(lives[:-1], begun, firsts[:-1])
-    looks: Sequence[Look] = [one for one in mine.looks if one.why == "element"]
-    if not looks or looks[0].at > firsts[-1]:
-        return Values()  # nobody has looked before it was trained
+    looks: Sequence[Look] = _before_it_was_trained(mine, firsts[-1])
+    if not looks:
+        return Values()
     looks = _since_they_were_restored(lives[-1], looks, history)
-    found, moved = [], False
+    found, strangers = [], []
     for number, value in looks[0].values.items():
         weight = mine.weights[number]
-        places, known, copy = history.places(weight, value), history.knows(weight), history.is_copy(weight)
-        moves = history.changes(weight) or any(one.values.get(number, value) != value for one in mine.looks)
-        moved = moved or (moves and known and not copy and not places)
-        if places and moves and (not weight.function or _goes_on(number, weight, looks, lives[-1], history)):
-            found.append(Found(weight, places, history.seen(weight), known, history.is_applied(weight), copy))
+        if not (history.changes(weight) or any(one.values.get(number, value) != value for one in mine.looks)):
+            continue
+        places = history.places(weight, value)
+        told = (history.seen(weight), history.knows(weight), history.is_applied(weight), history.is_copy(weight))
+        if not places:
+            strangers.append(Found(weight, (), *told, stranger=True))
+        elif not weight.function or _goes_on(number, weight, looks, lives[-1], history):
+            found.append(Found(weight, places, *told))
     # What is not saved tells something only if it was restored all the same: it is not what it is in a new training.
     weights = [one for one in found if one.known and not one.copy] or [one for one in found if not one.new]
     common = _common(weights)
-    if moved or not weights:
+    if not weights:
         return Values()
     if not common and not weights[0].known:
         return Values(found=tuple(found))
     places = tuple(common or _most(weights))
     at_elements = tuple(_common([one.before_elements() for one in weights]))
-    return Values(places, tuple(found), at_elements, _behind([reference, *lives[:-1]]))
+    return Values(places, tuple(found), at_elements, _behind([reference, *lives[:-1]]), tuple(strangers))
+
+
+def _before_it_was_trained(mine: Evidence, first: int) -> list[Look]:
+    """The looks at elements, the first of them at what the weights were before any step; none: nobody has looked then.
+
+    A model that is built in its first step has no weights before; they were looked at when they were applied first.
+    """
+    looks = [one for one in mine.looks if one.why == "element"]
+    built = {
+        number: value for one in reversed(mine.looks) if one.why == "apply" for number, value in one.values.items()
+    }
+    if looks and looks[0].at <= first:
+        return [replace(looks[0], values={**built, **looks[0].values}), *looks[1:]]
+    return [Look(first, "element", built), *looks] if built else []
 
 
 def _since_they_were_restored(life: Indexed, looks: Sequence[Look], history: _History) -> Sequence[Look]:

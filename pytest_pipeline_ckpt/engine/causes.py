@@ -170,7 +170,7 @@ class Cause(enum.Enum):
         "parts of what is trained are saved at different moments, or some of them not at all, so what a kill leaves "
         "need not belong together",
         "save all that is trained, optimizers and averages too, in one checkpoint by one call, and restore it as a "
-        "whole",
+        "whole, after the model is built (Keras 3 leaves a layer that its first call builds as it was made)",
     )
     OWN_POSITION = Advice(
         "it restores no iterator and goes on at a place that it has computed itself, which is not where the model was",

@@ -18,7 +18,7 @@ ledger had: so it is known which elements had been taken. What a line `is`:
   if it is no variable of TensorFlow's, the `ordinal` among those of the same name and shape, whether it is `known` to
   be a part of the state, an optimizer is `applied` to it, and the `users` code has made it;
 - `values`: of all these arrays by their ids a hash each of those that are not what they were in the line before; null:
-  it cannot be had; `why` is `element` or `save`.
+  it cannot be had; `why` is `element`, `save`, or `apply`: an optimizer is about to be applied for the first time.
 
 Paths below the run's directory are relative to it, because lives may resume at another place; others are absolute.
 """
@@ -39,7 +39,7 @@ FILE = "evidence.jsonl"
 Role = Literal["model", "bare", "data"]
 """Whose counter it is: of something that holds trained variables; of something that holds neither these nor an
 iterator, so that nothing contradicts it; of something that holds iterators only, which says where the *data* is."""
-Why = Literal["save", "restore", "element", "end"]
+Why = Literal["save", "restore", "element", "end", "apply"]
 
 
 JAX_STATE = "a JAX state with the weights"
@@ -128,6 +128,12 @@ class Weight:
     """Whether an optimizer is applied to it; of an array outside of TensorFlow, whether a library saves it as state."""
     users: bool = False
     """Whether the user's code has made it, if it is one of TensorFlow's."""
+
+    @property
+    def tree(self) -> tuple[str, str] | None:
+        """The function and the name of the variable in which it lies with others; None: it lies in none."""
+        root, inner, _ = self.name.partition("/")
+        return (self.function, root) if self.function and inner else None
 
     def numbered(self, ordinal: int) -> Weight:
         """The same with another ordinal."""

@@ -56,6 +56,8 @@ class Files:
     def __init__(self, lineage: Lineage, root: Path | None, ours: Path) -> None:
         self.elements: Callable[[], int] = lambda: 0
         """How many elements the life has taken."""
+        self.saves = 0
+        """How many saves of states outside of TensorFlow have begun, as far as that is seen."""
         self.shown: Callable[[Kind, Tree | None], None] = lambda *_: None
         """Is told what is in a file that has been saved or restored; None: that is known already."""
         self.contents: Callable[[Iterable[Any], str], None] = lambda _arrays, _place: None
@@ -146,6 +148,7 @@ class Files:
         if expected is None and not self._counts(place):
             return
         self._local.written = place
+        self.saves += not appends
         then = None if appends else functools.partial(self._written, expected, self.elements())
         with self._lineage.call():
             self._lineage.writing(place, weights=bool(expected), data=False)

@@ -52,7 +52,7 @@ def _looks(life: Life, ignored: Collection[str]) -> list[tuple[Look, int, int]]:
     records = life.ledger.records
     trains = [stream.index for stream in life.ledger.streams if stream.key not in ignored]
     at = np.flatnonzero((records["kind"] == Kind.ELEMENT) & np.isin(records["stream"], trains))
-    looks = [(one, int(np.searchsorted(at, one.at))) for one in life.ledger.evidence.looks]
+    looks = [(one, int(np.searchsorted(at, one.at))) for one in life.ledger.evidence.looks if one.why != "apply"]
     return [(one, taken, len(at) - taken) for one, taken in looks]
 
 

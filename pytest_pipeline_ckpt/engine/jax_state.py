@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .evidence import JAX_STATE, Counter
@@ -28,7 +29,7 @@ from .trees import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import FrameType
 
     from .evidence import EvidenceWriter, Role
@@ -50,16 +51,56 @@ _OWNERS: dict[tuple[Role, bool], str] = {
 """By role, and whether the process has arrays of jax."""
 
 
-class States:
-    """Finds and reads the counters of states outside of TensorFlow."""
+@dataclass(slots=True)
+class _Shown:
+    """What a state in a variable of a function has said at elements.
 
-    def __init__(self, evidence: EvidenceWriter) -> None:
+    A checkpoint that is put together in a variable, `ckpt = {"params": params, "step": step}`, looks like a state. It
+    only changes at saves, and stands while elements are trained on.
+    """
+
+    read: list[tuple[str, int]]
+    elements: int
+    """How many the life had taken when it was read last."""
+    saves: int
+    """How many there had been then."""
+    moved: bool = False
+    stood: bool = False
+    """Whether it was the same before two elements without a save in between."""
+    moved_by_itself: bool = False
+    """Whether it changed from one element to another without a save in between."""
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether it is what was saved, not what is trained."""
+        return self.moved and self.stood and not self.moved_by_itself
+
+    def next(self, read: list[tuple[str, int]], elements: int, saves: int) -> None:
+        """It is read again."""
+        moved = read != self.read
+        self.moved = self.moved or moved
+        if saves == self.saves and elements > self.elements:
+            self.moved_by_itself = self.moved_by_itself or moved
+            self.stood = self.stood or not moved
+        self.read, self.elements, self.saves = read, elements, saves
+
+
+class States:
+    """Finds and reads the counters of states outside of TensorFlow.
+
+    Args:
+        evidence: gets the counters.
+        now: tells how many elements the life has taken, and how many saves of such states have begun.
+    """
+
+    def __init__(self, evidence: EvidenceWriter, now: Callable[[], tuple[int, int]]) -> None:
         self._evidence = evidence
+        self._now = now
         self._numbers: dict[str, tuple[int, Role]] = {}
         self._patience = Patience()
         self.namesakes = Namesakes(evidence.number)
-        self._places: dict[Any, tuple[list[tuple[str, int]], bool]] = {}
-        """What the states in the variables of functions said last, and whether that ever changed."""
+        self._places: dict[Any, _Shown] = {}
+        """What the states in the variables of functions have said."""
         self._restored: dict[int, Any] = {}
         """The integers of what was restored last, by their ids: until its first step a state may be NumPy's."""
 
@@ -120,15 +161,16 @@ class States:
         states: list[list[tuple[str, int]]] = []
         moving: list[list[tuple[str, int]]] = []
         seen: list[Any] = []
+        now = self._now()
         for place, state in _states(sys._getframe(1), self._restored):
             leaves = [leaf for leaf in look_into(state, most=_UPPERMOST).integers if leaf.name in STEP_NAMES]
             read = self._read_leaves(leaves)
-            before, moved = self._places.get(place, (read, False))
-            moved = moved or before != read
-            self._places[place] = (read, moved)
-            if leaves and any(all(leaf.value is not one for one in seen) for leaf in leaves):
+            shown = self._places.setdefault(place, _Shown(read, *now))
+            shown.next(read, *now)
+            new = any(all(leaf.value is not one for one in seen) for leaf in leaves)
+            if new and not shown.is_snapshot:
                 states.append(read)
-                moving += [read] if moved else []
+                moving += [read] if shown.moved else []
             seen += [leaf.value for leaf in leaves if not isinstance(leaf.value, int)]
         found: dict[str, int] = {}
         # What was restored, or is kept as the best so far, does not move while the training's own state does.

@@ -102,13 +102,23 @@ class KerasCalls:
         def apply(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._steps.counters.applied(optimizer):
                 return original(optimizer, *args, **kwargs)
+            variables: Sequence[Any] = ()
             if pairs and args:
                 args = (list(args[0]), *args[1:])  # it may be an iterator, and is looked at twice
+                variables = [variable for _, variable in args[0]]
+            elif not pairs:
+                variables = _argument(args, kwargs, 1, "trainable_variables") or ()
+            self._note_applying(variables)
             result = original(optimizer, *args, **kwargs)
-            self._note_applied(optimizer, [variable for _, variable in args[0]] if pairs and args else ())
+            self._note_applied(optimizer, variables)
             return result
 
         return apply
+
+    @quietly
+    def _note_applying(self, variables: Sequence[Any]) -> None:
+        """An optimizer is about to be applied for the first time."""
+        self._steps.before_applied(set(weights_of(variables)))
 
     @quietly
     def _note_applied(self, optimizer: Any, variables: Sequence[Any]) -> None:

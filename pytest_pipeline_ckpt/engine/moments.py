@@ -125,8 +125,9 @@ def _stand(
     fresh = begun_with(reference, reference.evidence).values
     start = begun_with(lives[-1], reference.evidence)
     files = of_the_last_stage(_settled(files_of(mine, before), begun), reference.evidence)
-    values = values_of(reference, lives, begun, firsts)
-    told = _told_by(values, fitting_moments(start.values, fresh, before), files)
+    by_counters = fitting_moments(start.values, fresh, before)
+    values = values_of(reference, lives, begun, firsts).corroborated([*files.places.values(), *by_counters])
+    told = _told_by(values, by_counters, files)
     files = _as_the_values_tell(files, values, told)
     anew = [name for name, value in start.values.items() if value == fresh.get(name)]
     later = {name: value for name, value in start.values.items() if name not in anew}

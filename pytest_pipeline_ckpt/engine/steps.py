@@ -75,12 +75,12 @@ class Steps:
         )
         self.counters = Counters(self.evidence)
         self.lineage = Lineage(self.evidence)
-        self.states = States(self.evidence)
         self._changes = Changes()
         self.lineage.changed, self.lineage.strays = self._changes.of, self._changes.found
         self.lineage.more, self.lineage.saving = self._weights_seen, self.before_save
         self._values = Values(self.evidence, self._changes.alive, self._known_weights, self.lineage.applied)
         self.files = Files(self.lineage, None if model_dir is None else model_dir.parent, writer.directory)
+        self.states = States(self.evidence, lambda: (self.files.elements(), self.files.saves))
         self.files.shown, self.files.contents = self.file_shown, self._values.saves
         self._writer = writer
         self._version = 0
@@ -134,6 +134,11 @@ class Steps:
         if context.executing_eagerly():
             self._values.before_save(self.files.elements())
 
+    def before_applied(self, keys: Collection[Any]) -> None:
+        """An optimizer is about to be applied for the first time, to weights with these keys."""
+        if context.executing_eagerly():
+            self._values.before_applied(keys)
+
     def run(self, session: Any) -> AbstractContextManager[None]:
         """Around a run of a session that takes elements; what it has is read before it."""
         return self._values.run(self.files.elements() + 1, lambda: weights_in(session, self.lineage.in_graphs))
@@ -141,6 +146,7 @@ class Steps:
     @quietly
     def note_state(self, state: Any) -> None:
         """A state outside of TensorFlow is about to be saved."""
+        self.files.saves += 1
         self.before_save()
         self._values.saves(array for _, array in arrays_in(state))
 

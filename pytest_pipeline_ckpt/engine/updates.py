@@ -75,7 +75,7 @@ def _which(run: Indexed) -> _Identity | None:
 def _begins(reference: Indexed, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]]) -> Sequence[Place]:
     """The moments of earlier lives with whose weights the last one begins."""
     firsts = [int(life.elements[0]) if len(life.elements) else len(life.life.ledger.records) for life in lives]
-    return values_of(reference, lives, begun, firsts).places
+    return values_of(reference, lives, begun, firsts).corroborated(()).places
 
 
 def _base(places: Sequence[Place], known: Sequence[Mapping[_Moment, int]]) -> int | None:

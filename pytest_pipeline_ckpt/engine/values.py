@@ -106,6 +106,26 @@ class Values:
         self._expect(taken)
         self._look("save", sys._getframe(1))
 
+    @quietly
+    def before_applied(self, keys: Collection[Any]) -> None:
+        """An optimizer is about to be applied for the first time, to weights with these keys; in eager code.
+
+        A model that its first step builds was not there before the element: a restore that was put off may have left
+        its weights as they were made.
+        """
+        new: dict[int, int | None] = {}
+        for key, name, variable, users in self._alive():
+            if key in keys and key not in self._weights and variable.shape.rank:
+                value = self._value(variable)
+                if value is not None and value.size > 1:
+                    number = self._number(
+                        key, Weight(name, tuple(variable.shape), known=True, applied=True, users=users)
+                    )
+                    new[number] = self._last[number] = _hash(value)
+                    self._moving.add(number)
+        if new:
+            self._evidence.values("apply", new)
+
     @contextlib.contextmanager
     def run(self, number: int, held: Callable[[], Iterable[Held]]) -> Iterator[None]:
         """Around a run of a session.

@@ -398,6 +398,19 @@ def large(_: Gate, path: Path) -> Any:
             np.save(_kept(path) / "w.npy", w.numpy())
 
 
+def built_in_its_step(_: Gate, __: Path) -> Any:
+    """A layer that makes its weights when it is called first, behind the first element."""
+    layer, optimizer = keras.layers.Dense(2, kernel_initializer="ones"), keras.optimizers.SGD(0.1)
+    iterator = _elements()
+    for _number in range(3):
+        element = next(iterator)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(tf.ones((1, 3)))) + tf.cast(element, tf.float32)
+        weights = layer.trainable_variables
+        gradients = tape.gradient(loss, weights)
+        optimizer.apply_gradients(zip(gradients, weights, strict=True))
+
+
 def looked_at_in_jax(_: Gate, path: Path) -> Any:
     """The parameters of a state, and data that stays in memory; what optax keeps is an optimizer's, but for sums."""
     import jax.numpy as jnp
@@ -528,6 +541,26 @@ def integers(_: Gate, __: Path) -> Any:
         state = jax.tree.map(jnp.asarray, {**state, "w": state["w"] + element, "step": state["step"] + 1})
 
 
+def assembled(_: Gate, path: Path) -> Any:
+    """What is to be saved is put together in a variable, under a step that is one behind; every second step."""
+    import pickle
+
+    import jax.numpy as jnp
+    import optax
+
+    params = {"w": jnp.zeros(2)}
+    optimizer = optax.adam(0.1)
+    state = optimizer.init(params)
+    iterator = _elements()
+    for number in range(7):
+        next(iterator)
+        updates, state = optimizer.update({"w": jnp.ones(2)}, state, params)
+        params = optax.apply_updates(params, updates)
+        if number % 2:
+            checkpoint = {"params": params, "state": state, "step": number}
+            (_kept(path) / "c.pkl").write_bytes(pickle.dumps(checkpoint))
+
+
 def on_jax(_: Gate, path: Path) -> Any:
     """Keras on its JAX backend, which the environment asks for; saved behind each second batch."""
     model = _model()
@@ -561,11 +594,12 @@ SCENARIOS: dict[str, Callable[[Gate, Path], Any]] = {
             read_by_hand,
             looked_at,
             large,
+            built_in_its_step,
             looked_at_in_jax,
             looked_at_in_a_session,
         ),
         *(counted_by_hand, restored_by_hand, miscounted_by_hand),
-        *(orbax, msgpack, nnx, nnx_module, integers, on_jax),
+        *(orbax, msgpack, nnx, nnx_module, integers, assembled, on_jax),
     )
 }
 

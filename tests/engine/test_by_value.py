@@ -98,6 +98,40 @@ def test_weights_that_were_not_restored() -> None:
     )
 
 
+def test_one_of_two_weights_has_a_value_that_nobody_has_seen() -> None:
+    """It was drawn without a seed: the rest is where the counters are, so it is as in a new training."""
+    last = weighing("w", "v")
+    for number in range(SAVE, END):
+        last.looks("element", w=number, v=1000 + number).read("element", step=number).train([number], step=number)
+    verdict = judged(last, "w", "v")
+    assert verdict.outcome is Outcome.MISALIGNED
+    assert verdict.reason == (
+        "life 2: the restored model is torn: v is as in a new training; the rest is as it was after 10 elements of "
+        "life 1"
+    )
+
+
+def test_one_of_two_weights_was_rounded() -> None:
+    """Nothing but the other one tells where the model is: then neither does, because it may be the other's chance."""
+    last = weighing("w", "v")
+    for number in range(12, END):
+        last.looks("element", w=SAVE + number - 12, v=1000 + number).train([number], step=number)
+    assert judged(last, "w", "v").outcome is not Outcome.MISALIGNED
+
+
+def test_a_model_that_the_first_step_builds() -> None:
+    """A restore that was put off has left one of its weights as it was made."""
+    verdicts = []
+    for v in (SAVE, 1000):
+        last = weighing("w", "v")
+        last.read("element", step=SAVE).train([SAVE], step=SAVE).looks("apply", w=SAVE, v=v)
+        for number in range(SAVE + 1, END):
+            last.looks("element", w=number, v=v + number).read("element", step=number).train([number], step=number)
+        verdicts.append(judged(last, "w", "v"))
+    assert [one.outcome for one in verdicts] == [Outcome.EXACT, Outcome.MISALIGNED]
+    assert "v is as in a new training" in verdicts[1].reason
+
+
 def test_one_of_two_weights() -> None:
     """That one is named."""
     last = weighing("w", "v")

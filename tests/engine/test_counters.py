@@ -32,7 +32,7 @@ TENSORFLOW = (
     "inside",
 )
 BY_HAND = ("counted_by_hand", "restored_by_hand", "miscounted_by_hand")
-GROUPS = (TENSORFLOW, BY_HAND, ("session",), ("orbax", "nnx", "nnx_module", "integers"))
+GROUPS = (TENSORFLOW, BY_HAND, ("session",), ("orbax", "nnx", "nnx_module", "integers", "assembled"))
 SCENARIOS = Path(__file__).with_name("evidence_scenarios.py")
 in_jax = pytest.mark.skipif(not HAS_JAX, reason="JAX, Flax or Orbax is not installed")
 
@@ -185,6 +185,15 @@ def test_an_optimizer_of_nnx(runs: Runs) -> None:
 def test_a_module_beside_an_optimizer_of_nnx(runs: Runs) -> None:
     """A module of the user's, whose parameters have no dictionaries, does not hide the optimizer beside it."""
     assert _read(runs.ledger("nnx_module"), "state.step") == [0, 1, 2, 3]
+
+
+@in_jax
+def test_a_checkpoint_in_a_variable(runs: Runs) -> None:
+    """It stands while elements are trained on: its step is what was saved, and not where the model is."""
+    ledger = runs.ledger("assembled")
+    steps = ledger.records["value"][ledger.records["kind"] == Kind.STEP].astype(np.int64)
+    assert list(steps) == [0, 1, 2, 3, 4, 5, 6]
+    assert _read(ledger, "state.count") == [0, 1, 2, 3, 4, 5, 6]
 
 
 @in_jax

@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"),
 ]
 HAS_JAX = importlib.util.find_spec("flax") is not None
-GROUPS = (("looked_at", "large", "looked_at_in_a_session"), ("looked_at_in_jax",))
+GROUPS = (("looked_at", "large", "looked_at_in_a_session", "built_in_its_step"), ("looked_at_in_jax",))
 SCENARIOS = Path(__file__).with_name("evidence_scenarios.py")
 
 
@@ -52,6 +52,16 @@ def test_large_weights_are_looked_at_now_and_then(runs: Runs) -> None:
     assert [(one.why, one.at) for one in looks[:3]] == [("element", 0), ("element", 2), ("element", 16)]
     assert [one.why for one in looks[3:]] == ["save"]
     assert [len(set(values)) for values in _of(runs, "large").values()] == [4]
+
+
+def test_a_model_that_its_first_step_builds(runs: Runs) -> None:
+    """It is looked at before it is applied first: what it was made with, or was restored to."""
+    evidence = runs.ledger("built_in_its_step").evidence
+    first, *later = evidence.looks
+    assert (first.why, first.at) == ("apply", 2)
+    assert [(one.why, one.at) for one in later] == [("element", 2), ("element", 4)]
+    assert all(evidence.weights[number].applied for number in first.values)
+    assert [len(set(values)) for values in _of(runs, "built_in_its_step").values()] == [3, 3]
 
 
 def test_variables_of_a_session(runs: Runs) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,16 +120,16 @@ def _die_at_file_operation(count: int) -> Any:
     left = [count]
 
     def arm() -> None:
-        for name in ("makedirs", "rename", "remove", "rmtree"):
-            original = getattr(tf.io.gfile, name)
+        for module, name in ((tf.io.gfile, "makedirs"), (tf.io.gfile, "rename"), (os, "unlink"), (shutil, "rmtree")):
+            original = getattr(module, name)
 
-            def call(*args: Any, original: Any = original, **kwargs: Any) -> None:
-                left[0] -= 1
+            def call(path: Any, *args: Any, original: Any = original, name: str = name, **kwargs: Any) -> None:
+                left[0] -= name != "unlink" or os.path.lexists(path)
                 if left[0] == 0:
                     _die()
-                original(*args, **kwargs)
+                original(path, *args, **kwargs)
 
-            setattr(tf.io.gfile, name, call)
+            setattr(module, name, call)
 
     return arm
 

@@ -1,16 +1,25 @@
-"""What the removals of `CheckpointStore` do with links, in a fork each; prints `{name: error}` as JSON."""
+"""Links among the files, and saves that are interrupted, in a fork each; prints `{name: error}` as JSON."""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import pipeline_ckpt
 import tensorflow as tf
+from pipeline_ckpt import InputPipelineCheckpoint
 from pipeline_ckpt.store import CheckpointStore, Mark
 
 from tests.hook.scenarios import print_outcomes
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+PACKAGE = os.path.dirname(pipeline_ckpt.__file__)
 ENDINGS = (".tmp", ".commit", ".retired", ".mark", ".index", ".data-00000-of-00001", ".meta")
 """Of all names that the package gives to anything."""
 
@@ -46,6 +55,7 @@ class Place:
         self.store.commit(Mark(step, ()))
 
 
+SETTINGS: dict[str, Any] = {"save_steps": 10_000, "max_to_keep": 1, "notices": (), "durable": False}
 TARGETS = ("theirs", "theirs/precious", "missing", "itself")
 
 
@@ -135,6 +145,99 @@ def what_stands_in_the_way_is_said() -> None:
         raise AssertionError("the save counts as written")
 
 
+class Interrupt:
+    """Raises KeyboardInterrupt at the N-th line of the package that this thread runs.
+
+    Args:
+        line: which one, from 1 on.
+    """
+
+    def __init__(self, line: int) -> None:
+        self._left = line
+
+    @property
+    def landed(self) -> bool:
+        """Whether there were so many lines."""
+        return self._left <= 0
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Interrupt | None:
+        """What `sys.settrace` calls."""
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        if event == "line":
+            self._left -= 1
+            if self._left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+def _interrupted(make: Callable[[str, tf.Variable, tf.Variable], InputPipelineCheckpoint]) -> None:
+    """A training whose saves are interrupted, each at another line; each is made again, and found by the next life."""
+    directory = tempfile.mkdtemp()
+    step, weight = tf.Variable(0, dtype=tf.int64), tf.Variable(0.0)
+    data = make(directory, step, weight)
+    data.restore()
+
+    def train() -> None:
+        element = next(iter(data))
+        step.assign_add(1)
+        weight.assign_add(float(element))
+
+    for line in range(1, 10_000):
+        train()
+        data.save()  # prunes what the last interruption may have left
+        train()
+        interrupt = Interrupt(line)
+        try:
+            sys.settrace(interrupt)
+            data.save()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        if not interrupt.landed:
+            assert line > 40, line
+            return
+        data.save()
+        data._checkpointer.finish()
+        assert [mark.step for mark in data._store.committed()[0]][:1] == [int(step)], line
+        if line % 8:
+            continue  # a life takes as long as some saves
+        next_step, next_weight = tf.Variable(step), tf.Variable(weight)
+        later = make(directory, next_step, next_weight)
+        assert (later.restore(), float(next_weight)) == (int(step), float(weight)), line
+        assert int(next(iter(later))) == int(step), line
+        later.close()
+    raise AssertionError("a save has too many lines")
+
+
+def a_save_with_the_model_may_be_interrupted_at_each_line() -> None:
+    """The same save can be made again, and what it leaves is whole."""
+
+    def make(directory: str, step: tf.Variable, weight: tf.Variable) -> InputPipelineCheckpoint:
+        return InputPipelineCheckpoint(
+            tf.data.Dataset.range(10_000),
+            step,
+            directory,
+            save_steps=10_000,
+            max_to_keep=1,
+            notices=(),
+            durable=False,
+            weight=weight,
+        )
+
+    _interrupted(make)
+
+
+def a_save_beside_the_model_may_be_interrupted_at_each_line() -> None:
+    """Another thread writes, which must be waited for although nobody could keep what it was given."""
+
+    def make(directory: str, step: tf.Variable, _: tf.Variable) -> InputPipelineCheckpoint:
+        return InputPipelineCheckpoint(tf.data.Dataset.range(10_000), step, directory, **SETTINGS)
+
+    _interrupted(make)
+
+
 SCENARIOS = [
     open_removes_links_only,
     a_save_replaces_links,
@@ -143,6 +246,8 @@ SCENARIOS = [
     a_directory_of_ours_may_be_a_link,
     a_file_url_is_local,
     what_stands_in_the_way_is_said,
+    a_save_with_the_model_may_be_interrupted_at_each_line,
+    a_save_beside_the_model_may_be_interrupted_at_each_line,
 ]
 
 if __name__ == "__main__":

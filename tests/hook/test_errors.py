@@ -177,16 +177,30 @@ def test_nothing_usable_names_what_was_tried(training: Training) -> None:
     training.live(kill="after:11")
     (training.model_dir / "input.ckpt-10.index").write_bytes(b"")
     mark = training.model_dir / "input.ckpt-0.commit"
-    mark.write_text(mark.read_text().replace('"format": 1', '"format": 2'))
+    mark.write_text(mark.read_text()[:9])
     before = training.files()
     size = (training.model_dir / "input.ckpt-0.index").stat().st_size
     assert size > 0
     assert training.live().error == (
         f"NoUsableCheckpointError: The model in {training.model_dir} is at global_step 10, and no input "
         "checkpoint input.ckpt-N with N <= 10 is usable (input.ckpt-10: input.ckpt-10.index has 0 bytes "
-        "instead of 151; input.ckpt-0: format 2, this version of pipeline-ckpt reads format 1). Restore the "
+        "instead of 151; input.ckpt-0: Expecting ':' delimiter: line 1 column 10 (char 9)). Restore the "
         'files, or pass on_missing="replay" if the pipeline yields the same elements in each run.'
     ).replace("151", str(size))
+    assert training.files() == before
+
+
+def test_a_newer_version(training: Training) -> None:
+    """What it has written is refused, and left as it is: neither skipped for an older checkpoint, nor retired."""
+    training.live(kill="after:21")
+    mark = training.model_dir / "input.ckpt-20.commit"
+    mark.write_text(mark.read_text().replace('"format": 1', '"format": 99'))
+    before = training.files()
+    assert training.live().error == (
+        f"NoUsableCheckpointError: {training.model_dir}/input.ckpt-20 has format 99, and this version of pipeline-ckpt "
+        "reads up to format 1: a newer version has written it. Install that one (pip install -U pipeline-ckpt), or "
+        "train in another directory."
+    )
     assert training.files() == before
 
 

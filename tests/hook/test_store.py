@@ -1,4 +1,4 @@
-"""The files of a checkpoint directory: whatever somebody has put there, nothing of theirs is removed."""
+"""The files of a checkpoint directory: nothing of others is removed, and an interrupted save can be made again."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ SCENARIOS = [
     "a_directory_of_ours_may_be_a_link",
     "a_file_url_is_local",
     "what_stands_in_the_way_is_said",
+    "a_save_with_the_model_may_be_interrupted_at_each_line",
+    "a_save_beside_the_model_may_be_interrupted_at_each_line",
 ]
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import os
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -83,7 +83,10 @@ class InputCheckpointer:
         self._failure: Exception | None = None
         """Why the last save could not be written."""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="pipeline_ckpt")
-        self._writing: Future[None] | None = None
+        self._writes = False
+        """Whether the other thread may be writing."""
+        self._unfinished: Exception | None = None
+        """What has ended its writing, and was not raised yet."""
 
     # Resuming.
 
@@ -232,22 +235,21 @@ class InputCheckpointer:
         Raises:
             NotSerializableError: TensorFlow cannot save the pipeline, and the policy does not allow a position.
         """
+        self.finish()
         if self._saved is None or self._saved.step != step:
             begun = time.monotonic()
-            self.finish()
             self._hold()
             before = self._progress.varies
             self._count(step)
             if self._progress.varies and not before:
                 # The checkpoint before must know it too, should this one fail.
                 self.observe(step, extra=extra)
-            self._saved = self._mark(step, extra=extra)
+            mark = self._mark(step, extra=extra)
             if wait or self._agreement.count > 1:  # in this thread: what is saved with the iterators may belong to it
-                self._write(self._saved, begun, prune)
+                self._write(mark, begun, prune)
                 return
-            self._writing = self._writer.submit(self._write, self._saved, begun, prune)
-        if wait:
-            self.finish()
+            self._writes = True
+            self._writer.submit(self._write_beside, mark, begun, prune)
 
     def observe(self, step: int, *, extra: Mapping[str, Any] | None = None) -> None:
         """Looks how many elements the steps so far have taken, and lets the newest checkpoint know; see `save`."""
@@ -319,9 +321,12 @@ class InputCheckpointer:
 
     def finish(self) -> None:
         """Waits until what is being written is written."""
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            writing.result()
+        if self._writes:
+            self._writer.submit(int).result()  # all that was submitted before has ended then
+            self._writes = False
+        if self._unfinished is not None:
+            error, self._unfinished = self._unfinished, None
+            raise error
 
     def close(self) -> None:
         """Waits for what is being written, and ends the thread that writes."""
@@ -374,6 +379,13 @@ class InputCheckpointer:
                 'reproducible, or pass on_nondeterminism="warn" if repeated and lost elements do not matter.'
             )
 
+    def _write_beside(self, mark: Mark, begun: float, prune: bool) -> None:
+        """In the other thread; `finish` raises what is raised here."""
+        try:
+            self._write(mark, begun, prune)
+        except Exception as error:
+            self._unfinished = error
+
     def _write(self, mark: Mark, begun: float, prune: bool) -> None:
         """Writes what is held. Not being able to is no reason to end a training: the checkpoint before is whole."""
         self._failure = None
@@ -402,11 +414,11 @@ class InputCheckpointer:
             return
         finally:
             self._drop()
-        self._first = False
+        self._saved, self._first = mark, False
         if prune:
             try:
                 self._store.prune()
-            except _UNWRITABLE as error:
+            except (*_UNWRITABLE, NoUsableCheckpointError) as error:
                 logger.warning("old input checkpoints were not deleted: %s (%s)", _reason(error), self._directory)
         seconds = time.monotonic() - begun
         logger.info("saved %s-%d, %d bytes in %.3f s", self._basename, mark.step, size, seconds)
@@ -419,7 +431,6 @@ class InputCheckpointer:
 
     def _renew(self, mark: Mark) -> None:
         """Replaces the mark of the newest checkpoint by one that knows more; its files stay as they are."""
-        self._saved = mark
         try:
             self._store.adopt(mark)
         except _UNWRITABLE as error:
@@ -427,6 +438,7 @@ class InputCheckpointer:
                 "the mark of %s-%d was not renewed: %s (%s)",
                 *(self._basename, mark.step, _reason(error), self._directory),
             )
+        self._saved = mark
 
     def _drop(self) -> None:
         with contextlib.suppress(RuntimeError, tf.errors.OpError):  # a session that has broken holds nothing

@@ -101,8 +101,7 @@ class SessionCheckpointer(InputCheckpointer):
         ended = self._has_ended(cut_short=cut_short)
         if saved is None and (ended or not cut_short):
             # A run that did not come back may have taken an element: the checkpoint before, and reading on, is exact.
-            self._saved = self._mark(step, ended=ended)
-            self._write(self._saved, time.monotonic(), prune=True)
+            self._write(self._mark(step, ended=ended), time.monotonic(), prune=True)
             return
         if saved is not None and ended:
             self._renew(dataclasses.replace(saved, ended=True))

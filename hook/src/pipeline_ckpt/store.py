@@ -21,6 +21,7 @@ from typing import Any
 import tensorflow as tf
 
 from .describe import Signature
+from .errors import NoUsableCheckpointError
 from .files import local_path, remove, remove_tree, write
 
 _FORMAT = 1
@@ -99,8 +100,9 @@ class CheckpointStore:
         return self._path(f"{self.basename}-{step}")
 
     def open(self) -> None:
-        """Makes the directory, and removes what a save that was killed left behind."""
+        """Makes the directory, and removes what a save that was killed left behind; see `committed`."""
         tf.io.gfile.makedirs(self.directory)
+        self.committed()  # refuses before anything is removed
         committed = self._steps("commit")
         for step in self._steps("tmp"):
             if step not in committed:
@@ -109,7 +111,11 @@ class CheckpointStore:
         self._remove(*(self.prefix(step) + ".mark" for step in self._steps("mark")))
 
     def committed(self) -> tuple[list[Mark], list[str]]:
-        """The whole checkpoints, newest first, and for each that is not whole a sentence that says why."""
+        """The whole checkpoints, newest first, and for each that is not whole a sentence that says why.
+
+        Raises:
+            NoUsableCheckpointError: a newer version of this package has written some.
+        """
         found = [self._read_mark(step) for step in sorted(self._steps("commit"), reverse=True)]
         return [mark for mark in found if isinstance(mark, Mark)], [why for why in found if isinstance(why, str)]
 
@@ -211,19 +217,21 @@ class CheckpointStore:
         keep = set(steps if self._max_to_keep is None else steps[: self._max_to_keep])
         for model in self._model_steps():
             keep.update([mark.step for mark in marks if mark.model_step <= model][:1])
-        for step in (set(steps) | self._steps("retired")) - keep:
-            # The mark goes first: a kill in between must not leave a mark without its files. One that TensorFlow's
-            # own hook left has a meta graph too.
+        retired = self._steps("retired")
+        for step in (set(steps) | retired) - keep:
+            # A kill in between must leave neither a mark without its files, nor files that nobody knows of. One that
+            # TensorFlow's own hook left has a meta graph too.
+            if step not in retired:
+                self.retire(step)
             prefix = self.prefix(step)
-            self._remove(prefix + ".commit", *(prefix + part for part in (*_PARTS, ".meta", ".retired")))
+            self._remove(*(prefix + part for part in (".commit", *_PARTS, ".meta", ".retired")))
 
     def _read_mark(self, step: int) -> Mark | str:
         try:
             with tf.io.gfile.GFile(self.prefix(step) + ".commit", "r") as file:
                 content = json.loads(file.read())
-            if content["format"] != _FORMAT:
-                reads = f"this version of pipeline-ckpt reads format {_FORMAT}"
-                raise ValueError(f"format {content['format']}, {reads}")
+            if not 1 <= content["format"] <= _FORMAT:
+                raise _of_a_newer_version(f"{self.directory}/{self.basename}-{step}", content["format"])
             for name, size in content["bytes"].items():
                 found = tf.io.gfile.stat(self._path(name)).length
                 if found != size:
@@ -251,6 +259,14 @@ class CheckpointStore:
     def _remove(self, *paths: str) -> None:
         for path in paths:
             remove(path)
+
+
+def _of_a_newer_version(checkpoint: str, format_: object) -> NoUsableCheckpointError:
+    """Neither skipped nor replaced: an older checkpoint in its place would lose what was trained since."""
+    return NoUsableCheckpointError(
+        f"{checkpoint} has format {format_}, and this version of pipeline-ckpt reads up to format {_FORMAT}: a newer "
+        "version has written it. Install that one (pip install -U pipeline-ckpt), or train in another directory."
+    )
 
 
 def mark_of(content: dict[str, Any]) -> Mark:
