@@ -267,9 +267,10 @@ def of_code(
         return Cause.DATASET_TRACKED
     if outcome is not Outcome.RESTARTED:
         return Cause.OWN_POSITION
-    if not trained.sought and any(_saves(life, streams) for life in lives[:-1]):
+    its = frozenset({trained.key})  # another stream's iterator may be saved, and restored
+    if not trained.sought and any(_saves(life, its) for life in lives[:-1]):
         return Cause.NOT_RESTORED
-    return Cause.SAVED_APART if _saves(whole, streams) else Cause.NOT_SAVED
+    return Cause.SAVED_APART if _saves(whole, its) else Cause.NOT_SAVED
 
 
 def _of_session(outcome: Outcome, last: Handling) -> Cause | None:

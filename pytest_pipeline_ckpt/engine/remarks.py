@@ -87,7 +87,10 @@ def named(finding: Finding, case: Case, number: int) -> Finding:
         return Finding(Outcome.UNKNOWN, finding.life, reason)
     if len(case.known.lanes) == 1:
         return replace(finding, lane=lane.label)
-    return replace(finding, lane=lane.label, reason=f"{lane.label}: {finding.reason}")
+    reason = f"{lane.label}: {finding.reason}"
+    if finding.outcome is Outcome.RESTARTED:
+        reason += f'. If nothing is trained on it, say so: validation=["{lane.label.split(",")[0]}"]'
+    return replace(finding, lane=lane.label, reason=reason)
 
 
 def notes_on(case: Case, lives: Sequence[Life], scope: Scope, saved_by_others: Sequence[int]) -> tuple[str, ...]:

@@ -103,6 +103,8 @@ def test_one_of_two_iterators() -> None:
     label = "extra.py:1, in train"
     assert causes.trained_on(both, streams, label) == both.iterators[1]
     assert causes.of_code(Outcome.RESTARTED, FRESH, [both, both], streams, "", lane=label) is Cause.NOT_SAVED
+    saved = life(use("main", saved=True, read=True), use("extra", read=True))
+    assert causes.of_code(Outcome.RESTARTED, saved, [saved, both], streams, "", lane=label) is Cause.NOT_SAVED
 
 
 def test_elements_in_flight() -> None:

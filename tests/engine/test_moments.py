@@ -435,6 +435,7 @@ def test_replay_stream_that_restarts(inside: bool, outcome: Outcome) -> None:
     verdict = judge([whole], [first, wrong])
     assert verdict.outcome is outcome
     assert verdict.reason.startswith("train.py:60, in main: ")
+    assert verdict.reason.endswith(', say so: validation=["train.py:60"]')
     assert judge([whole], [first, wrong], validation=["train.py:60"]).exact
     assert reference_facts(whole).elements == 30
 
