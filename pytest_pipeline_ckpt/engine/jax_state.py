@@ -29,7 +29,7 @@ from .trees import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import FrameType
 
     from .evidence import EvidenceWriter, Role
@@ -162,13 +162,16 @@ class States:
         moving: list[list[tuple[str, int]]] = []
         seen: list[Any] = []
         now = self._now()
-        for place, state in _states(sys._getframe(1), self._restored):
-            leaves = [leaf for leaf in look_into(state, most=_UPPERMOST).integers if leaf.name in STEP_NAMES]
+        held = [
+            (place, [leaf for leaf in look_into(state, most=_UPPERMOST).integers if leaf.name in STEP_NAMES])
+            for place, state in _states(sys._getframe(1), self._restored)
+        ]
+        for place, leaves in held:
             read = self._read_leaves(leaves)
             shown = self._places.setdefault(place, _Shown(read, *now))
             shown.next(read, *now)
             new = any(all(leaf.value is not one for one in seen) for leaf in leaves)
-            if new and not shown.is_snapshot:
+            if new and not shown.is_snapshot and not (_is_unpacked(leaves, held) and not shown.moved):
                 states.append(read)
                 moving += [read] if shown.moved else []
             seen += [leaf.value for leaf in leaves if not isinstance(leaf.value, int)]
@@ -229,6 +232,18 @@ def _states(frame: FrameType | None, restored: Mapping[int, Any]) -> Iterator[tu
                 yield (one.f_code, name, attribute), state
         if found:
             return
+
+
+def _is_unpacked(leaves: Sequence[Leaf], held: Iterable[tuple[Any, Sequence[Leaf]]]) -> bool:
+    """Whether a state is a checkpoint whose parts are in other variables: `opt_state, step = ckpt["opt_state"], ...`.
+
+    They are trained from now on; what counts beside them is an integer of Python's, which stays what it was.
+    """
+    counts = {id(leaf.value) for leaf in leaves if not isinstance(leaf.value, int)}
+    if len(counts) == len(leaves):
+        return False
+    others = ({id(leaf.value) for leaf in other} for _, other in held if other is not leaves)
+    return any(other and other <= counts for other in others)
 
 
 def _is_state(restored: Mapping[int, Any], value: Any) -> bool:

@@ -561,6 +561,25 @@ def assembled(_: Gate, path: Path) -> Any:
             (_kept(path) / "c.pkl").write_bytes(pickle.dumps(checkpoint))
 
 
+def unpacked(_: Gate, path: Path) -> Any:
+    """What a file gave lies in a variable, and its parts, which are trained, in others; its step is two ahead."""
+    import pickle
+
+    import jax.numpy as jnp
+    import optax
+
+    optimizer = optax.adam(0.1)
+    _, made = optimizer.update({"w": jnp.ones(2)}, optimizer.init({"w": jnp.zeros(2)}))
+    (_kept(path) / "c.pkl").write_bytes(pickle.dumps({"params": {"w": jnp.ones(2)}, "state": made, "step": 3}))
+    checkpoint = pickle.loads((_kept(path) / "c.pkl").read_bytes())
+    params, state = checkpoint["params"], checkpoint["state"]
+    iterator = _elements()
+    for _number in range(4):
+        next(iterator)
+        updates, state = optimizer.update({"w": jnp.ones(2)}, state, params)
+        params = optax.apply_updates(params, updates)
+
+
 def on_jax(_: Gate, path: Path) -> Any:
     """Keras on its JAX backend, which the environment asks for; saved behind each second batch."""
     model = _model()
@@ -599,7 +618,7 @@ SCENARIOS: dict[str, Callable[[Gate, Path], Any]] = {
             looked_at_in_a_session,
         ),
         *(counted_by_hand, restored_by_hand, miscounted_by_hand),
-        *(orbax, msgpack, nnx, nnx_module, integers, assembled, on_jax),
+        *(orbax, msgpack, nnx, nnx_module, integers, assembled, unpacked, on_jax),
     )
 }
 

@@ -32,7 +32,7 @@ TENSORFLOW = (
     "inside",
 )
 BY_HAND = ("counted_by_hand", "restored_by_hand", "miscounted_by_hand")
-GROUPS = (TENSORFLOW, BY_HAND, ("session",), ("orbax", "nnx", "nnx_module", "integers", "assembled"))
+GROUPS = (TENSORFLOW, BY_HAND, ("session",), ("orbax", "nnx", "nnx_module", "integers", "assembled", "unpacked"))
 SCENARIOS = Path(__file__).with_name("evidence_scenarios.py")
 in_jax = pytest.mark.skipif(not HAS_JAX, reason="JAX, Flax or Orbax is not installed")
 
@@ -194,6 +194,14 @@ def test_a_checkpoint_in_a_variable(runs: Runs) -> None:
     steps = ledger.records["value"][ledger.records["kind"] == Kind.STEP].astype(np.int64)
     assert list(steps) == [0, 1, 2, 3, 4, 5, 6]
     assert _read(ledger, "state.count") == [0, 1, 2, 3, 4, 5, 6]
+
+
+@in_jax
+def test_a_checkpoint_whose_parts_are_in_other_variables(runs: Runs) -> None:
+    """From the first element on the part that is trained tells the step, not what the file said."""
+    ledger = runs.ledger("unpacked")
+    steps = ledger.records["value"][ledger.records["kind"] == Kind.STEP].astype(np.int64)
+    assert list(steps) == [1, 2, 3, 4]
 
 
 @in_jax
