@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pipeline_ckpt import FileNotice, HookUsageError, Preempted, UrlNotice
 from pipeline_ckpt.watcher import NoticeWatcher
-
-from tests.hook.scenarios import print_outcomes
+from scenarios import print_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

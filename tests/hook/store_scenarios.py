@@ -12,8 +12,7 @@ import pipeline_ckpt
 import tensorflow as tf
 from pipeline_ckpt import InputPipelineCheckpoint
 from pipeline_ckpt.store import CheckpointStore, Mark
-
-from tests.hook.scenarios import print_outcomes
+from scenarios import print_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

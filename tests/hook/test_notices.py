@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from scenarios import outcomes_of
 
 if TYPE_CHECKING:
     from tests.hook.conftest import Training
 
 pytestmark = pytest.mark.tensorflow
 
-_ROOT = Path(__file__).parents[2]
 SCENARIOS = [
     "a_signal_is_a_flag",
     "an_exit_code_can_be_chosen",
@@ -45,11 +42,7 @@ SCENARIOS = [
 @pytest.fixture(scope="session")
 def outcomes() -> dict[str, str]:
     """What was wrong in each scenario."""
-    command = [sys.executable, "-m", "tests.hook.notice_scenarios"]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
+    return outcomes_of(Path(__file__).with_name("notice_scenarios.py"))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scenarios import outcomes_of
 
 pytestmark = pytest.mark.tensorflow
 
-_ROOT = Path(__file__).parents[2]
 SCENARIOS = [
     "open_removes_links_only",
     "a_save_replaces_links",
@@ -28,11 +25,7 @@ SCENARIOS = [
 @pytest.fixture(scope="session")
 def outcomes() -> dict[str, str]:
     """What was wrong in each scenario."""
-    command = [sys.executable, "-m", "tests.hook.store_scenarios"]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
+    return outcomes_of(Path(__file__).with_name("store_scenarios.py"))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -1,4 +1,4 @@
-"""Notices of preemption that are no signals: a file, an URL, or whatever a callable asks."""
+"""Notices of preemption that are no signals: a file, a URL, or whatever a callable asks."""
 
 from __future__ import annotations
 
