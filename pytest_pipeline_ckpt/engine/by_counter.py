@@ -48,6 +48,29 @@ def begun_with(life: Indexed, reference: Evidence) -> Start:
     return Start({}, _ROLES[-1])
 
 
+def before_skipped_passes(start: Start, life: Indexed, reference: Evidence) -> Start:
+    """The same with what was restored of counters that count passes, and have gone on since.
+
+    A life that skips the rest of a pass counts that pass before it has taken an element.
+    """
+    restored: dict[str, int] = {}
+    for one in life.evidence.readings:
+        if one.why == "restore":
+            restored.update(one.values)
+    passes = {
+        name: restored[name]
+        for name, value in start.values.items()
+        if restored.get(name, value) < value and _counts_passes(name, reference)
+    }
+    return Start({**start.values, **passes}, start.role)
+
+
+def _counts_passes(name: str, reference: Evidence) -> bool:
+    """Whether a counter stays the same from most elements to the next."""
+    number = sum(one.why == "element" and name in one.values for one in reference.readings)
+    return len(_gains(name, reference)) * 2 < number - 1
+
+
 def _counts_its_saves(name: str, reference: Evidence) -> bool:
     """Whether a counter is only seen in files, one more in each: how many weights an average is made of."""
     if any(name in one.values for one in reference.readings if one.why == "element"):
@@ -142,4 +165,4 @@ def moments_of(values: Mapping[str, int], lives: Sequence[Indexed]) -> list[Plac
     return [place for place in fits if place.saving] or fits
 
 
-__all__ = ["Start", "begun_with", "fitting_moments", "moments_of"]
+__all__ = ["Start", "before_skipped_passes", "begun_with", "fitting_moments", "moments_of"]

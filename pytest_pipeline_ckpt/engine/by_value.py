@@ -127,9 +127,16 @@ class Values:
         return [one for one in known if one.applied or not one.new]
 
     def beside(self, places: Collection[Place]) -> list[Found]:
-        """The same of what is not saved, and may be a weight, or is none; and of arrays that are saved, and are new."""
-        apart = [one for one in self.found if one.stranger or not one.copy]
-        mine = (one for one in apart if one.weight.function or one.stranger or (one.weight.users and not one.known))
+        """The same of what is not saved, and may be a weight, or is none; and of arrays that are saved, and are new.
+
+        A copy that is of another moment may have been written over before anybody read it; one that is new was not.
+        """
+        apart = [one for one in self.found if not one.copy or one.new]
+        mine = (
+            one
+            for one in apart
+            if one.weight.function or one.stranger or (one.weight.users and (one.copy or not one.known))
+        )
         apart = [one for one in mine if one.differs_at(places)]
         return [one for one in apart if not one.known or (one.new and not one.applied)]
 

@@ -167,8 +167,8 @@ class Cause(enum.Enum):
         "model's save, which a thread makes, may not have been complete when the iterator's was",
     )
     TORN = Advice(
-        "parts of what is trained are saved at different moments, or some of them not at all, so what a kill leaves "
-        "need not belong together",
+        "parts of what is trained are saved at different moments, or some of them are not saved or not restored, so "
+        "that what a resume finds does not belong together",
         "save all that is trained, optimizers and averages too, in one checkpoint by one call, and restore it as a "
         "whole, after the model is built (Keras 3 leaves a layer that its first call builds as it was made)",
     )
@@ -178,6 +178,12 @@ class Cause(enum.Enum):
         _BESIDE,
     )
 
+    COUNTED_ANEW = Advice(
+        "how many steps or epochs it still makes is not what is left from the model on: it counts them from another "
+        "number than that of the checkpoint",
+        "save the number of the next epoch and step with the model, and go on from there: for step in range(step, "
+        "steps), fit(..., initial_epoch=epoch)",
+    )
     NEVER_RESTORED = Advice(
         "it saves checkpoints, and reads none of them when it starts",
         "restore the newest before training: checkpoint.restore(tf.train.latest_checkpoint(model_dir)); in JAX "

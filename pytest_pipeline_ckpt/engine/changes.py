@@ -37,7 +37,7 @@ class Changes:
 
     def __init__(self) -> None:
         self._made: list[tuple[weakref.ref[Any], bool]] = []
-        """All variables, and whether the user's code has made them; they have no hash."""
+        """All variables, and whether the user's code has made them, or a layer that trains them; they have no hash."""
         self._most = _FEW
         """So many may be listed before those that are gone are struck off."""
         self._prints: dict[Any, int] = {}
@@ -105,7 +105,7 @@ class Changes:
         if len(self._made) >= self._most:  # whoever makes one at each step must not fill the memory
             self._made = [one for one in self._made if one[0]() is not None]
             self._most = max(_FEW, 2 * len(self._made))
-        self._made.append((weakref.ref(variable), called_by_the_user(caller)))
+        self._made.append((weakref.ref(variable), called_by_the_user(caller) or bool(variable.trainable)))
 
 
 def _shape(variable: Any) -> tuple[int | None, ...]:

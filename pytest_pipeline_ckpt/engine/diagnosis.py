@@ -37,6 +37,7 @@ LARGE_MB = 16
 _WALK = "stages"
 _DONE = "done"
 _TORN = "the training code restores a model whose parts are of different moments"
+_FOR_LONGER = "the training code goes on for longer than was left"
 _OF_THE_INPUT = frozenset(
     {
         Outcome.LOST,
@@ -115,6 +116,8 @@ class Diagnostician:
             return self._told(
                 "not in the pipeline: the training code restores nothing", Cause.NEVER_RESTORED, None, None
             )
+        if verdict.outcome is Outcome.OVERRUN and verdict.life > 1:
+            return self._told(f"not in the pipeline: {_FOR_LONGER}", Cause.COUNTED_ANEW, None, None)
         if verdict.outcome not in _OF_THE_INPUT:
             return None
         pipeline = self.walked()

@@ -127,7 +127,7 @@ class Weight:
     applied: bool = False
     """Whether an optimizer is applied to it; of an array outside of TensorFlow, whether a library saves it as state."""
     users: bool = False
-    """Whether the user's code has made it, if it is one of TensorFlow's."""
+    """Whether the user's code has made it, or a layer that trains it, if it is one of TensorFlow's."""
 
     @property
     def tree(self) -> tuple[str, str] | None:

@@ -38,7 +38,8 @@ def judge_lane(
         if wrong is not None:
             if number == 0 and piece.start == 0:
                 return _first_life(lane, piece, references)
-            return _resumed_wrongly(lane, pieces[: number + 1], final=number == len(pieces) - 1)
+            final = number == len(pieces) - 1
+            return _resumed_wrongly(lane, pieces[: number + 1], final=final, ended=ended and final)
         if piece.start + piece.kept > right:
             return _overrun(lane, piece)
     total = pieces[-1].start + len(pieces[-1].track) if pieces else 0
@@ -144,10 +145,13 @@ def _first_pass(piece: Piece) -> int:
     return int(ends[0]) if len(ends) else len(piece.track)
 
 
-def _resumed_wrongly(lane: Lane, pieces: Sequence[Piece], *, final: bool) -> Finding:
-    """The last of the pieces is the first that is not the reference's."""
+def _resumed_wrongly(lane: Lane, pieces: Sequence[Piece], *, final: bool, ended: bool) -> Finding:
+    """The last of the pieces is the first that is not the reference's; `ended`: it came to its natural end."""
     piece = pieces[-1]
     right, ours = lane.track.values(0, len(lane.track)), piece.track.values(0, len(piece.track))
+    rest = len(right) - len(ours)
+    if ended and len(ours) and rest > 0 and np.array_equal(right[rest:], ours):
+        return misaligned(lane, piece, rest - piece.start)  # where passes are equal, its length tells which it began
     restarted = min(len(ours), len(right), _first_pass(piece))
     if piece.start > 0 and np.array_equal(right[:restarted], ours[:restarted]):
         return misaligned(lane, piece, -piece.start)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .by_counter import Start, begun_with, fitting_moments, moments_of
+from .by_counter import Start, before_skipped_passes, begun_with, fitting_moments, moments_of
 from .by_value import values_of
 from .model import Kind
 from .whereabouts import BEGINNING, Files, Place, files_of, of_the_last_stage, place_at
-from .wording import BEGUN_ANEW, MADE_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT, count
+from .wording import BEGUN_ANEW, COPIED_ANEW, MADE_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT, count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -34,6 +34,7 @@ _NAMED = 4
 """So many weights are named."""
 _NO_PATH = ""
 """Of a file that is not known: the weights have the values of a moment, and that is enough."""
+_LIKE = " (an optimizer's averages, a schedule)"
 _SHORT = 3
 """A life with fewer elements has hardly made a step."""
 
@@ -130,13 +131,15 @@ def _stand(
     told = _told_by(values, by_counters, files)
     files = _as_the_values_tell(files, values, told)
     anew = [name for name, value in start.values.items() if value == fresh.get(name)]
+    if not by_counters:
+        start = before_skipped_passes(start, lives[-1], reference.evidence)
     later = {name: value for name, value in start.values.items() if name not in anew}
     resumed = bool(later) or (files.read and not (told and all(place.life == 0 for place in told)))
     notes: tuple[str, ...] = ()
     lost = None
     if anew and files.resumed and not files.new and not _as_saved(start.values, files, before):
         # Nothing that was restored is known to this counter: `compile` has just made it.
-        notes = (f"{' and '.join(anew)} began anew over weights that were restored: the optimizer was not",)
+        notes = (f"{' and '.join(anew)} began anew over weights that were restored, and what depends on it{_LIKE}",)
         lost = _added_up(anew, mine, files, before)
         start = Start(later, start.role)
     fitting = fitting_moments(start.values, fresh, before)
@@ -146,13 +149,9 @@ def _stand(
         places = tuple(place for place in places if any(_same(place, one) for one in told)) or told
     torn = torn or _of_other_moments(values, told) or contradiction or _trained_apart(files, places)
     torn = torn or (_without_weights(files, later, fitting) if start.role == "model" else None)
-    if torn is None and later and files.read and files.new:
-        notes = (*notes, f"{_few(files.new)} {NOT_RESTORED}")
     if torn is None:
-        notes = (*notes, *_on_what_is_apart(values, told or places))
-    if torn is None and len(_distinct(files.places.values())) > 1:
-        parts = (f"{path} was saved {place.words}" for path, place in sorted(files.places.items()))
-        notes = (*notes, f"weights came from files of several moments: {'; '.join(parts)}")
+        new = files.new if later and files.read else ()
+        notes = (*notes, *_on_files(files, new), *_on_what_is_apart(values, told or places))
     if not len(lives[-1].elements) and not files.read and not places:
         places = _newest_save(before)  # it took the files that it found for those of a finished training
     unseen = None if torn else _of_later(files, places)
@@ -160,8 +159,8 @@ def _stand(
         unseen = _unseen(files)
     if told and not ahead:
         places = tuple(values.exactly(place, lives) for place in places)
-    new = not mine.restored and _saves_are_seen(reference, before)
-    return Stand(() if unseen else places, torn, lost, unseen, notes, new, resumed)
+    read_nothing = not mine.restored and _saves_are_seen(reference, before)
+    return Stand(() if unseen else places, torn, lost, unseen, notes, read_nothing, resumed)
 
 
 def _settled(files: Files, begun: Sequence[Sequence[Place]]) -> Files:
@@ -202,14 +201,24 @@ def _of_other_moments(values: Values, told: Sequence[Place]) -> str | None:
     return f"the restored model is torn: {_each_as_it_was(apart)}; the rest is {_fits(told)}" if apart else None
 
 
+def _on_files(files: Files, new: Sequence[str]) -> Iterator[str]:
+    """Notes on files of several moments, and on weights from none, that make no model torn."""
+    if new:
+        yield f"{_few(new)} {NOT_RESTORED}"
+    if len(_distinct(files.places.values())) > 1:
+        parts = (f"{path} was saved {place.words}" for path, place in sorted(files.places.items()))
+        yield f"weights came from files of several moments: {'; '.join(parts)}"
+
+
 def _on_what_is_apart(values: Values, places: Sequence[Place]) -> Iterator[str]:
     """Notes on variables of another moment that make no model torn."""
     beside = values.beside(places)
     new, restored = [one for one in beside if one.new], [one for one in beside if not one.new]
-    weights = [one for one in new if values.may_be_weights(one)]
-    logs = [one for one in new if one not in weights]
+    copies = [one for one in new if one.copy and not one.stranger]
+    weights = [one for one in new if one not in copies and values.may_be_weights(one)]
+    logs = [one for one in new if one not in copies and one not in weights]
     fates = (
-        *((restored, OF_ANOTHER_MOMENT), (weights, NOT_WITH_THE_REST), (logs, BEGUN_ANEW)),
+        *((restored, OF_ANOTHER_MOMENT), (weights, NOT_WITH_THE_REST), (copies, COPIED_ANEW), (logs, BEGUN_ANEW)),
         (values.made_anew(places), MADE_ANEW),
     )
     for found, fate in fates:

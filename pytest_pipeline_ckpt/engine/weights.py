@@ -27,7 +27,7 @@ from .idle_steps import idle_steps
 from .model import Ending, Kind, Outcome, Verdict
 from .watching import live
 from .weight_differences import Compared, Difference
-from .wording import NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT
+from .wording import COPIED_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -170,7 +170,7 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
         return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal[means]))
     fresh = _fresh(verdict)
     if fresh is not None and not anyway and _others_differ(check, ended, fresh) and not vary(differences):
-        return _worse(verdict, Outcome.DIVERGED, _not_restored(differences, found.tensors, fresh))
+        return _anew(verdict, differences, found.tensors, fresh)
     return _noted(verdict, ANEW if anew else NOTE)
 
 
@@ -188,7 +188,7 @@ def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
     origins = [one for life in ended.lives[1:] for one in life.ledger.evidence.origins]
     if not known.anyway or fresh is None:
         return verdict
-    if not fresh.endswith((NOT_WITH_THE_REST, OF_ANOTHER_MOMENT)) and not any(
+    if not fresh.endswith((NOT_WITH_THE_REST, COPIED_ANEW, OF_ANOTHER_MOMENT)) and not any(
         one.path is None and one.changed for one in origins
     ):
         return verdict
@@ -203,7 +203,7 @@ def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
 
 def _fresh(verdict: Verdict) -> str | None:
     """What was said of weights that came from no file."""
-    endings = (NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT)
+    endings = (NOT_RESTORED, NOT_WITH_THE_REST, COPIED_ANEW, OF_ANOTHER_MOMENT)
     return next((note for note in verdict.notes if note.endswith(endings)), None)
 
 
@@ -343,9 +343,17 @@ def _lacks(differences: Sequence[Difference], compared: int, equal: str) -> str:
     )
 
 
-def _not_restored(differences: Sequence[Difference], compared: int, note: str) -> str:
+def _anew(verdict: Verdict, differences: Sequence[Difference], compared: int, note: str) -> Verdict:
+    """The verdict where weights differ, and something began anew that a note names."""
     life, _, weights = note.partition(": ")
-    return f"every element is exact, but {_unlike(differences, compared)}: in {life} {weights}"
+    reason = f"every element is exact, but {_unlike(differences, compared)}: in {life} {weights}"
+    if not note.endswith(COPIED_ANEW):
+        return _worse(verdict, Outcome.DIVERGED, reason)
+    reason += (
+        ". If a step reads it (a target network, a teacher), that is why: save it with the model. If none does (the "
+        "best weights so far), something else is not restored, often a random generator"
+    )
+    return _worse(verdict, Outcome.UNKNOWN, reason)
 
 
 def _only_here(differing: str) -> str:

@@ -247,6 +247,22 @@ def test_copy_of_a_weight() -> None:
     assert judge(lives[:1], lives[1:]).exact
 
 
+@pytest.mark.parametrize("users", [True, False])
+def test_copy_that_begins_anew(users: bool) -> None:
+    """A target network is a copy of the weights, and steps read it: a note, and the final weights tell."""
+    lives = []
+    for begin, end in ((0, END), (0, KILL), (SAVE, END)):
+        book = weighing("w").weighs("target", known=False, applied=False, users=users)
+        for number in range(begin, end):
+            copied = number - number % 5 if number >= begin + 5 else 0
+            book.looks("element", w=number, target=copied).read("element", step=number).train([number], step=number)
+        lives.append(book.killed() if end == KILL else book.done(END).finished())
+    verdict = judge(lives[:1], lives[1:])
+    note = "life 2: target is as in a new training: a copy of other weights, and not restored with them"
+    assert verdict.exact
+    assert (note in verdict.notes) is users
+
+
 @pytest.mark.parametrize(("data", "outcome"), [(10, Outcome.EXACT), (9, Outcome.MISALIGNED)])
 def test_index_that_is_saved_before_it_is_counted(data: int, outcome: Outcome) -> None:
     """The save says 9, and the weights were trained on ten elements."""

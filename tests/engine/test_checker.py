@@ -96,6 +96,39 @@ def test_restarted() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("left", "outcome", "reason"),
+    [
+        (
+            10,
+            Outcome.MISALIGNED,
+            "elements 10..11 were trained twice: the pipeline resumed 2 elements behind the model "
+            "(model at step 12, element 10)",
+        ),
+        (
+            5,
+            Outcome.MISALIGNED,
+            "elements 12..14 were never trained: the pipeline resumed 3 elements ahead of the model "
+            "(model at step 12, element 15)",
+        ),
+        (
+            20,
+            Outcome.RESTARTED,
+            "elements 0..11 were trained twice: life 2 restarted the pipeline at element 0, and the model had resumed "
+            "at step 12, element 12",
+        ),
+    ],
+)
+def test_passes_that_are_equal(left: int, outcome: Outcome, reason: str) -> None:
+    """Each begins alike, and how much a life takes until it ends tells with which it began."""
+    passes = [*range(5)] * 4
+    book = Book().train(passes[:12], step=0).saved(12)
+    whole = book.train(passes[12:], step=12).done(20).finished()
+    first = Book().train(passes[:12], step=0).saved(12).train(passes[12:14], step=12).killed()
+    verdict = judge([whole], [first, resumed(passes[:left], step=12)])
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
+
+
 def test_lost() -> None:
     """Elements that are skipped after a right beginning are lost."""
     assert judge([unkilled()], [killed(), resumed([10, 11, 12, 15, 16, 18, 19])]) == Verdict(

@@ -11,6 +11,7 @@ from pytest_pipeline_ckpt.engine.checker import judge, reference_facts
 from pytest_pipeline_ckpt.engine.evidence import Saved
 from pytest_pipeline_ckpt.engine.model import Life, Outcome, Scope, Span, Verdict
 
+DEPENDS = "and what depends on it (an optimizer's averages, a schedule)"
 REPLAY = "3 elements trained again after rollbacks (legal replay)"
 
 
@@ -68,7 +69,7 @@ def test_weights_from_a_file_and_a_counter_that_begins_anew() -> None:
         2,
         (Span("twice", 0, 9, shown(0, 1, 2, 3, 4)),),
         scope(20),
-        ("life 2: SGD began anew over weights that were restored: the optimizer was not", REPLAY),
+        (f"life 2: SGD began anew over weights that were restored, {DEPENDS}", REPLAY),
     )
 
 
@@ -80,7 +81,7 @@ def test_weights_from_a_file_and_data_that_goes_on() -> None:
         Outcome.EXACT,
         "the final model has been trained on exactly the reference run's elements; 10 elements compared after 1 kill",
         scope=scope(10),
-        notes=("life 2: SGD began anew over weights that were restored: the optimizer was not", REPLAY),
+        notes=(f"life 2: SGD began anew over weights that were restored, {DEPENDS}", REPLAY),
     )
 
 
@@ -525,6 +526,29 @@ def test_epoch_and_step_in_epoch(data: int, outcome: Outcome) -> None:
     last = in_epochs(12, 24, data=data).read("end", epoch=3, step_in_epoch=0).done(-1)
     assert judge([whole], [whole]).exact
     assert judge([whole], [first, last.finished()]).outcome is outcome
+
+
+@pytest.mark.parametrize(("skipped", "outcome"), [(0, Outcome.EXACT), (4, Outcome.MISALIGNED)])
+def test_rest_of_a_pass_that_is_skipped(skipped: int, outcome: Outcome) -> None:
+    """A life that skips it counts the pass before its first element: what it had restored tells where its model is."""
+    lives = []
+    for begin, end in ((0, 24), (0, 15), (12 + skipped, 24)):
+        book = counting(Book(), "SGD", "epoch")
+        if begin:
+            book.read("restore", SGD=12, epoch=1).restored(12)
+        for number in range(begin, end):
+            step = number - skipped if begin else number
+            book.read("element", SGD=step, epoch=number // 8).train([number], step=step)
+            if number == 11 and not begin:
+                book.read("save", SGD=12, epoch=1).wrote("model/ckpt").saved(12)
+        lives.append(book.killed() if end == 15 else book.done(end).finished())
+    verdict = judge(lives[:1], lives[1:])
+    assert verdict.outcome is outcome
+    if skipped:
+        assert verdict.reason == (
+            "elements 12..15 were never trained: the pipeline resumed 4 elements ahead of the model "
+            "(model at step 12, element 16)"
+        )
 
 
 def prefetched(steps: range, values: range, book: Book, *, ahead: int = 2) -> Book:

@@ -276,6 +276,46 @@ def test_sums_beside_a_checkpoint(pytester: Pytester) -> None:
     )
 
 
+TARGET = """
+    def follows(model_dir, kept=("weight", "target")):
+        import tensorflow as tf
+
+        weight, target = tf.Variable([1.0, 2.0]), tf.Variable([1.0, 2.0])
+        parts = {name: part for name, part in (("weight", weight), ("target", target)) if name in kept}
+        step, iterator = tf.Variable(0, dtype=tf.int64), iter(tf.data.Dataset.range(40))
+        checkpoint = tf.train.Checkpoint(step=step, iterator=iterator, **parts)
+        manager = tf.train.CheckpointManager(checkpoint, model_dir, max_to_keep=2)
+        checkpoint.restore(manager.latest_checkpoint)
+        for element in iterator:
+            weight.assign(0.9 * weight + 0.1 * target + tf.cast(element, tf.float32))
+            if int(step.assign_add(1)) % 8 == 0:
+                target.assign(weight)
+            if int(step) % 10 == 0:
+                manager.save()
+    """
+
+
+@pytest.mark.parametrize("kept", [("weight", "target"), ("weight",)])
+def test_copy_that_steps_read(pytester: Pytester, kept: tuple[str, ...]) -> None:
+    """A target network that no checkpoint has begins anew, and the final weights show that it matters."""
+    tests = f"""{TARGET}
+    def test_it(preemption):
+        preemption.check_training(lambda model_dir: follows(model_dir, kept={kept}))
+    """
+    result = run(pytester, tests, "--preempt-at=step:25", "--preempt-shrink=0")
+    if len(kept) > 1:
+        result.assert_outcomes(passed=1)
+        return
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*unknown: every element is exact, but * final variables are not the reference run's *: in life 2 a "
+            "variable of float32[[]2[]] is as in a new training: a copy of other weights, and not restored with them. "
+            "If a step reads it *",
+        ]
+    )
+
+
 def test_sums_beside_weights_that_differ_anyway(pytester: Pytester) -> None:
     """Where two runs that nobody killed end with different weights, nothing tells whether the sums are lost."""
     tests = f"""{SUMS}

@@ -408,6 +408,7 @@ FAULTS: dict[str, Fault] = {
         Cause.DRAWN_ANEW,
         training=functools.partial(faulty_code.trained, make=unseeded_and_repeated),
     ),
+    "steps made again": _code(Cause.COUNTED_ANEW, planted.trains_its_steps_again),
     "nothing restored": _code(Cause.NEVER_RESTORED, planted.saves_and_never_restores),
     "Keras BackupAndRestore": _code(Cause.KERAS_FIT, trainings.keras_backup, at="step:18"),
     "loop in a tf.function": _code(Cause.NOT_SAVEABLE, functools.partial(trainings.epoch_in_a_function, skips=False)),
