@@ -1,7 +1,7 @@
 """Writes `docs/verdicts.md`: each verdict as it is printed, by running a training that gets it.
 
 `python docs/site/print_verdicts.py` runs all of them again (TensorFlow, about a minute) and writes the page;
-`tests/acceptance/test_pages.py` runs some, and fails if the page is not what they print.
+`tests/plugin/test_docs.py` runs some, and fails if the page is not what they print.
 """
 
 from __future__ import annotations
