@@ -143,6 +143,7 @@ EXACT = [
     pytest.param({"data": "once", "callback": {"save_steps": 1}}, ["kill:saved:8"], id="repeated-once"),
     pytest.param({"data": "twice, unknown", "callback": {"save_steps": 1}}, ["kill:saved:32"], id="repeated-twice"),
     pytest.param({"model": "two optimizers"}, ["kill:batch:5"], id="own-training-step"),
+    pytest.param({"model": "adversarial"}, ["kill:batch:5", "kill:batch:9"], id="unused-optimizer"),
     pytest.param({"optimizer": "legacy"}, ["kill:batch:5"], id="legacy-optimizer", marks=only_keras_2),
     pytest.param(
         {"optimizer": "accumulating", **EAGER}, ["kill:batch:5"], id="accumulated-gradients", marks=only_keras_3
@@ -383,12 +384,18 @@ CHANGED: dict[str, tuple[dict[str, Any], str]] = {
     "shorter": (
         {"fit": {"steps_per_epoch": 2}},
         "FastForwardError: ckpt-6 was saved after batch 6 of an epoch, which now ends after 2: the data has become "
-        "shorter, or steps_per_epoch is another number.",
+        "shorter, or steps_per_epoch or the batch size is another number.",
     ),
     "executions": (
         {"compile": {"run_eagerly": True, "steps_per_execution": 4}},
         "HookUsageError: ckpt-6 was saved after batch 6 of an epoch, and with steps_per_execution=4 no execution ends "
         "there: compile with steps_per_execution=1, as it was saved.",
+    ),
+    "batch size": (
+        {"data": "larger batches"},
+        "HookUsageError: ckpt-6 in {model_dir} was saved after batch 6 of an epoch of 8 batches, and an epoch of this "
+        "fit has 4: with another batch size, or other data, the rest of that epoch cannot be told. Go back to those of "
+        "the checkpoint, and change them between two trainings.",
     ),
     "elements": (
         {"data": "other elements", "model": "unbuilt"},
@@ -403,7 +410,7 @@ def test_changed_code(fit: Fit, name: str) -> None:
     fit.live("kill:saved:6")
     job, message = CHANGED[name]
     error = fit.live(**job).outcome["error"]
-    assert error.startswith(message)
+    assert error.startswith(message.format(model_dir=fit.model_dir))
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

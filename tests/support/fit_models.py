@@ -86,6 +86,7 @@ DATA: dict[str, Any] = {
     ),
     "twice, unknown": lambda: _of_range(lambda rows: rows.shuffle(ROWS, seed=7).repeat(2)).filter(lambda x, y: True),
     "shuffled twice": lambda: _of_range(lambda rows: rows.shuffle(ROWS, seed=7).shuffle(4, seed=8)),
+    "larger batches": lambda: _of_range().unbatch().batch(2 * BATCH).apply(tf.data.experimental.assert_cardinality(4)),
     "repeat": lambda: _of_range(lambda rows: rows.shuffle(ROWS, seed=7).repeat()),
     "repeated batches": lambda: _of_range().repeat(),
     "unknown": lambda: _of_range().filter(lambda x, y: True),
@@ -138,6 +139,37 @@ class TwoOptimizers(keras.Model):  # type: ignore[misc]  # untyped base
         return {"loss": loss}
 
 
+class Adversarial(keras.Model):  # type: ignore[misc]  # untyped base
+    """Two models with an optimizer each: that of `compile` is made, and never applied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = layers.Dense(4), layers.Dense(1)
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+        self.build((None, 4))
+
+    def compile(self, optimizer: Any, loss: Any = None, metrics: Any = None, **kwargs: Any) -> None:
+        super().compile(**kwargs)
+        self.own, self.other = optimizer, keras.optimizers.Adam(0.02)
+
+    @property
+    def metrics(self) -> list[Any]:
+        return [self.loss_tracker]
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return self.last(self.first(inputs))
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        for sign, optimizer, part in ((1, self.own, self.last), (-0.1, self.other, self.first)):
+            with tf.GradientTape() as tape:
+                loss = sign * tf.reduce_mean((self(x, training=True) - y) ** 2)
+            weights = part.trainable_variables
+            optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        self.loss_tracker.update_state(loss)
+        return {"loss": self.loss_tracker.result()}
+
+
 def _functional() -> Any:
     inputs = keras.Input((4,))
     hidden = layers.Dense(8, activation="relu")(inputs)
@@ -157,6 +189,7 @@ MODELS: dict[str, Any] = {
     "functional": _functional,
     "subclassed": Subclassed,
     "two optimizers": TwoOptimizers,
+    "adversarial": Adversarial,
     "labels": lambda: _sequential(last=2),
     "wider": lambda: _sequential(layers.BatchNormalization(), width=9),
     "fewer": _sequential,

@@ -64,26 +64,39 @@ class KerasModel:
 
     # Variables.
 
-    def build_what_is_known(self) -> bool:
-        """Builds the optimizer of a built model; whether model and optimizer are built now."""
-        model, optimizer = self._model, self._model.optimizer
+    @property
+    def has_built_optimizer(self) -> bool:
+        """Whether the optimizer of `compile` has its variables: a `train_step` of the user's may use others."""
+        optimizer = self._model.optimizer
+        if not hasattr(optimizer, "build"):  # a legacy one of Keras 2 makes them at the first step
+            return True
+        return bool(getattr(optimizer, "built", getattr(optimizer, "_built", False)))
+
+    def build_what_is_known(self, *, optimizer: bool) -> bool:
+        """Builds the optimizer of a built model; whether model and optimizer are built now.
+
+        Args:
+            optimizer: whether it is used: what a checkpoint is read into must have what was saved, and nothing else.
+        """
+        model = self._model
         if not model.built or not _weights(model):
             return False
-        if optimizer is None:
+        if model.optimizer is None or not optimizer:
             return True
-        if not hasattr(optimizer, "build"):  # a legacy one of Keras 2 makes its variables at the first step
+        if not hasattr(model.optimizer, "build"):
             return False
-        if not getattr(optimizer, "built", getattr(optimizer, "_built", False)):
+        if not self.has_built_optimizer:
             with model.distribute_strategy.scope():
-                optimizer.build(model.trainable_variables)
+                model.optimizer.build(model.trainable_variables)
         return True
 
-    def build(self, function: Any, iterator: Any) -> None:
+    def build(self, function: Any, iterator: Any, *, optimizer: bool) -> None:
         """Builds model, optimizers and metrics for the elements of an iterator, without a step.
 
         Args:
             function: the model's train function.
             iterator: what it will be called with.
+            optimizer: whether that of `compile` is used.
 
         Raises:
             HookUsageError: it runs eagerly, and cannot be traced.
@@ -105,7 +118,7 @@ class KerasModel:
         else:
             with self._model.distribute_strategy.scope():
                 self._model._symbolic_build(data_batch=iterator.element_spec)
-        self.build_what_is_known()
+        self.build_what_is_known(optimizer=optimizer)
 
     def batches_at_once(self) -> int:
         """`steps_per_execution`."""

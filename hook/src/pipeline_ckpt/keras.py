@@ -239,7 +239,8 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         """Lets `fit` begin with the epoch of a checkpoint, and the weights as they were there."""
         saved = mark.extra
         epochs = self.params["epochs"]
-        built = self._fit.build_what_is_known()
+        self._refuse_other_batches(mark)
+        built = self._fit.build_what_is_known(optimizer=saved.get("optimizer", True))
         if built:
             self._restore_model(mark)
         complete = saved["stopped"] or epochs <= max(saved["finished"], saved["epoch"])
@@ -309,7 +310,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._checkpointer = InputCheckpointer(self._pipelines, self._store, self._state, agreement=self._agreement)
         self._checkpointer.open()
         if self._mark is not None:
-            self._fit.build(self._original, iterator)
+            self._fit.build(self._original, iterator, optimizer=self._mark.extra.get("optimizer", True))
             # Again, if it was built before: what other callbacks do when an epoch begins is in the checkpoint already.
             self._restore_model(self._mark)
             self._fit.restore_metrics(self._store.prefix(self._mark.step))
@@ -327,6 +328,18 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
                 f"fit begins with epoch {epoch}, and the newest checkpoint in {self._store.directory} is of epoch "
                 f"{self._begins}: resume with this callback alone, without another one that changes where fit begins."
             )
+
+    def _refuse_other_batches(self, mark: Mark) -> None:
+        """Batches are counted, and rows are saved: with other batches the rest of the epoch would be another number."""
+        saved, steps = mark.extra, self.params["steps"]
+        before = saved.get("steps")
+        if saved["complete"] or not self._running.new_iterator_each_epoch or before is None or steps in (None, before):
+            return
+        raise HookUsageError(
+            f"ckpt-{mark.step} in {self._store.directory} was saved after batch {saved['batch']} of an epoch of "
+            f"{before} batches, and an epoch of this fit has {steps}: with another batch size, or other data, the rest "
+            "of that epoch cannot be told. Go back to those of the checkpoint, and change them between two trainings."
+        )
 
     def _refuse_other_orders(self) -> None:
         """A second iterator of a dataset that reshuffles: reading on in a first one would land elsewhere."""
@@ -382,7 +395,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._let_go()
         raise FastForwardError(
             f"ckpt-{self._mark.step} was saved after batch {batch} of an epoch, which now ends after {batch - left}: "
-            "the data has become shorter, or steps_per_epoch is another number."
+            "the data has become shorter, or steps_per_epoch or the batch size is another number."
         )
 
     def _trained(self, taken: int) -> None:
@@ -431,7 +444,9 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             "finished": finished,
             "stopped": stopped,
             "at_once": self._at_once,
+            "steps": self.params["steps"],
             "weights": self._fit.size(),
+            "optimizer": self._fit.has_built_optimizer,
             "length": self._running.inferred,
             "logs": scalars(self._logs),
             "epochs": epochs,
