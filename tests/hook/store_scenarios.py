@@ -106,6 +106,55 @@ def prune_removes_links_only() -> None:
         place.check()
 
 
+KEEPING = {
+    "model-10.index": True,  # TensorFlow's
+    "10": True,  # Orbax', a directory
+    "checkpoint_10": True,  # Flax'
+    "epoch_000010.weights.h5": True,
+    "model.10.keras": True,
+    "ckpt_10.npz": True,
+    "9": False,
+    "10.orbax-checkpoint-tmp-3": False,
+    "model-7.data-00000-of-00010": False,
+    "ckpt-12.index": False,  # of a save of ours that was killed
+    "other_worker-10.index": False,
+}
+"""Names beside the checkpoints, and whether they tell of a model that needs number 10."""
+
+
+def prune_keeps_what_a_model_needs() -> None:
+    """Whoever has saved it: the newest checkpoint that is not beyond it."""
+    for name, keeps in KEEPING.items():
+        place = Place()
+        (place.directory / name).mkdir()
+        (place.directory / "other_worker-10.commit").touch()
+        for step in (10, 20, 30):
+            place.save(step)
+        place.store.prune()
+        assert [mark.step for mark in place.store.committed()[0]] == ([30, 10] if keeps else [30]), name
+
+
+def a_save_lists_the_directory_once() -> None:
+    """However many files are in it: listing is what a save costs in a directory of many."""
+    place = Place()
+    place.store.open()
+    listed: list[str] = []
+    listdir = os.listdir
+
+    def counted(path: str) -> Any:
+        listed.append(path)
+        return listdir(path)
+
+    os.listdir = counted  # type: ignore[assignment]
+    try:
+        for step in (1, 2, 3):
+            place.save(step)
+            place.store.prune()
+    finally:
+        os.listdir = listdir
+    assert len(listed) == 3, listed
+
+
 def a_directory_of_ours_may_be_a_link() -> None:
     """Where a scratch file system holds the checkpoints, all is as in a directory."""
     place = Place()
@@ -242,6 +291,8 @@ SCENARIOS = [
     a_save_replaces_links,
     abandon_removes_links_only,
     prune_removes_links_only,
+    prune_keeps_what_a_model_needs,
+    a_save_lists_the_directory_once,
     a_directory_of_ours_may_be_a_link,
     a_file_url_is_local,
     what_stands_in_the_way_is_said,

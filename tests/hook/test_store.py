@@ -14,6 +14,8 @@ SCENARIOS = [
     "a_save_replaces_links",
     "abandon_removes_links_only",
     "prune_removes_links_only",
+    "prune_keeps_what_a_model_needs",
+    "a_save_lists_the_directory_once",
     "a_directory_of_ours_may_be_a_link",
     "a_file_url_is_local",
     "what_stands_in_the_way_is_said",

@@ -47,6 +47,18 @@ def remove_tree(path: str) -> None:
         remove(path)
 
 
+def names_in(directory: str) -> frozenset[str]:
+    """The names of what is in a directory.
+
+    Raises:
+        OSError: It cannot be listed; a `tf.errors.OpError` where it is not local.
+    """
+    local = local_path(directory)
+    if local is not None:  # several times faster, which counts where there are a hundred thousand
+        return frozenset(os.listdir(local))
+    return frozenset(name.rstrip("/") for name in tf.io.gfile.listdir(directory))
+
+
 def write(path: str, content: str) -> None:
     """Writes a file anew; a link that has its name is replaced."""
     remove(path)
@@ -54,4 +66,4 @@ def write(path: str, content: str) -> None:
         file.write(content)
 
 
-__all__ = ["local_path", "remove", "remove_tree", "write"]
+__all__ = ["local_path", "names_in", "remove", "remove_tree", "write"]

@@ -16,17 +16,25 @@ import logging
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from .describe import Signature
 from .errors import NoUsableCheckpointError
-from .files import local_path, remove, remove_tree, write
+from .files import local_path, names_in, remove, remove_tree, write
 
 _FORMAT = 1
 _PARTS = (".data-00000-of-00001", ".index")
-_MODEL_INDEX = re.compile(r"(.+)-(\d+)\.index")
+_ENDINGS = (
+    *(".index", ".weights.h5", ".h5", ".keras", ".npz", ".npy"),
+    *(".msgpack", ".pkl", ".pickle", ".pt", ".safetensors"),
+)
+_SHARD = re.compile(r"\.data-\d+-of-\d+$")
+_NUMBER = re.compile(r"(?:^|[-_.])(\d+)$")
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 logger = logging.getLogger("pipeline_ckpt")
 
@@ -103,12 +111,13 @@ class CheckpointStore:
         """Makes the directory, and removes what a save that was killed left behind; see `committed`."""
         tf.io.gfile.makedirs(self.directory)
         self.committed()  # refuses before anything is removed
-        committed = self._steps("commit")
-        for step in self._steps("tmp"):
+        names = self._names()
+        committed = self._steps("commit", names)
+        for step in self._steps("tmp", names):
             if step not in committed:
                 self._remove(*(self.prefix(step) + part for part in _PARTS))
             remove_tree(self.prefix(step) + ".tmp")
-        self._remove(*(self.prefix(step) + ".mark" for step in self._steps("mark")))
+        self._remove(*(self.prefix(step) + ".mark" for step in self._steps("mark", names)))
 
     def committed(self) -> tuple[list[Mark], list[str]]:
         """The whole checkpoints, newest first, and for each that is not whole a sentence that says why.
@@ -116,7 +125,10 @@ class CheckpointStore:
         Raises:
             NoUsableCheckpointError: a newer version of this package has written some.
         """
-        found = [self._read_mark(step) for step in sorted(self._steps("commit"), reverse=True)]
+        return self._committed(self._names())
+
+    def _committed(self, names: Collection[str]) -> tuple[list[Mark], list[str]]:
+        found = [self._read_mark(step) for step in sorted(self._steps("commit", names), reverse=True)]
         return [mark for mark in found if isinstance(mark, Mark)], [why for why in found if isinstance(why, str)]
 
     def of_another_count(self) -> str:
@@ -128,9 +140,10 @@ class CheckpointStore:
 
     def strangers(self) -> list[str]:
         """The names of checkpoints under this basename that are not ours."""
-        ours = {step for kind in ("commit", "retired", "tmp", "mark") for step in self._steps(kind)}
+        names = self._names()
+        ours = {step for kind in ("commit", "retired", "tmp", "mark") for step in self._steps(kind, names)}
         pattern = re.compile(re.escape(self.basename) + r"-(\d+)\.index")
-        steps = {int(match[1]) for match in map(pattern.fullmatch, self._names()) if match}
+        steps = {int(match[1]) for match in map(pattern.fullmatch, names) if match}
         return [f"{self.basename}-{step}" for step in sorted(steps - ours)]
 
     def foreign(self) -> list[int]:
@@ -139,7 +152,7 @@ class CheckpointStore:
         pattern = re.compile(re.escape(self.basename) + r"-(\d+)\.meta")
         steps = [int(match[1]) for match in map(pattern.fullmatch, names) if match]
         whole = [step for step in steps if {f"{self.basename}-{step}{part}" for part in _PARTS} <= names]
-        return sorted(set(whole) - self._steps("commit"), reverse=True)
+        return sorted(set(whole) - self._steps("commit", names), reverse=True)
 
     def begin_save(self, step: int) -> str:
         """Makes the temporary directory of checkpoint `step`; the prefix to write to."""
@@ -201,7 +214,7 @@ class CheckpointStore:
             step: where it goes on.
             whose: whose step that is.
         """
-        for beyond in sorted(self._steps("commit")):
+        for beyond in sorted(self._steps("commit", self._names())):
             if beyond > step:
                 logger.warning("%s-%d is beyond %s %d and is retired", self.basename, beyond, whose, step)
                 self.retire(beyond)
@@ -212,12 +225,13 @@ class CheckpointStore:
         Needed are the newest `max_to_keep`, and for each model checkpoint in the directory the newest that is
         not beyond it. One that is not whole can stand for none, and is left to whoever looks into it.
         """
-        marks = self.committed()[0]
+        names = self._names()  # once: there may be a hundred thousand files
+        marks = self._committed(names)[0]
         steps = [mark.step for mark in marks]
         keep = set(steps if self._max_to_keep is None else steps[: self._max_to_keep])
-        for model in self._model_steps():
+        for model in self._model_steps(names):
             keep.update([mark.step for mark in marks if mark.model_step <= model][:1])
-        retired = self._steps("retired")
+        retired = self._steps("retired", names)
         for step in (set(steps) | retired) - keep:
             # A kill in between must leave neither a mark without its files, nor files that nobody knows of. One that
             # TensorFlow's own hook left has a meta graph too.
@@ -243,22 +257,37 @@ class CheckpointStore:
     def _path(self, name: str) -> str:
         return f"{self.directory}/{name}"
 
-    def _names(self) -> list[str]:
-        return [name.rstrip("/") for name in tf.io.gfile.listdir(self.directory)]  # directories may end with "/"
+    def _names(self) -> frozenset[str]:
+        return names_in(self.directory)
 
-    def _steps(self, kind: str) -> set[int]:
-        matches = map(self._own.fullmatch, self._names())
-        return {int(match[1]) for match in matches if match and match[2] == kind}
+    def _steps(self, kind: str, names: Collection[str]) -> set[int]:
+        ours = (self._own.fullmatch(name) for name in names if name.startswith(self.basename))
+        return {int(match[1]) for match in ours if match and match[2] == kind}
 
-    def _model_steps(self) -> set[int]:
+    def _model_steps(self, names: Collection[str]) -> set[int]:
         """The steps of all checkpoints here but input checkpoints, ours and those of other workers."""
-        names = set(self._names())
-        matches = [match for match in map(_MODEL_INDEX.fullmatch, names) if match and match[1] != self.basename]
-        return {int(match[2]) for match in matches if f"{match[1]}-{match[2]}.commit" not in names}
+        found = set()
+        for name in names:
+            if not name[-1:].isdigit() and not name.endswith(_ENDINGS):
+                continue  # the fastest comes first: there may be a hundred thousand files
+            model = _model_of(name)
+            if model and model[0] != f"{self.basename}-" and f"{model[0]}{model[1]}.commit" not in names:
+                found.add(int(model[1]))
+        return found
 
     def _remove(self, *paths: str) -> None:
         for path in paths:
             remove(path)
+
+
+def _model_of(name: str) -> tuple[str, str] | None:
+    """What a model's checkpoint is called before its number, and the number; None: a name is of none.
+
+    TensorFlow's, Keras', Orbax' (a directory `10`), Flax' (`checkpoint_10`), or any like it.
+    """
+    stem = next((name.removesuffix(one) for one in _ENDINGS if name.endswith(one)), name)
+    number = None if _SHARD.search(stem) else _NUMBER.search(stem)
+    return None if number is None else (stem[: number.start(1)], number[1])
 
 
 def _of_a_newer_version(checkpoint: str, format_: object) -> NoUsableCheckpointError:
