@@ -155,6 +155,11 @@ class Values:
         known = (one for one in self.found if one.known and not one.copy and one.differs_at(places))
         return [one for one in known if one not in apart and not one.weight.function]
 
+    @property
+    def looked_at(self) -> set[str]:
+        """The names of all of them."""
+        return {one.weight.name for one in (*self.found, *self.strangers)}
+
     def cleared(self, places: Collection[Place]) -> set[str]:
         """The names of those that have the values of some moments."""
         return {one.weight.name for one in self.found if one.is_of(places)}

@@ -192,6 +192,8 @@ def _as_the_values_tell(files: Files, values: Values, told: Sequence[Place]) -> 
         places = {_NO_PATH: told[0]}
     told_of = values.cleared(told) | {one.weight.name for one in (*values.beside(told), *values.made_anew(told))}
     new = tuple(name for name in files.new if name.partition(":")[0] not in told_of)
+    if not files.places:  # all were read unseen: of those that are too small to be looked at nothing is known
+        new = tuple(name for name in new if name.partition(":")[0] in values.looked_at)
     return replace(files, places=places, new=new, foreign={}, unseen=())
 
 

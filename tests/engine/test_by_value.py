@@ -235,6 +235,24 @@ def test_log_that_begins_anew() -> None:
     )
 
 
+@pytest.mark.parametrize(("read", "outcome"), [("", Outcome.EXACT), ("model/other", Outcome.MISALIGNED)])
+def test_weights_too_small_to_be_looked_at(read: str, outcome: Outcome) -> None:
+    """Where all were read unseen, nothing is known of a bias of one value; where others were seen to be read, it is."""
+    last = Book().counts("SGD", role="model").weighs("w")
+    last.come_from({read: ("w",), None: ("bias",)} if read else {None: ("w", "bias")})
+    for number in range(SAVE, END):
+        last.looks("element", w=number).read("element", SGD=number - SAVE).train([number], step=number - SAVE)
+    lives = []
+    for end in (END, KILL):
+        book = Book().counts("SGD", role="model").weighs("w")
+        for number in range(end):
+            book.looks("element", w=number).read("element", SGD=number).train([number], step=number)
+            if number == SAVE - 1:
+                book.looks("save", w=SAVE).read("save", SGD=SAVE).wrote("model/other").saved(SAVE)
+        lives.append(book.done(END).finished() if end == END else book.killed())
+    assert judge(lives[:1], [lives[1], last.done(END).finished()]).outcome is outcome
+
+
 def test_copy_of_a_weight() -> None:
     """What is to be saved is put into another variable, which is written over before anybody reads it."""
     lives = []
