@@ -201,7 +201,7 @@ class EveryInstant:
             WorkerError: the machinery failed.
         """
         life, lived = runs.first_run(self._check)
-        alone = self._check.judge([life], [life])
+        alone = self._check.judge_alone(life)
         directory = self._check.directory
         if alone.exact:
             alone = self._check.ensure_saved(alone, life, runs.left(self._check))

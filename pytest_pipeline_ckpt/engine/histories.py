@@ -13,6 +13,7 @@ from .law import Law, observed, taken_ahead
 from .model import Kind
 from .tracks import Track, cut, extrapolated, pulled_of, reference_lags, sightings, track_of, window_of
 from .training import Classes, best_rate, classify, training_rows
+from .wording import STEPS_BEGIN_ANEW, count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,10 +53,11 @@ def study(reference: Indexed, elements_per_step: int | None, validation: Sequenc
         return Study(classes, reason=classes.reason)
     rows = training_rows(reference, classes, default=1)
     lanes = []
-    for members in lay_lanes(reference, rows, {}, 0):
+    laid = lay_lanes(reference, rows, {}, 0)
+    for members in laid:
         now_and_then = [classes.occasional.get(reference.keys[int(key)]) for key in reference.iterators.key[members]]
         seldom = None not in now_and_then
-        lane = _study_lane(reference, members, None if seldom else elements_per_step)
+        lane = _study_lane(reference, members, None if seldom else elements_per_step, alone=len(laid) == 1)
         if isinstance(lane, str):
             return Study(classes, reason=lane)
         lanes.append(replace(lane, doubtful=seldom and not all(now_and_then)))
@@ -229,7 +231,7 @@ def homes_of(known: Study) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _study_lane(life: Indexed, members: IntArray, fixed: int | None) -> Lane | str:
+def _study_lane(life: Indexed, members: IntArray, fixed: int | None, *, alone: bool) -> Lane | str:
     at = life.elements_of(members)
     window = window_of(life, at, members)
     own, resting, _ = sightings(life, members, window)
@@ -252,11 +254,29 @@ def _study_lane(life: Indexed, members: IntArray, fixed: int | None) -> Lane | s
             f"the reference run took {int(taken[last])} elements in {int(steps[last])} steps in {label}, and too few "
             "of its steps were seen to tell how many each of them took: let it run for longer"
         )
+    left = _steps_without_elements(life, law, len(at) - window.skipped) if alone else 0
+    if left:
+        return (
+            f"the reference run made {count(left, 'step')} after it had taken its last element, so what they were "
+            "trained on came from no iterator (a list, a cache of its own?) and cannot be compared: go over the "
+            "dataset in each pass, and keep it in memory by dataset.cache()"
+        )
     lags = reference_lags(life, at, members, window, law)
     pulled = min(len(at) - window.skipped, max(0, pulled_of(life, at, members, window, law, lags) or 0))
+    if window.skipped + pulled > max(_FEW, len(at) // 4):  # more than a sample takes, before training begins
+        return STEPS_BEGIN_ANEW
     track = cut(life, at, members, window, law, pulled, lags)
     keys = tuple(dict.fromkeys(life.keys[int(key)] for key in life.iterators.key[np.sort(members)]))
     return Lane(label, keys, law, lags, track)
+
+
+def _steps_without_elements(life: Indexed, law: Law, elements: int) -> int:
+    """How many steps a run made after a lane's last element, if they were many."""
+    end = life.end_step()
+    if end is None or not law.constant:
+        return 0
+    more = (law.at(end) - elements) // law.rate
+    return more if more > max(_FEW, elements // law.rate // 4) else 0
 
 
 def _law(taken: IntArray, steps: IntArray, first_step: int, fixed: int | None, *, alone: BoolArray) -> Law | None:

@@ -20,6 +20,7 @@ import numpy as np
 from .by_counter import Start, before_skipped_passes, begun_with, fitting_moments, moments_of
 from .by_value import values_of
 from .model import Kind
+from .successors import in_their_places
 from .whereabouts import BEGINNING, Files, Place, files_of, of_the_last_stage, place_at
 from .wording import BEGUN_ANEW, COPIED_ANEW, MADE_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT, count
 
@@ -73,7 +74,10 @@ def stands(
     """
     firsts = [_first_trained(life, others) for life in lives]
     reference = _while_it_trains(reference, _first_trained(reference, others))
-    lives = [_while_it_trains(life, first) for life, first in zip(lives, firsts, strict=True)]
+    lives = [
+        _while_it_trains(_showing(life, in_their_places(life.evidence, reference.evidence)), first)
+        for life, first in zip(lives, firsts, strict=True)
+    ]
     found = [Stand()]
     for number in range(1, len(lives)):
         begun = [one.places for one in found]
@@ -102,7 +106,11 @@ def _while_it_trains(life: Indexed, first: int) -> Indexed:
         readings=tuple(one for one in evidence.readings if one.why != "element" or one.at > last),
         looks=tuple(one for one in evidence.looks if one.why != "element" or one.at > last),
     )
-    return replace(life, life=replace(life.life, ledger=replace(life.life.ledger, evidence=kept)))
+    return _showing(life, kept)
+
+
+def _showing(life: Indexed, evidence: Evidence) -> Indexed:
+    return replace(life, life=replace(life.life, ledger=replace(life.life.ledger, evidence=evidence)))
 
 
 def _stand(

@@ -82,7 +82,9 @@ class TappedIterator:
     number: int | None = None
     """Among the iterators of the life; None: it was seen only when an element left it."""
     ordinal: int = -1
-    """Given with its first record: frameworks make iterators that nobody ever reads."""
+    """Among those of its source: given when it is made, or with its first record if that was not seen."""
+    begun: bool = False
+    """Whether it has a record: frameworks make iterators that nobody ever reads."""
     taken: int = 0
     ended: bool = False
     restores: int = -1
@@ -285,7 +287,8 @@ class Recorder:
 
     @staticmethod
     def _forget(iterator: TappedIterator) -> None:
-        iterator.ordinal, iterator.taken, iterator.ended, iterator.pace = -1, 0, False, Pace()
+        iterator.ordinal, iterator.begun = -1, False
+        iterator.taken, iterator.ended, iterator.pace = 0, False, Pace()
 
     def _begun(self, iterator: TappedIterator) -> Stream:
         """The stream of an iterator that is about to get a record."""
@@ -294,11 +297,18 @@ class Recorder:
             source.stream = Stream(self._streams, source.key, source.label, source.components)
             self._streams += 1
             self._writer.stream(source.stream)
-        if iterator.ordinal < 0:
-            iterator.ordinal = source.iterators
-            source.iterators += 1
+        self.made(iterator)
+        if not iterator.begun:
+            iterator.begun = True
             self.begins(iterator)
         return source.stream
+
+    def made(self, iterator: TappedIterator) -> None:
+        """Gives an iterator its number: of several that one line makes, which is read first differs between lives."""
+        with self._lock:
+            if iterator.ordinal < 0:
+                iterator.ordinal = iterator.source.iterators
+                iterator.source.iterators += 1
 
 
 __all__ = ["Gate", "Recorder", "Source", "TappedIterator", "is_generated", "is_of_keras", "is_users", "where"]

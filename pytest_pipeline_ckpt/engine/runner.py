@@ -18,6 +18,7 @@ from .model import Ending, KillSchedule, Life, Outcome, Verdict
 from .process import TrainingProcess
 from .servers import Servers
 from .watching import Conditions, live
+from .wording import STEPS_BEGIN_ANEW
 
 if TYPE_CHECKING:
     import socket
@@ -265,7 +266,7 @@ class Check:
         """
         reference, _ = self.reference()
         directory = store.fresh(self.directory / name)
-        alone = self.judge([reference], [reference])
+        alone = self.judge_alone(reference)
         if not alone.exact:
             return Trial(alone, None, directory, tails([("the reference run", reference)]), reference=reference)
         facts = self.facts(reference)
@@ -391,6 +392,13 @@ class Check:
             validation=self.conditions.validation,
             never_resumes=never_resumes or self.conditions.never_resumes,
         )
+
+    def judge_alone(self, reference: Life) -> Verdict:
+        """Judges the reference run by itself: where that is not exact, nothing else can be told by it."""
+        alone = self.judge([reference], [reference])
+        if reference.ending is not Ending.FINISHED or not checker.needs_more_references(alone):
+            return alone
+        return Verdict(Outcome.UNKNOWN, STEPS_BEGIN_ANEW, scope=alone.scope)
 
     def reference_model_dir(self, number: int) -> Path:
         """Where the `number`-th reference run left its checkpoints."""

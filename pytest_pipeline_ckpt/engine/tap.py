@@ -150,6 +150,7 @@ class Tap:
         if not context.executing_eagerly():
             return
         known = TappedIterator(source, elements.dense_leaves(iterator.element_spec))
+        self.recorder.made(known)
         handle = gen_dataset_ops.iterator_to_string_handle(resource).numpy()
         self.handles[handle] = iterator._preempt_iterator = known
         weakref.finalize(iterator, self.handles.pop, handle, None).atexit = False

@@ -3,7 +3,8 @@
 Most give the same number of elements for each step. Of those that do not, a stream trains if most steps take something
 of it (packing, steps that are skipped). One of which a step takes a single element now and then, from an iterator that
 lives on, is *occasional*: replay or distillation data, or a batch for validation; only the place of it in the step may
-tell which. What takes several elements with no step between, or makes its iterator anew for each use, is validation.
+tell which. What takes several elements with no step between, or makes its iterator anew for each use, is validation,
+unless the weights change between them as they do by steps: rehearsal data, which nothing counts.
 
 The class belongs to a stream's key, the same code in every life. Where code makes iterators of both sorts
 (Keras `fit` with validation data), those during which the model made no step are set apart one by one
@@ -20,6 +21,7 @@ import numpy as np
 
 from .law import taken_ahead
 from .model import Kind
+from .weight_changes import trains_by_values
 from .wording import count
 
 if TYPE_CHECKING:
@@ -87,6 +89,12 @@ def classify(reference: Indexed, elements_per_step: int | None, validation: Sequ
         for key in uneven
         if named and key not in rates and _one_at_a_time(reference, reference.rows_of(key))
     }
+    if rates:  # what no step counts may train all the same
+        main = np.concatenate([reference.rows_of(key) for key in rates])
+        left = [key for key in keys if key not in rates and reference.keys[key] not in occasional]
+        occasional |= {
+            reference.keys[key]: True for key in left if trains_by_values(reference, reference.rows_of(key), main)
+        }
     others = frozenset(reference.keys) - frozenset(named) - frozenset(occasional)
     return Classes(named, others, None if named else _why_none(reference, elements_per_step), occasional)
 

@@ -32,6 +32,13 @@ OF_ANOTHER_MOMENT = "of another moment than the rest of the model"
 MADE_ANEW = "saved, and made anew"
 """Ends a note on variables that no optimizer is applied to: a sum of results may be set back on purpose."""
 
+STEPS_BEGIN_ANEW = (
+    "the model's step begins anew within the reference run (several models one after the other, as in a search or in "
+    "cross-validation?), so where each element belongs is not known: check one of them, or pass step=, a function "
+    "whose steps count on from one model to the next"
+)
+"""Why nothing can be judged."""
+
 
 def count(number: int, noun: str) -> str:
     """`1 element`, `2 elements`, `2 passes`."""

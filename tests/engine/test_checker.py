@@ -398,6 +398,12 @@ def test_failed_reference(ending: Ending, outcome: Outcome, reason: str) -> None
     [
         (Book().done(0), "the reference run took no element from any dataset iterator: there is nothing to compare"),
         (
+            Book().train(range(20), step=0).done(50),
+            "the reference run made 30 steps after it had taken its last element, so what they were trained on came "
+            "from no iterator (a list, a cache of its own?) and cannot be compared: go over the dataset in each pass, "
+            "and keep it in memory by dataset.cache()",
+        ),
+        (
             Book().train([1, 2, 3], step=-1, rate=9),
             "the model's step could not be observed while the reference run took 3 elements: "
             "pass step=, a function that returns it, or for a script --preempt-model-step=__main__:NAME",

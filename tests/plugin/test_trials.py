@@ -186,6 +186,31 @@ def test_script_needs_no_test_code(pytester: Pytester) -> None:
     assert list(trials(result).values()) == [("exact", "15, then 8")]
 
 
+SEARCH = """
+import sys
+
+import keras
+import tensorflow as tf
+
+directory = sys.argv[1]
+for rate in (0.1, 0.03, 0.01):
+    weight, optimizer = tf.Variable([0.0, 0.0]), keras.optimizers.SGD(rate)
+    for element in tf.data.Dataset.range(16):
+        optimizer.apply_gradients([(tf.fill([2], tf.cast(element, tf.float32)), weight)])
+    tf.train.Checkpoint(weight=weight).write(f"{directory}/{rate}")
+"""
+
+
+def test_several_models_one_after_the_other(pytester: Pytester) -> None:
+    """Where the steps begin anew with each model of a search, nothing is claimed, and it is said why."""
+    pytester.makepyfile(search=SEARCH)
+    result = pytester.runpytest_subprocess(
+        *("-p", "no:randomly"), "--preempt-script=search.py {model_dir}", "--preempt-at=step:20"
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["unknown: the model's step begins anew within the reference run (several models *"])
+
+
 def test_scenario_by_hand(pytester: Pytester) -> None:
     """Lives that are started by hand stop at exactly the element that was asked for, and can be judged."""
     pytester.makepyfile(

@@ -57,11 +57,15 @@ class Runs:
 
 
 def story(ledger: Ledger) -> str:
-    """The records in short: `0.1=5* ` is an element of stream 0, iterator 1, taken at step 5."""
+    """The records in short: `0.1=5* ` is an element of stream 0, iterator 1, taken at step 5.
+
+    Iterators that nobody reads, of which frameworks make some, are not counted.
+    """
     words = []
     pending = ""
+    numbers = _numbers(ledger)
     for record in ledger.records:
-        kind, at = Kind(record["kind"]), f"{record['stream']}.{record['iterator']}"
+        kind, at = Kind(record["kind"]), f"{record['stream']}.{numbers.get((record['stream'], record['iterator']))}"
         value = int(record["value"].astype(np.int64)) if kind is not Kind.ELEMENT else 0
         if kind is Kind.STEP:
             assert not pending
@@ -76,6 +80,13 @@ def story(ledger: Ledger) -> str:
             words.append(f"{kind.name.lower()} {'?' if value == UNKNOWN_STEP else value}")
     assert not pending
     return ", ".join(words)
+
+
+def _numbers(ledger: Ledger) -> dict[tuple[int, int], int]:
+    """For each iterator that is read its number among those of its stream, in the order in which they were made."""
+    read = ledger.records[np.isin(ledger.records["kind"], (Kind.ELEMENT, Kind.STEP, Kind.END))]
+    found = sorted({(int(one["stream"]), int(one["iterator"])) for one in read})
+    return {(stream, one): sum(other == stream for other, _ in found[:at]) for at, (stream, one) in enumerate(found)}
 
 
 def run_of(at: str, steps: Sequence[int]) -> str:

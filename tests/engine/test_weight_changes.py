@@ -1,0 +1,52 @@
+"""Streams that train although no step counts them: histories made by hand."""
+
+from __future__ import annotations
+
+import pytest
+from histories_builder import Book
+
+from pytest_pipeline_ckpt.engine.checker import judge
+from pytest_pipeline_ckpt.engine.model import Life, Outcome
+
+OTHER = "train.py:50:main"
+SAVE, KILL, END = 10, 13, 20
+
+
+def life(begin: int, end: int, *, uses: int = 0, trains: bool = True, metrics: bool = False) -> Book:
+    """A step each element, and after every fifth three elements of another stream; `uses` of it were before."""
+    book = Book().counts("step", role="bare").weighs("w").weighs("metrics", applied=False, shape=(9,))
+    weight, results, other = begin + 3 * (begin // 5 if trains else 0), 1000 * begin, 3 * uses
+    for number in range(begin, end):
+        book.looks("element", w=weight, metrics=results).read("element", step=number).train([number], step=number)
+        weight += 1
+        if number % 5 == 4:
+            for _ in range(3):
+                book.looks("element", w=weight, metrics=results).read("element", step=number + 1)
+                book.train([500 + other], step=number + 1, key=OTHER)
+                other, weight, results = other + 1, weight + trains, results + metrics
+        if number == SAVE - 1 and not begin:
+            book.looks("save", w=weight).read("save", step=SAVE).wrote("model/ckpt").saved(SAVE)
+    return book
+
+
+def judged(*, uses: int, trains: bool, metrics: bool = False) -> Outcome:
+    """Of a resume, with what another stream had been used before."""
+
+    def ended(book: Book) -> Life:
+        return book.done(END).finished()
+
+    whole, first = (life(0, end, trains=trains, metrics=metrics) for end in (END, KILL))
+    last = life(SAVE, END, uses=uses, trains=trains, metrics=metrics)
+    return judge([ended(whole)], [first.killed(), ended(last)]).outcome
+
+
+@pytest.mark.parametrize(("uses", "outcome"), [(SAVE // 5, Outcome.EXACT), (0, Outcome.RESTARTED)])
+def test_rehearsal(uses: int, outcome: Outcome) -> None:
+    """Several elements at a time that the weights change by are trained on, and judged."""
+    assert judged(uses=uses, trains=True) is outcome
+
+
+@pytest.mark.parametrize("metrics", [True, False])
+def test_validation(metrics: bool) -> None:
+    """What changes no weights begins anew as it likes."""
+    assert judged(uses=0, trains=False, metrics=metrics) is Outcome.EXACT
