@@ -260,6 +260,14 @@ def fit_twice(job: Job) -> dict[str, Any]:
     return {**_outcome(model, second), "first": _outcome(model, first)["history"]}
 
 
+def fit_in_a_loop(job: Job) -> dict[str, Any]:
+    """Three `fit`s of an epoch each, with one directory, and a new callback each."""
+    model = _model(job)
+    histories = [_fit(replace(job, epochs=1), model, job.model_dir) for _ in range(3)]
+    losses = [float(value).hex() for history in histories for value in history.history.get("loss", ())]
+    return {"weights": _digest(model), "losses": losses}
+
+
 def fit_in_a_thread(job: Job) -> dict[str, Any]:
     """`fit` in another thread than the main one."""
     outcome: dict[str, Any] = {}
@@ -328,6 +336,7 @@ def construct(job: Job) -> dict[str, Any]:
 SCENARIOS: dict[str, Any] = {
     "fit": fit_once,
     "twice": fit_twice,
+    "loop": fit_in_a_loop,
     "thread": fit_in_a_thread,
     "term after": term_after_fit,
     "term after failure": term_after_failure,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -28,4 +29,22 @@ def test_says_how_to_get_tensorflow() -> None:
     assert result.stderr.splitlines()[-1] == (
         "ModuleNotFoundError: pipeline_ckpt needs TensorFlow 2.15 or later, which is not installed: "
         "pip install 'pipeline-ckpt[tensorflow]'"
+    )
+
+
+def test_keras_on_jax_is_refused() -> None:
+    """At construction, by name, and with what to do instead."""
+    pytest.importorskip("jax", reason="the environment py311-jax has it")
+    code = """
+        import os
+        os.environ["KERAS_BACKEND"] = "jax"
+        from pipeline_ckpt.keras import CheckpointInputPipeline
+        CheckpointInputPipeline("unused", save_steps=1)
+    """
+    result = _run(textwrap.dedent(code))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "pipeline_ckpt.errors.HookUsageError: Keras runs on the jax backend, whose fit has no iterator of TensorFlow's "
+        "to be saved: set KERAS_BACKEND=tensorflow, or write the loop yourself, with "
+        "pipeline_ckpt.InputPipelineCheckpoint."
     )

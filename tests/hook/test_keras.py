@@ -199,8 +199,8 @@ def test_finished(fit: Fit, whole: Fit) -> None:
     assert again.batches == []
     assert again.outcome == first.outcome
     assert (
-        f"the training in {fit.model_dir} was complete after epoch 3 of 3: nothing is left to train; pass more epochs\n"
-        in again.log
+        f"the training in {fit.model_dir} was complete after epoch 3 of 3: nothing is left to train; pass more epochs, "
+        "or call fit again\n" in again.log
     )
     more = fit.live(epochs=4)
     assert more.batches == [(3, batch) for batch in range(8)]
@@ -452,6 +452,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "HookUsageError: save_steps=0 is not an integer of at least 1: pass one.",
     ),
 }
+
+
+def test_fits_in_a_loop(fit: Fit, whole: Fit) -> None:
+    """Those that were over train nothing, the one that was killed goes on, and those behind it begin."""
+    reference = whole.live(scenario="loop", data="fixed order", callback=None).outcome
+    first = fit.live("kill:batch:5", scenario="loop", data="fixed order")
+    second = fit.live("kill:batch:6", scenario="loop", data="fixed order")
+    last = fit.live(scenario="loop", data="fixed order")
+    assert first.batches == [(0, batch) for batch in range(5)]
+    assert second.batches == [(0, batch) for batch in (*range(3, 8), *range(6))]
+    assert last.batches == [(0, batch) for batch in (*range(3, 8), *range(8))]
+    assert last.outcome["weights"] == reference["weights"]
+    assert last.outcome["losses"][-1:] == reference["losses"][-1:]
+    again = fit.live(scenario="loop", data="fixed order")
+    assert (again.batches, again.outcome["weights"]) == ([], reference["weights"])
+    assert "nothing is left to train; pass more epochs, or call fit again\n" in again.log
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -152,6 +152,13 @@ class InputCheckpointer:
                 *(self._basename, mark.step, time.monotonic() - begun, self._pipelines.dropped),
             )
 
+    def begin_behind(self, step: int) -> None:
+        """Begins the data, with checkpoints numbered on from `step`: a training that has ended there goes on anew."""
+        self._begin()
+        self.begin_pass(step)
+        self._store.retire_beyond(step, whose=self._whose_step)
+        self._dirty = False
+
     def begin_pass(self, step: int) -> None:
         """The training has gone on with new iterators, at the beginning of the data, after step `step`."""
         self._forward.began = step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import signal
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from .checkpointer import InputCheckpointer
 from .eager import EagerPipelines
-from .errors import FastForwardError, HookUsageError, Preempted
+from .errors import FastForwardError, HookUsageError, NoUsableCheckpointError, Preempted
 from .fit import KerasModel, Muted, scalars
 from .running import RunningFit
 from .settings import check_least, policy, store_in
@@ -33,6 +34,8 @@ logger = logging.getLogger("pipeline_ckpt")
 
 _ENDED = (StopIteration, tf.errors.OutOfRangeError)
 """How an epoch's data ends, which is no error."""
+_FITS: weakref.WeakKeyDictionary[Any, dict[str, int]] = weakref.WeakKeyDictionary()
+"""How many `fit`s of a model have ended in this process, by the directories of their checkpoints."""
 
 
 class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc]  # untyped base
@@ -45,6 +48,9 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
     only when it is whole, and is never written again. Started again, the same `fit` goes on with the batch after the
     last one that the restored model was trained on, whatever its `initial_epoch` says. Put it last among the callbacks,
     so that what the others do to the model after a batch is saved too.
+
+    Several `fit`s of one model with one directory (`for ...: model.fit(dataset, epochs=1, callbacks=[...])`) are one
+    training: started again, those that were over train nothing, the next one goes on where it was.
 
     Supported are `tf.data.Dataset`s and arrays. Of a `PyDataset` (`Sequence`), of Python generators, of datasets that
     run Python (`from_generator`, `py_function`), and under a distribution strategy the *position* is saved: a resume
@@ -73,7 +79,8 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             loss too. Default: where the directory is local.
 
     Raises:
-        HookUsageError: (a ValueError) a value is out of range (here); an input that cannot be resumed (in `fit`).
+        HookUsageError: (a ValueError) a value is out of range, or Keras is not on TensorFlow (here); an input that
+            cannot be resumed (in `fit`).
         NoUsableCheckpointError: there are checkpoints, and none can be restored into this model and this input.
         FastForwardError: the data has ended before the saved position; see also `on_nondeterminism`.
         NotSerializableError: TensorFlow cannot save this pipeline, see `external_state_policy`.
@@ -96,6 +103,11 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         durable: bool | None = None,
     ) -> None:
         super().__init__()
+        if (backend := tf.keras.backend.backend()) != "tensorflow":
+            raise HookUsageError(
+                f"Keras runs on the {backend} backend, whose fit has no iterator of TensorFlow's to be saved: set "
+                "KERAS_BACKEND=tensorflow, or write the loop yourself, with pipeline_ckpt.InputPipelineCheckpoint."
+            )
         self._times = SaveTimes(save_steps, save_secs)
         check_least("max_to_keep", max_to_keep, least=1, remedy="pass one, or None to keep all")
         self._policy = policy(
@@ -126,7 +138,10 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._metrics_of_epoch: list[Any] | None = None
         self._agreement = agreement(self.model.distribute_strategy)
         self._store = self._store.named(self._agreement.basename("ckpt"))
+        self._number = _FITS.get(self.model, {}).get(self._store.directory, 0)
         self._mark = newest_whole(self._store, self._agreement)
+        if self._mark is not None and self._mark.extra.get("fit", 0) != self._number:
+            self._of_another_fit(self._mark)
         self._history_is_back = self._mark is None
         self._times.count_from(self._batches)
         if self._mark is not None:
@@ -196,6 +211,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
                 self._extra(complete=True, finished=self.params["epochs"], stopped=bool(self.model.stop_training))
             )
         self._let_go()
+        _FITS.setdefault(self.model, {})[self._store.directory] = self._number + 1
 
     def _end_what_failed(self) -> None:
         """Takes back what a `fit` of this model has left that ended in an error."""
@@ -235,6 +251,17 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
 
     # Resuming.
 
+    def _of_another_fit(self, mark: Mark) -> None:
+        """One of several `fit`s of a model: those before the checkpoint's are over, those behind it begin there."""
+        self._mark, self._batches = None, mark.step
+        if mark.extra.get("fit", 0) < self._number:
+            return
+        logger.info("fit %d was complete before %s-%d was saved", self._number + 1, self._store.basename, mark.step)
+        if self._fit.build_what_is_known(optimizer=mark.extra.get("optimizer", True)):
+            with contextlib.suppress(NoUsableCheckpointError):  # they may train other parts, or by other optimizers
+                self._restore_model(mark)
+        self._fit.begin_with(self.params["epochs"])
+
     def _begin_at(self, mark: Mark) -> None:
         """Lets `fit` begin with the epoch of a checkpoint, and the weights as they were there."""
         saved = mark.extra
@@ -245,7 +272,8 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             self._restore_model(mark)
         complete = saved["stopped"] or epochs <= max(saved["finished"], saved["epoch"])
         if complete:
-            remedy = "pass more epochs" if not saved["stopped"] else "remove the directory to train anew"
+            more = "pass more epochs, or call fit again"
+            remedy = "remove the directory to train anew" if saved["stopped"] else more
             logger.warning(
                 "the training in %s was complete after epoch %d of %d: nothing is left to train; %s",
                 *(self._store.directory, saved["epoch"] + 1, epochs, remedy),
@@ -316,7 +344,10 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             self._fit.restore_metrics(self._store.prefix(self._mark.step))
             self._running.has_taken(self._mark.step - self._mark.began - self._mark.extra["batch"])
             self._pipelines.may_lack = self._mark.extra["at_once"] - 1
-        self._checkpointer.resume_from(self._mark)
+        if self._mark is None and self._batches:
+            self._checkpointer.begin_behind(self._batches)
+        else:
+            self._checkpointer.resume_from(self._mark)
         self._checkpointer.check()
         if self._running.new_iterator_each_epoch and not self._is_last_epoch:
             self._refuse_other_orders()
@@ -441,6 +472,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             "epoch": self._epoch,
             "batch": self._done,
             "complete": complete,
+            "fit": self._number,
             "finished": finished,
             "stopped": stopped,
             "at_once": self._at_once,
