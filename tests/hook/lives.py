@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import signal
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +80,8 @@ class Job:
     """The session breaks (AbortedError) once, after this step, and is recovered by TensorFlow."""
     notice: int = 0
     """SIGTERM comes during this step."""
+    apart: int = 0
+    """Each step takes its element by one run, and trains on it by another; before this step a second passes."""
     run_anyway: bool = False
     """Runs a step without asking whether the model is at its last one."""
 
@@ -278,9 +281,10 @@ def _train_session(job: Job, own: list[Any], *, steps: int) -> None:
         if not job.initialise:
             for op in initializers:
                 v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, op)
-        with tf.control_dependencies([element]):
+        trained = v1.placeholder(tf.int64, []) if job.apart else element
+        with tf.control_dependencies([trained]):
             step_op = v1.assign_add(global_step, job.increment)
-        train_op = tf.numpy_function(_logger(job.log), [step_op, element], tf.int64)
+        train_op = tf.numpy_function(_logger(job.log), [step_op, trained], tf.int64)
         fails = tf.numpy_function(_stop, [element], tf.int64)
         # The loop of a real training: never a step more than asked for, also when it is called again at the
         # end.
@@ -298,9 +302,19 @@ def _train_session(job: Job, own: list[Any], *, steps: int) -> None:
             while step < steps and not session.should_stop():
                 if job.accident and step == job.accident:
                     session.run(fails)
-                step = session.run(train_op)
+                fed = _taken_before(job, session, element, step)
+                step = session.run(train_op, {} if fed is None else {trained: fed})
                 if job.peek and step % job.peek == 0:
                     session.run(element)
+
+
+def _taken_before(job: Job, session: Any, element: Any, step: int) -> Any:
+    """What a step is fed with, if it takes its element by a run of its own."""
+    if not job.apart:
+        return None
+    if step == job.apart:
+        time.sleep(1)
+    return session.run(element)
 
 
 def _stop(_: Any) -> Any:

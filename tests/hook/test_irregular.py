@@ -59,6 +59,23 @@ def test_without_a_fast_forward_nothing_must_be_known(training: Training, refere
     _same(expected, *(training.live(kill=kill, **job) for kill in ("after:25", "between:30", "")))
 
 
+@pytest.mark.parametrize("listener", [True, False])
+def test_steps_of_two_runs(training: Training, reference: Training, listener: bool) -> None:
+    """Between the run that takes the element and the one that trains on it nothing is saved."""
+    expected = reference.live(hook=None).elements
+    job: dict[str, Any] = {
+        "apart": 12,
+        "save_model": 12,
+        "listener": listener,
+        "hook": {"save_steps": None, "save_secs": 0.5},
+    }
+    first = training.live(kill="before:24", **job)
+    assert first.status == -9, first.log
+    second = training.live(**job)
+    _same(expected, first, second)
+    assert (max(first.elements), min(second.elements), max(second.elements)) == (24, 13, 40)
+
+
 def test_a_run_that_fails_without_an_error(training: Training, reference: Training) -> None:
     """An element that was taken by a run that ended in StopIteration is not taken for trained."""
     expected = reference.live(hook=None).elements

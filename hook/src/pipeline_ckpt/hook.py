@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from .errors import HookUsageError
 from .graph import SessionPipelines
+from .runs import RunsOfSteps
 from .session import SessionCheckpointer
 from .settings import check_least, policy, store_in, task
 from .times import SaveTimes
@@ -31,7 +32,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
 
     On resume it takes the newest whole input checkpoint that is not beyond the model's `global_step` s, then
     reads and drops the elements from its step to s. So model and input may be saved at different steps, in
-    either order, and a kill at any moment of either save is harmless. Input checkpoints beyond s are retired.
+    either order, and a kill at any moment of either save is harmless. Input checkpoints beyond s are retired. Where a
+    step takes several runs of the session, it is saved after those only that advance `global_step`.
 
     It takes the arguments of `tf.data.experimental.CheckpointInputPipelineHook`, which TensorFlow had until 2.15, and
     goes on from that hook's checkpoints. Only the iterators are saved: no variables, no GraphDef, no MetaGraphDef. Pass
@@ -140,6 +142,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         self._named = checkpoint_basename is not None
         self._running = False
         self._seen, self._stride = 0, 1
+        self._runs = RunsOfSteps()
 
     def begin(self) -> None:
         """Builds the ops; a second call in the same graph changes nothing."""
@@ -198,8 +201,10 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
                 step = self._own_step = self._checkpointer.resume_own(step, every=self._times.steps)
             self._times.count_from(step)
             self._seen = step
+            self._runs.begin(step)
             self._resumed = run_context.session
         self._running = self._resumed is not None
+        self._runs.begin_run()
         return v1.train.SessionRunArgs(self._global_step)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
@@ -221,10 +226,12 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         # Read in the same run as the increment, the value is from before or after it: a hint that spares a
         # second run in most steps, never the step of a checkpoint.
         seen = int(run_values.results)
+        self._runs.saw(seen, before=self._seen)
         self._stride, self._seen = max(self._stride, seen - self._seen), seen
         first = not self._checkpointer.has_observed
-        if first or self._times.due(seen + self._stride):
+        if first or self._runs.wants_step or self._times.due(seen + self._stride):
             step = self._read_step(run_context.session)
+            self._runs.end_run(step)
             if first and step > self._restored_step:
                 self._checkpointer.observe(step)
             if self._times.due(step):
@@ -236,7 +243,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         if resumed is not None:
             # A run that did not come back, and was no error: that is how the end of the data looks from here.
             step = self._read_step(session) if self._own_step is None else self._own_step
-            self._checkpointer.save_last(step, cut_short=self._running)
+            if self._running or self._own_step is not None or self._runs.is_between_steps(step):
+                self._checkpointer.save_last(step, cut_short=self._running)
         self._checkpointer.close()
         self._graph = None  # the next `train` builds anew, whatever graph it has
         if self._notice:
@@ -254,6 +262,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         if self._resumed is not None and session is self._resumed:
             if self._own_step is not None:
                 step = self._own_step + self._running  # a listener is asked before this hook knows of the step
+            elif not self._runs.is_between_steps(step):
+                return  # the element of this step is taken, and not trained on: the next run that makes a step saves
             self._checkpointer.save(step, wait=wait)
             self._times.count_from(step)
 
