@@ -80,6 +80,8 @@ class Job:
     """The session breaks (AbortedError) once, after this step, and is recovered by TensorFlow."""
     notice: int = 0
     """SIGTERM comes during this step."""
+    again: bool = False
+    """The loop initialises the iterator again whenever the data has ended."""
     apart: int = 0
     """Each step takes its element by one run, and trains on it by another; before this step a second passes."""
     run_anyway: bool = False
@@ -303,7 +305,12 @@ def _train_session(job: Job, own: list[Any], *, steps: int) -> None:
                 if job.accident and step == job.accident:
                     session.run(fails)
                 fed = _taken_before(job, session, element, step)
-                step = session.run(train_op, {} if fed is None else {trained: fed})
+                try:
+                    step = session.run(train_op, {} if fed is None else {trained: fed})
+                except tf.errors.OutOfRangeError:
+                    if not job.again:
+                        raise
+                    session.run(initializers)
                 if job.peek and step % job.peek == 0:
                     session.run(element)
 

@@ -59,6 +59,16 @@ def test_without_a_fast_forward_nothing_must_be_known(training: Training, refere
     _same(expected, *(training.live(kill=kill, **job) for kill in ("after:25", "between:30", "")))
 
 
+def test_data_that_is_initialised_again(training: Training, reference: Training) -> None:
+    """The run that meets the end of the data takes nothing: what a step takes is known in the pass behind it too."""
+    job: dict[str, Any] = {"pipeline": "finite", "again": True, "steps": 80}
+    expected = reference.live(hook=None, **job).elements
+    lives = [training.live(kill=kill, hook={"save_steps": 7}, **job) for kill in ("before:50", "before:80", "")]
+    assert [life.status for life in lives] == [-9, -9, 0], lives[-1].log
+    _same(expected, *lives)
+    assert [min(life.elements) for life in lives] == [1, 41, 71]
+
+
 @pytest.mark.parametrize("listener", [True, False])
 def test_steps_of_two_runs(training: Training, reference: Training, listener: bool) -> None:
     """Between the run that takes the element and the one that trains on it nothing is saved."""

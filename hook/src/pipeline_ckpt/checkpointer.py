@@ -279,6 +279,11 @@ class InputCheckpointer:
         if better != saved:
             self._renew(better)
 
+    def run_failed(self, step: int) -> None:
+        """A run of a session that goes on has failed, as at the end of the data: it has asked, and got nothing."""
+        if self._pipelines.countable:
+            self._progress.failed(step, self._pipelines.counts())
+
     def _count(self, step: int) -> None:
         self._progress.observe(step, self._pipelines.counts() if self._pipelines.countable else None)
 

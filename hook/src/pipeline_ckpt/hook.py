@@ -203,6 +203,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             self._seen = step
             self._runs.begin(step)
             self._resumed = run_context.session
+        elif self._running and self._own_step is None:
+            self._checkpointer.run_failed(self._read_step(run_context.session))
         self._running = self._resumed is not None
         self._runs.begin_run()
         return v1.train.SessionRunArgs(self._global_step)

@@ -22,6 +22,8 @@ class Progress:
         """Whether a step does not always take the same, or what it takes cannot be counted."""
         self._base: tuple[int, ...] | None = None
         self._counts: tuple[int, ...] | None = None
+        self._vain: tuple[int, ...] | None = None
+        """What was asked for by runs that got nothing, because the data had ended: it is counted too."""
         self._step = 0
         self.measured: tuple[int, ...] | None = None
         """What a step has taken, where that was a whole number."""
@@ -30,7 +32,7 @@ class Progress:
         """A resume has come to step `step`, with so many elements taken; `varies` of the lives before."""
         self.taken = self._base = taken
         self._step = self.began_at = step
-        self._counts = None
+        self._counts = self._vain = None
         self.measured, self.varies, self.has_observed = None, varies, False
 
     def observe(self, step: int, counts: tuple[int, ...] | None) -> None:
@@ -42,11 +44,24 @@ class Progress:
                 self._base, self._step = self.taken, step
             return
         before = self._counts or (0,) * len(counts)
+        if self._vain is not None:
+            counts = tuple(now - vain for now, vain in zip(counts, self._vain, strict=True))
         if step > self._step:
             self._compare(step - self._step, [now - then for now, then in zip(counts, before, strict=True)])
             self._step, self._counts, self.has_observed = step, counts, True
         if self._base is not None:
             self.taken = tuple(base + count for base, count in zip(self._base, counts, strict=True))
+
+    def failed(self, step: int, counts: tuple[int, ...]) -> None:
+        """At step `step` a run has failed, and `counts` elements were asked for: what the steps do not account for."""
+        if self.per_step is None:
+            return
+        before, steps = self._counts or (0,) * len(counts), step - self._step
+        surplus = tuple(
+            now - then - steps * each for now, then, each in zip(counts, before, self.per_step, strict=True)
+        )
+        if min(surplus) >= 0:
+            self._vain = surplus
 
     def _compare(self, steps: int, taken: list[int]) -> None:
         found = tuple(count // steps for count in taken)
