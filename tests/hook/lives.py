@@ -80,6 +80,8 @@ class Job:
     """The session breaks (AbortedError) once, after this step, and is recovered by TensorFlow."""
     notice: int = 0
     """SIGTERM comes during this step."""
+    rewind: int = 0
+    """At this step the loop restores the model's newest checkpoint into the session, as a hook against NaNs may."""
     again: bool = False
     """The loop initialises the iterator again whenever the data has ended."""
     apart: int = 0
@@ -287,6 +289,7 @@ def _train_session(job: Job, own: list[Any], *, steps: int) -> None:
         with tf.control_dependencies([trained]):
             step_op = v1.assign_add(global_step, job.increment)
         train_op = tf.numpy_function(_logger(job.log), [step_op, trained], tf.int64)
+        saver = v1.train.Saver([global_step]) if job.rewind else None
         fails = tf.numpy_function(_stop, [element], tf.int64)
         # The loop of a real training: never a step more than asked for, also when it is called again at the
         # end.
@@ -304,6 +307,8 @@ def _train_session(job: Job, own: list[Any], *, steps: int) -> None:
             while step < steps and not session.should_stop():
                 if job.accident and step == job.accident:
                     session.run(fails)
+                if saver is not None and step == job.rewind:
+                    saver.restore(session._tf_sess(), tf.train.latest_checkpoint(job.model_dir))
                 fed = _taken_before(job, session, element, step)
                 try:
                     step = session.run(train_op, {} if fed is None else {trained: fed})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,17 @@ def test_without_a_fast_forward_nothing_must_be_known(training: Training, refere
     job: dict[str, Any] = {"pipeline": "feedable", "listener": True}
     expected = reference.live(hook=None).elements
     _same(expected, *(training.live(kill=kill, **job) for kill in ("after:25", "between:30", "")))
+
+
+def test_model_that_goes_back(training: Training) -> None:
+    """A model that is restored within the session is noticed at the next step, and nothing is saved of the two."""
+    life = training.live(rewind=26, hook={"save_steps": 10})
+    assert re.fullmatch(
+        r"HookUsageError: The model's step went back from 2[56] to 2[01], and the data has not: start the process "
+        r"again, and let the session restore it\.",
+        life.error,
+    )  # the step is read within the run, before it is counted or behind that
+    assert min(training.live().elements) == 21
 
 
 def test_data_that_is_initialised_again(training: Training, reference: Training) -> None:

@@ -82,7 +82,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
     Raises:
         Preempted: (a SystemExit) at the end of the training, which a notice has brought about.
         HookUsageError: (a ValueError) a value is out of range (here); a graph without `global_step` or without
-            iterators, or that of an evaluation (in `begin`).
+            iterators, or that of an evaluation (in `begin`); a model that goes back within a session (behind a `run`).
         NoUsableCheckpointError: See `on_missing`; from the first `run` of a session, as the next two.
         FastForwardError: The pipeline ended before the model's step; or see `elements_per_step`, `on_nondeterminism`.
         NotSerializableError: TensorFlow cannot save this pipeline, see `external_state_policy`.
@@ -228,6 +228,11 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         # Read in the same run as the increment, the value is from before or after it: a hint that spares a
         # second run in most steps, never the step of a checkpoint.
         seen = int(run_values.results)
+        if seen < self._seen:
+            raise HookUsageError(
+                f"The model's step went back from {self._seen} to {seen}, and the data has not: start the process "
+                "again, and let the session restore it."
+            )
         self._runs.saw(seen, before=self._seen)
         self._stride, self._seen = max(self._stride, seen - self._seen), seen
         first = not self._checkpointer.has_observed
