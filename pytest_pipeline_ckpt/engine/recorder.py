@@ -297,8 +297,8 @@ class Recorder:
             source.stream = Stream(self._streams, source.key, source.label, source.components)
             self._streams += 1
             self._writer.stream(source.stream)
-        self.made(iterator)
         if not iterator.begun:
+            self.made(iterator)
             iterator.begun = True
             self.begins(iterator)
         return source.stream

@@ -14,7 +14,7 @@ def between(steps: list[int], *, reads_before: bool = False) -> list[bool]:
     runs.begin(0)
     found, before = [], 0
     for number, step in enumerate(steps):
-        runs.begin_run()
+        runs.begin_run(None)
         seen = steps[number - 1] if reads_before and number else 0 if reads_before else step
         runs.saw(seen, before=before)
         before = seen
@@ -44,7 +44,7 @@ def test_the_step_is_not_read_forever() -> None:
     runs.begin(0)
     wanted = []
     for step in range(1, RUNS):
-        runs.begin_run()
+        runs.begin_run(None)
         runs.saw(step, before=step - 1)
         wanted.append(runs.wants_step)
         if runs.wants_step:
@@ -56,3 +56,20 @@ def test_runs_that_come_to_be_several() -> None:
     """Later on a step of two runs is seen by the second run that reads the same step."""
     steps = [*range(1, 31), 30, 31, 31, 32, 32, 33]
     assert between(steps)[-5:] == [True, False, True, False, True]
+
+
+def test_a_save_that_is_due() -> None:
+    """Whoever has read the step before a run knows whether it has made one, however many single runs there were."""
+    runs = RunsOfSteps()
+    runs.begin(0)
+    for step in range(1, RUNS):
+        runs.begin_run(None)
+        runs.saw(step, before=step - 1)
+        runs.end_run(step)
+    assert (runs.is_between_steps(step), runs.is_between_steps(step, surely=True)) == (True, False)
+    found = []
+    for behind in (step, step + 1):
+        runs.begin_run(step)
+        runs.saw(behind, before=step - 1)
+        found.append(runs.is_between_steps(behind, surely=True))
+    assert found == [False, True]

@@ -206,7 +206,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         elif self._running and self._own_step is None:
             self._checkpointer.run_failed(self._read_step(run_context.session))
         self._running = self._resumed is not None
-        self._runs.begin_run()
+        may_save = self._running and self._own_step is None and self._times.due(self._seen + 2 * self._stride)
+        self._runs.begin_run(self._read_step(run_context.session) if may_save else None)
         return v1.train.SessionRunArgs(self._global_step)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
@@ -241,7 +242,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
             self._runs.end_run(step)
             if first and step > self._restored_step:
                 self._checkpointer.observe(step)
-            if self._times.due(step):
+            if self._times.due(step) and self._runs.is_between_steps(step, surely=True):  # else behind the next run
                 self.save_now(run_context.session, step)
 
     def end(self, session: Any) -> None:

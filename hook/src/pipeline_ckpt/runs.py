@@ -18,17 +18,18 @@ class RunsOfSteps:
         self._step = 0
         self._runs = 0
         self._several = False
-        self._is_known = False
-        """Whether the step behind this run is known."""
+        self._is_known = self._is_exact = False
+        """Whether the steps behind this run and before it are known."""
         self._has_advanced = True
 
     def begin(self, step: int) -> None:
         """A training goes on at step `step`, before its first run."""
         self._step, self._runs, self._several, self._has_advanced = step, 0, False, True
 
-    def begin_run(self) -> None:
-        """A run begins."""
-        self._is_known = False
+    def begin_run(self, step: int | None) -> None:
+        """A run begins, at step `step` if that was read: it need be where something may be saved behind the run."""
+        self._is_known, self._is_exact = False, step is not None or self.wants_step
+        self._step = self._step if step is None else step
 
     @property
     def wants_step(self) -> bool:
@@ -44,16 +45,20 @@ class RunsOfSteps:
         if self._is_known:
             return
         self._is_known = True
-        exact = self.wants_step  # else the step before this run is not known
-        self._has_advanced = step > self._step or not exact
-        self._several |= not self._has_advanced
+        self._has_advanced = step > self._step
+        self._several |= self._is_exact and not self._has_advanced
         self._step = step
         self._runs += 1
 
-    def is_between_steps(self, step: int) -> bool:
-        """Whether the model, at step `step` now, has been trained on all that was taken, as far as the steps tell."""
+    def is_between_steps(self, step: int, *, surely: bool = False) -> bool:
+        """Whether the model, at step `step` now, has been trained on all that was taken, as far as the steps tell.
+
+        Args:
+            step: the model's.
+            surely: not only because no step was seen yet that takes several runs.
+        """
         self.end_run(step)
-        return self._has_advanced or not self._several
+        return self._has_advanced if self._is_exact else not (self._several or surely)
 
 
 __all__ = ["RunsOfSteps"]
