@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import signal
 import weakref
@@ -15,7 +14,7 @@ from .checkpointer import InputCheckpointer
 from .eager import EagerPipelines
 from .errors import FastForwardError, HookUsageError, NoUsableCheckpointError, Preempted
 from .fit import KerasModel, Muted, scalars
-from .running import RunningFit
+from .running import RunningFit, supported
 from .settings import check_least, policy, store_in
 from .times import SaveTimes, decide
 from .watcher import NoticeWatcher
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .notices import Notice
-    from .policy import Policy
     from .store import Mark
 
 logger = logging.getLogger("pipeline_ckpt")
@@ -125,7 +123,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         """Chooses the checkpoint, and lets `fit` begin with its epoch."""
         self._end_what_failed()
         self._running = RunningFit()
-        self._state = self._supported()
+        self._state = supported(self._running, self._policy, epochs=self.params["epochs"])
         self._fit = KerasModel(self.model)
         self._at_once = self._fit.batches_at_once()
         self._muted = Muted(self._running, self)
@@ -219,35 +217,6 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             left._let_go()
         if self._active:
             self._let_go()
-
-    def _supported(self) -> Policy:
-        """What is saved of the input of this `fit`; refuses one that cannot be resumed."""
-        running = self._running
-        if running.unsupported:
-            raise HookUsageError(
-                f"fit trains on a {running.type_of_input}, whose position cannot be saved: pass a tf.data.Dataset, "
-                "arrays, or a PyDataset (Sequence)."
-            )
-        if running.shuffles:
-            sentence = (
-                f"fit(shuffle={running.shuffle!r}) draws the order of {running.shuffles} anew in each process, and a "
-                "resume would go on in another one"
-            )
-            remedy = "pass shuffle=False, or a tf.data.Dataset with its own shuffle()"
-        elif running.changes_at_epoch_end and self.params["epochs"] > 1:
-            sentence = (
-                f"{running.type_of_input}.on_epoch_end may draw another order for each epoch, and a new process begins "
-                "with the first one's"
-            )
-            remedy = "keep one order, or pass a tf.data.Dataset with its own shuffle()"
-        else:
-            return self._policy
-        if self._policy.on_nondeterminism == "error":
-            raise HookUsageError(
-                f'{sentence}: {remedy}, or on_nondeterminism="warn" if repeated and lost elements do not matter.'
-            )
-        logger.warning("%s: elements may be repeated or lost", sentence)
-        return dataclasses.replace(self._policy, state="position")
 
     # Resuming.
 

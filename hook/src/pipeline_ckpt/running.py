@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from .errors import HookUsageError
+
 if TYPE_CHECKING:
     from types import FrameType
+
+    from .policy import Policy
+
+logger = logging.getLogger("pipeline_ckpt")
 
 _IN_MEMORY = ("Array", "TensorLike", "GenericArrayLike", "ListsOfScalars")
 _BY_NUMBER = ("PyDataset", "KerasSequence")
@@ -101,6 +109,39 @@ class RunningFit:
             handler._steps_seen += batches
 
 
+def supported(running: RunningFit, policy: Policy, *, epochs: int) -> Policy:
+    """What is saved of the input of a `fit`, as far as the policy allows.
+
+    Raises:
+        HookUsageError: it cannot be resumed.
+    """
+    if running.unsupported:
+        raise HookUsageError(
+            f"fit trains on a {running.type_of_input}, whose position cannot be saved: pass a tf.data.Dataset, "
+            "arrays, or a PyDataset (Sequence)."
+        )
+    if running.shuffles:
+        sentence = (
+            f"fit(shuffle={running.shuffle!r}) draws the order of {running.shuffles} anew in each process, and a "
+            "resume would go on in another one"
+        )
+        remedy = "pass shuffle=False, or a tf.data.Dataset with its own shuffle()"
+    elif running.changes_at_epoch_end and epochs > 1:
+        sentence = (
+            f"{running.type_of_input}.on_epoch_end may draw another order for each epoch, and a new process begins "
+            "with the first one's"
+        )
+        remedy = "keep one order, or pass a tf.data.Dataset with its own shuffle()"
+    else:
+        return policy
+    if policy.on_nondeterminism == "error":
+        raise HookUsageError(
+            f'{sentence}: {remedy}, or on_nondeterminism="warn" if repeated and lost elements do not matter.'
+        )
+    logger.warning("%s: elements may be repeated or lost", sentence)
+    return dataclasses.replace(policy, state="position")
+
+
 def _is_fit(frame: FrameType) -> bool:
     return frame.f_code.co_name == "fit" and not {"epoch_iterator", "data_handler"}.isdisjoint(frame.f_locals)
 
@@ -109,4 +150,4 @@ def _weak(one: Any) -> Any:
     return (lambda: None) if one is None else weakref.ref(one)
 
 
-__all__ = ["RunningFit"]
+__all__ = ["RunningFit", "supported"]
