@@ -35,7 +35,7 @@ MADE_ANEW = "saved, and made anew"
 STEPS_BEGIN_ANEW = (
     "the model's step begins anew within the reference run (several models one after the other, as in a search or in "
     "cross-validation?), so where each element belongs is not known: check one of them, or pass step=, a function "
-    "whose steps count on from one model to the next"
+    "whose steps count on from one model to the next (for a script --preempt-model-step=__main__:NAME)"
 )
 """Why nothing can be judged."""
 
