@@ -126,7 +126,7 @@ class Steps:
     def before_element(self, number: int) -> None:
         """The life's `number`-th element is about to be recorded, from 1."""
         self.lineage.element(number)
-        if context.executing_eagerly():
+        if self._values.is_due(number) and context.executing_eagerly():
             self._values.before_element(number)
 
     def before_save(self) -> None:

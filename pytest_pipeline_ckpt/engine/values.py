@@ -95,8 +95,8 @@ class Values:
         self._lock = threading.Lock()
 
     def before_element(self, number: int) -> None:
-        """The life's `number`-th element is about to be recorded, from 1; in eager code, or within a run."""
-        if self._is_due(number) and not self._runs:
+        """The life's `number`-th element is about to be recorded, from 1, and due; in eager code, or within a run."""
+        if not self._runs:
             self._look("element", sys._getframe(1))
         if number == _AT[-1]:
             self._ignored = {key for key, (told, _) in self._weights.items() if told not in self._moving}
@@ -134,7 +134,7 @@ class Values:
             number: of the element of this life that it takes first, from 1.
             held: tells what the session holds.
         """
-        if self._is_due(number):
+        if self.is_due(number):
             self._look_into("element", held)
         mark = object()
         self._runs.add(mark)
@@ -148,7 +148,8 @@ class Values:
         self._expect(taken)
         self._look_into("save", held)
 
-    def _is_due(self, number: int) -> bool:
+    def is_due(self, number: int) -> bool:
+        """Whether it is looked before the life's `number`-th element."""
         return number in _AT or (self._small and number <= _CLOSELY) or number in self._beside
 
     def _expect(self, taken: int) -> None:
