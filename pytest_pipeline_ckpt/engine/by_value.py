@@ -45,6 +45,12 @@ class Found:
     """Whether it only ever has what another one has had before: what is to be saved, the best so far."""
     stranger: bool = False
     """Whether it began with a value that nobody has seen: drawn without a seed, or restored by rounding."""
+    saved: frozenset[tuple[int, int]] = frozenset()
+    """Of a stranger whose numbers are not rounded, the moments of saves at which somebody looked at it."""
+    shaped: bool = False
+    """Of a stranger whether an array of its shape is known to be a part of the state."""
+    others: bool = False
+    """Of a stranger whether another array has had its value: the best so far, a snapshot of before."""
 
     @property
     def new(self) -> bool:
@@ -88,8 +94,9 @@ class Values:
         told = {_key(one) for one in places} & {_key(one) for one in self.places}
         state = [one for one in self.strangers if one.known and not one.copy]
         if len(told) != 1 or any(told.isdisjoint(one.seen) for one in state):
-            return Values() if state else self
-        anew = [replace(one, places=(BEGINNING,)) for one in self.strangers if not told.isdisjoint(one.seen)]
+            return Values(strangers=self.strangers) if state else self
+        strangers = [one for one in self.strangers if not one.others and not told.isdisjoint(one.seen)]
+        anew = [replace(one, places=(BEGINNING,)) for one in strangers]
         return replace(
             self,
             places=tuple(one for one in self.places if _key(one) in told),
@@ -155,6 +162,14 @@ class Values:
         known = (one for one in self.found if one.known and not one.copy and one.differs_at(places))
         return [one for one in known if one not in apart and not one.weight.function]
 
+    def other_than_saved(self, places: Collection[Place]) -> list[Found]:
+        """What is saved, and began with a value that nobody has seen, although it was looked at when it was saved.
+
+        A few with values that no array has had, beside what has a moment, have begun anew.
+        """
+        state = (one for one in self.strangers if one.shaped and not one.copy and (one.others or not self.places))
+        return [one for one in state if places and all(_key(place) in one.saved for place in places)]
+
     @property
     def looked_at(self) -> set[str]:
         """The names of all of them."""
@@ -176,8 +191,9 @@ class _History:
 
     def __init__(self, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]], firsts: Sequence[int]) -> None:
         self._by_identity: dict[_Identity, dict[int, list[Place]]] = {}
-        self._by_shape: dict[tuple[tuple[int, ...], int], list[Place]] = {}
+        self._by_shape: dict[tuple[tuple[int, ...], int], list[tuple[_Identity, Place]]] = {}
         self._seen: dict[_Identity, set[tuple[int, int]]] = {}
+        self._saved: dict[_Identity, set[tuple[int, int]]] = {}
         self._known: set[_Identity] = set()
         self._applied: set[_Identity] = set()
         for number, (life, at_first, first) in enumerate(zip(lives, begun, firsts, strict=True), 1):
@@ -193,15 +209,30 @@ class _History:
         for number, value in look.values.items():
             weight = evidence.weights[number]
             self._by_identity.setdefault(weight.identity, {}).setdefault(value, []).extend(places)
-            self._by_shape.setdefault((weight.shape, value), []).extend(places)
+            self._by_shape.setdefault((weight.shape, value), []).extend((weight.identity, one) for one in places)
             self._seen.setdefault(weight.identity, set()).update(map(_key, places))
+            if look.why == "save":
+                self._saved.setdefault(weight.identity, set()).update(map(_key, places))
 
-    def places(self, weight: Weight, value: int, *, others: bool = True) -> tuple[Place, ...]:
-        """When an array had a value, or else, if these count, another of its shape; the latest first."""
+    def places(self, weight: Weight, value: int, elsewhere: Collection[_Identity] | None = None) -> tuple[Place, ...]:
+        """When an array had a value, or else another of its shape; the latest first.
+
+        Args:
+            weight: the array.
+            value: its hash.
+            elsewhere: if it is trained, the arrays that have another value now. At a moment at which it was not this,
+                only what one of these had counts: they may have changed places. What a copy had was not the array's.
+        """
         found = self._by_identity.get(weight.identity, {}).get(value, [])
-        if not found and others:
-            found = self._by_shape.get((weight.shape, value), [])
+        if not found:
+            seen = self._seen.get(weight.identity, set()) if elsewhere is not None else set()
+            others = self._by_shape.get((weight.shape, value), [])
+            found = [place for other, place in others if _key(place) not in seen or other in (elsewhere or ())]
         return tuple(reversed(found))
+
+    def own_places(self, weight: Weight, value: int) -> Sequence[Place]:
+        """When an array itself had a value."""
+        return self._by_identity.get(weight.identity, {}).get(value, [])
 
     def changes(self, weight: Weight) -> bool:
         """Whether an array was seen to change."""
@@ -210,6 +241,10 @@ class _History:
     def knows(self, weight: Weight) -> bool:
         """Whether an array is known to be a part of the state."""
         return weight.known or weight.identity in self._known
+
+    def is_shaped(self, weight: Weight) -> bool:
+        """Whether an array of this one's shape is known to be a part of the state, perhaps itself."""
+        return weight.known or any(shape == weight.shape for _, _, shape, _ in self._known)
 
     def is_applied(self, weight: Weight) -> bool:
         """Whether an optimizer is known to be applied to an array: a life that is killed early has not shown it."""
@@ -229,6 +264,10 @@ class _History:
     def seen(self, weight: Weight) -> frozenset[tuple[int, int]]:
         """When somebody looked at an array."""
         return frozenset(self._seen.get(weight.identity, ()))
+
+    def saved(self, weight: Weight) -> frozenset[tuple[int, int]]:
+        """When somebody looked at an array because something was saved."""
+        return frozenset(self._saved.get(weight.identity, ()))
 
 
 def _behind(lives: Sequence[Indexed]) -> int | None:
@@ -273,22 +312,31 @@ def values_of(
         weight = mine.weights[number]
         if not (history.changes(weight) or any(one.values.get(number, value) != value for one in mine.looks)):
             continue
-        places = history.places(weight, value)
+        places = history.places(weight, value, _elsewhere(number, value, mine, looks))
         told = (history.seen(weight), history.knows(weight), history.is_applied(weight), history.is_copy(weight))
         if not places:
-            strangers.append(Found(weight, (), *told, stranger=True))
+            saved = frozenset() if number in looks[0].rounded else history.saved(weight)
+            shaped, others = history.is_shaped(weight), bool(history.places(weight, value))
+            strangers.append(Found(weight, (), *told, stranger=True, saved=saved, shaped=shaped, others=others))
         elif not weight.function or _goes_on(number, weight, looks, lives[-1], history):
             found.append(Found(weight, places, *told))
     # What is not saved tells something only if it was restored all the same: it is not what it is in a new training.
     weights = [one for one in found if one.known and not one.copy] or [one for one in found if not one.new]
     common = _common(weights)
     if not weights:
-        return Values()
+        return Values(strangers=tuple(strangers))
     if not common and not weights[0].known:
         return Values(found=tuple(found))
     places = tuple(common or _most(weights))
     at_elements = tuple(_common([one.before_elements() for one in weights]))
     return Values(places, tuple(found), at_elements, _behind([reference, *lives[:-1]]), tuple(strangers))
+
+
+def _elsewhere(number: int, value: int, mine: Evidence, looks: Sequence[Look]) -> set[_Identity] | None:
+    """The arrays that have another value now than one that its next step changes; None: that does not."""
+    if len(looks) < 2 or looks[1].values.get(number, value) == value:
+        return None
+    return {mine.weights[other].identity for other, held in looks[0].values.items() if held != value}
 
 
 def _before_it_was_trained(mine: Evidence, first: int) -> list[Look]:
@@ -300,9 +348,11 @@ def _before_it_was_trained(mine: Evidence, first: int) -> list[Look]:
     built = {
         number: value for one in reversed(mine.looks) if one.why == "apply" for number, value in one.values.items()
     }
+    rounded = frozenset(number for one in mine.looks if one.why == "apply" for number in one.rounded)
     if looks and looks[0].at <= first:
-        return [replace(looks[0], values={**built, **looks[0].values}), *looks[1:]]
-    return [Look(first, "element", built), *looks] if built else []
+        both = looks[0].rounded | (rounded - looks[0].values.keys())
+        return [replace(looks[0], values={**built, **looks[0].values}, rounded=both), *looks[1:]]
+    return [Look(first, "element", built, rounded), *looks] if built else []
 
 
 def _since_they_were_restored(life: Indexed, looks: Sequence[Look], history: _History) -> Sequence[Look]:
@@ -330,7 +380,7 @@ def _goes_on(number: int, weight: Weight, looks: Sequence[Look], life: Indexed, 
     changed = next((one for one in looks if one.values.get(number, value) != value), None)
     if changed is None:
         return True
-    new = history.places(weight, changed.values[number], others=False)
+    new = history.own_places(weight, changed.values[number])
     return not new or _follows(history.places(weight, value), new, number=_between(life, looks[0], changed))
 
 

@@ -18,7 +18,8 @@ ledger had: so it is known which elements had been taken. What a line `is`:
   if it is no variable of TensorFlow's, the `ordinal` among those of the same name and shape, whether it is `known` to
   be a part of the state, an optimizer is `applied` to it, and the `users` code has made it;
 - `values`: of all these arrays by their ids a hash each of those that are not what they were in the line before; null:
-  it cannot be had; `why` is `element`, `save`, or `apply`: an optimizer is about to be applied for the first time.
+  it cannot be had; `why` is `element`, `save`, or `apply`: an optimizer is about to be applied for the first time;
+  `rounded` lists those among them, if any, that have only numbers that a narrower type has.
 
 Paths below the run's directory are relative to it, because lives may resume at another place; others are absolute.
 """
@@ -32,7 +33,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
 FILE = "evidence.jsonl"
@@ -153,6 +154,8 @@ class Look:
     why: Why
     values: Mapping[int, int]
     """Hashes by the weights' places in `Evidence.weights`; of those that could be had."""
+    rounded: frozenset[int] = frozenset()
+    """The places of those that have changed since the last look and have only numbers that a narrower type has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +284,13 @@ class EvidenceWriter:
         """Announces a weight, or what is now known of one, under an id of its own."""
         self._append("weight", id=number, **asdict(weight))
 
-    def values(self, why: Why, changed: Mapping[int, int | None]) -> None:
-        """The values of all weights are those of the last time but for these, by their ids; None: not to be had."""
-        self._append("values", why=why, values={str(number): value for number, value in changed.items()})
+    def values(self, why: Why, changed: Mapping[int, int | None], rounded: Collection[int] = ()) -> None:
+        """The values of all weights are those of the last time but for these, by their ids; None: not to be had.
+
+        `rounded`: the ids of those that have only numbers that a narrower type has.
+        """
+        values = {str(number): value for number, value in changed.items()}
+        self._append("values", why=why, values=values, **({"rounded": sorted(rounded)} if rounded else {}))
 
     def place(self, path: str) -> str:
         """A path as lives at different places name it alike."""
@@ -366,7 +373,7 @@ def _take(found: _Parsed, line: Mapping[str, Any]) -> None:
         values: dict[int, int | None] = dict(found.looks[-1].values) if found.looks else {}
         values.update({int(number): value for number, value in line["values"].items()})
         kept = {number: value for number, value in values.items() if value is not None}
-        found.looks.append(Look(at, line["why"], kept))
+        found.looks.append(Look(at, line["why"], kept, frozenset(line.get("rounded", ()))))
     elif what == "origins":
         found.origins = tuple(
             Origin(at, group["path"], group["variables"], tuple(group["names"]), group["changed"])

@@ -22,7 +22,16 @@ from .by_value import values_of
 from .model import Kind
 from .successors import in_their_places
 from .whereabouts import BEGINNING, Files, Place, files_of, of_the_last_stage, place_at
-from .wording import BEGUN_ANEW, COPIED_ANEW, MADE_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT, count
+from .wording import (
+    BEGUN_ANEW,
+    COPIED_ANEW,
+    MADE_ANEW,
+    NOT_RESTORED,
+    NOT_WITH_THE_REST,
+    OF_ANOTHER_MOMENT,
+    OTHER_THAN_SAVED,
+    count,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -234,6 +243,8 @@ def _on_what_is_apart(values: Values, places: Sequence[Place]) -> Iterator[str]:
     for found, fate in fates:
         if found:
             yield f"{_each_as_it_was(found)}: {fate}"
+    if other := [one.weight.name for one in values.other_than_saved(places)]:
+        yield f"{_few(other[:_NAMED])} {'is' if len(other) == 1 else 'are'} {OTHER_THAN_SAVED}"
 
 
 def _each_as_it_was(found: Sequence[Found]) -> str:

@@ -2,8 +2,9 @@
 
 However weights are stored and brought back, copied, packed, published later, a resumed life begins with values that an
 earlier one had, and these tell at which moment. Looked at are TensorFlow's floating point variables, in eager code and
-in sessions, and arrays in the variables of the user's functions that are running: those of jax, and small ones of NumPy
-that change. Not what optax keeps, which is an optimizer's, and no scalars, which have the same value now and then.
+in sessions, and arrays in the variables of the user's functions that are running: those of jax, and those of NumPy that
+change and are not too large. Not what optax keeps, which is an optimizer's, and no scalars, which have the same value
+now and then.
 """
 
 from __future__ import annotations
@@ -32,11 +33,15 @@ if TYPE_CHECKING:
 
 _CLOSELY = 64
 """So many elements of a life are looked at where that costs nothing..."""
-_SMALL = 1 << 18
-"""...because there are not more bytes than these; else the first of them, the second, and the ninth."""
-_MOST = 64
+_SMALL = 1 << 24
+"""...because there are not more bytes than these, 3 ms to copy and hash; else the first, second and ninth of them."""
+_LARGEST = 1 << 28
+"""Bytes of an array of NumPy's; larger ones are data that is held in memory, as a rule."""
+_MOST = 256
 """Arrays that are small all together."""
 _AT = (1, 2, 9)
+_FIRST = 64
+"""Of so many numbers it shows whether an array's are rounded."""
 _SAVES = 4
 """So many saves of a life are compared with what is in memory."""
 
@@ -100,6 +105,7 @@ class Values:
             self._look("element", sys._getframe(1))
         if number == _AT[-1]:
             self._ignored = {key for key, (told, _) in self._weights.items() if told not in self._moving}
+            self._small = self._small or bool(self._ignored)  # the next look tells, without them
 
     def before_save(self, taken: int) -> None:
         """Something is about to be saved, behind so many elements of this life; in eager code."""
@@ -114,6 +120,7 @@ class Values:
         its weights as they were made.
         """
         new: dict[int, int | None] = {}
+        rounded: set[int] = set()
         for key, name, variable, users in self._alive():
             if key in keys and key not in self._weights and variable.shape.rank:
                 value = self._value(variable)
@@ -123,8 +130,10 @@ class Values:
                     )
                     new[number] = self._last[number] = _hash(value)
                     self._moving.add(number)
+                    if _is_rounded(value):
+                        rounded.add(number)
         if new:
-            self._evidence.values("apply", new)
+            self._evidence.values("apply", new, rounded)
 
     @contextlib.contextmanager
     def run(self, number: int, held: Callable[[], Iterable[Held]]) -> Iterator[None]:
@@ -205,6 +214,7 @@ class Values:
 
     def _write_down(self, why: Why, held: Iterable[Held]) -> None:
         seen: dict[int, int] = {}
+        rounded: set[int] = set()
         size = 0
         for key, weight, array in held:
             value = self._value(array)
@@ -214,12 +224,14 @@ class Values:
                 seen[number] = _hash(value)
                 if array is not value or self._last.get(number, seen[number]) != seen[number]:
                     self._moving.add(number)
+                if _is_rounded(value):
+                    rounded.add(number)
         self._small = size <= _SMALL and len(seen) <= _MOST
         changed: dict[int, int | None] = {n: value for n, value in seen.items() if self._last.get(n) != value}
         changed.update(dict.fromkeys(self._last.keys() - seen.keys()))
         self._last = seen
         if seen or changed:
-            self._evidence.values(why, changed)
+            self._evidence.values(why, changed, rounded & changed.keys())
 
     def _found(self, frame: FrameType) -> Iterator[Held]:
         """What eager code holds, and the user's functions."""
@@ -271,6 +283,20 @@ def _hash(value: np.ndarray[Any, Any]) -> int:
     return xxhash.xxh3_64_intdigest(np.ascontiguousarray(value).view(np.uint8).data)
 
 
+def _is_rounded(value: np.ndarray[Any, Any]) -> bool:
+    """Whether the first numbers of an array are all some that a narrower type has: bfloat16, half or single precision.
+
+    Their mantissas are shorter by 13 bits than those of single precision, or by 29 than those of double.
+    """
+    words = (
+        {4: (np.uint32, 0x1FFF), 8: (np.uint64, 0x1FFFFFFF)}.get(value.itemsize) if value.dtype.kind == "f" else None
+    )
+    if words is None:
+        return False
+    first = np.ascontiguousarray(value.flat[:_FIRST])
+    return not (first.view(words[0]) & words[0](words[1])).any()
+
+
 def _arrays(frame: FrameType | None) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
     """The functions, names and values of arrays in the variables of the user's functions that are running."""
     seen = set()
@@ -281,8 +307,8 @@ def _arrays(frame: FrameType | None) -> Iterator[tuple[Any, tuple[str, ...], Any
         for name, value in variables(one):
             for attribute, state in states_in(value, is_state):
                 for more, array in arrays_in(state):
-                    if not (is_array(array) or (isinstance(array, np.ndarray) and array.nbytes <= _SMALL)):
-                        continue  # data that is held in memory, as a rule
+                    if not (is_array(array) or (isinstance(array, np.ndarray) and array.nbytes <= _LARGEST)):
+                        continue
                     if np.prod(array.shape) > 1:
                         yield one.f_code, tuple(filter(None, (name, attribute, *more))), array
 

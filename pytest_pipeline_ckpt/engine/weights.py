@@ -27,7 +27,7 @@ from .idle_steps import idle_steps
 from .model import Ending, Kind, Outcome, Verdict
 from .watching import live
 from .weight_differences import Compared, Difference
-from .wording import COPIED_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT
+from .wording import COPIED_ANEW, NOT_RESTORED, NOT_WITH_THE_REST, OF_ANOTHER_MOMENT, OTHER_THAN_SAVED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -169,7 +169,8 @@ def _looked_at(check: Check, verdict: Verdict, ended: Ended, known: _Known) -> V
     if means in known.equal and not anyway and not vary(differences):
         return _worse(verdict, Outcome.DIVERGED, _lacks(differences, found.tensors, known.equal[means]))
     fresh = _fresh(verdict)
-    if fresh is not None and not anyway and _others_differ(check, ended, fresh) and not vary(differences):
+    tells = fresh is not None and (fresh.endswith(OTHER_THAN_SAVED) or _others_differ(check, ended, fresh))
+    if fresh is not None and tells and not anyway and not vary(differences):
         return _anew(verdict, differences, found.tensors, fresh)
     return _noted(verdict, ANEW if anew else NOTE)
 
@@ -188,7 +189,7 @@ def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
     origins = [one for life in ended.lives[1:] for one in life.ledger.evidence.origins]
     if not known.anyway or fresh is None:
         return verdict
-    if not fresh.endswith((NOT_WITH_THE_REST, COPIED_ANEW, OF_ANOTHER_MOMENT)) and not any(
+    if not fresh.endswith((NOT_WITH_THE_REST, COPIED_ANEW, OF_ANOTHER_MOMENT, OTHER_THAN_SAVED)) and not any(
         one.path is None and one.changed for one in origins
     ):
         return verdict
@@ -203,13 +204,13 @@ def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
 
 def _fresh(verdict: Verdict) -> str | None:
     """What was said of weights that came from no file."""
-    endings = (NOT_RESTORED, NOT_WITH_THE_REST, COPIED_ANEW, OF_ANOTHER_MOMENT)
+    endings = (NOT_RESTORED, NOT_WITH_THE_REST, COPIED_ANEW, OF_ANOTHER_MOMENT, OTHER_THAN_SAVED)
     return next((note for note in verdict.notes if note.endswith(endings)), None)
 
 
 def _of_another_moment(verdict: Verdict) -> bool:
-    """Whether something was restored by itself, and may be a weight."""
-    return any(note.endswith(OF_ANOTHER_MOMENT) for note in verdict.notes)
+    """Whether something was restored by itself, or as it was not saved, and may be a weight."""
+    return any(note.endswith((OF_ANOTHER_MOMENT, OTHER_THAN_SAVED)) for note in verdict.notes)
 
 
 def _resumed(verdict: Verdict, life: int) -> bool:

@@ -29,6 +29,8 @@ BEGUN_ANEW = "not restored, and of no weight's shape"
 """Ends a note on variables; right by itself: what a log says of the last hundred losses is in no weights."""
 OF_ANOTHER_MOMENT = "of another moment than the rest of the model"
 """Ends a note on variables that were restored by themselves; not wrong by itself: a log may be ahead."""
+OTHER_THAN_SAVED = "not what was in memory when the model was saved"
+"""Ends a note on weights; not wrong by itself: the final weights tell. Rounded ones are not said to be."""
 MADE_ANEW = "saved, and made anew"
 """Ends a note on variables that no optimizer is applied to: a sum of results may be set back on purpose."""
 

@@ -388,12 +388,12 @@ def looked_at(_: Gate, path: Path) -> Any:
 
 
 def large(_: Gate, path: Path) -> Any:
-    """Half a megabyte."""
-    w = tf.Variable(tf.zeros(1 << 17))
+    """Twenty megabytes."""
+    w = tf.Variable(tf.zeros(5 << 20))
     iterator = _elements()
     for number in range(12):
         next(iterator)
-        w.assign_add(tf.ones(1 << 17))
+        w.assign_add(tf.ones(5 << 20))
         if number == 10:
             np.save(_kept(path) / "w.npy", w.numpy())
 

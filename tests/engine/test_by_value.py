@@ -88,6 +88,78 @@ def test_values_that_nobody_has_seen(data: int, outcome: Outcome) -> None:
     assert judged(last).outcome is outcome
 
 
+OTHER = "not what was in memory when the model was saved"
+
+
+def seldom(data: range, *, names: tuple[str, ...] = ("w",), rounded: bool = False, **first: int) -> Book:
+    """A last life whose weights are looked at before the first element and the second only, because they are large."""
+    last = weighing(*names).looks("element", **first)
+    last = last.rounded(*names) if rounded else last
+    for number, value in enumerate(data):
+        if number == 1:
+            last.looks("element", w=2000)
+        last.read("element", step=value).train([value], step=value)
+    return last
+
+
+def test_weights_that_are_not_what_was_saved() -> None:
+    """They were looked at when the model was saved; the final weights tell whether they were made otherwise since."""
+    verdict = judged(seldom(range(SAVE, END), w=1000))
+    assert verdict.outcome is Outcome.EXACT
+    assert verdict.notes == (f"life 2: w is {OTHER}", "3 elements trained again after rollbacks (legal replay)")
+
+
+def test_rounded_weights() -> None:
+    """They are not what was in memory either, and what else could they be."""
+    verdict = judged(seldom(range(SAVE, END), rounded=True, w=1000))
+    assert verdict.notes == ("3 elements trained again after rollbacks (legal replay)",)
+
+
+@pytest.mark.parametrize(("begins", "notes"), [(500, (f"life 2: w is {OTHER}",)), (SAVE, ())])
+def test_another_array_with_a_copy_of_before(begins: int, notes: tuple[str, ...]) -> None:
+    """The best weights so far are saved in place of the weights; beside them they are harmless."""
+
+    def begun() -> Book:
+        book = weighing("w", "best").looks("element", w=NEW, best=NEW)
+        for number in range(SAVE):
+            book.read("element", step=number).train([number], step=number)
+        return book.looks("save", w=SAVE, best=500).read("save", step=SAVE).saved(SAVE)
+
+    runs = []
+    for end in (END, KILL):
+        book = begun()
+        for number in range(SAVE, end):
+            book.read("element", step=number).train([number], step=number)
+        runs.append(book.done(END).finished() if end == END else book.killed())
+    last = seldom(range(SAVE, END), names=("w", "best"), w=begins, best=500).done(END).finished()
+    verdict = judge([runs[0]], [runs[1], last])
+    assert verdict.outcome is Outcome.EXACT
+    assert verdict.notes == (*notes, "3 elements trained again after rollbacks (legal replay)")
+
+
+def test_arrays_that_change_places() -> None:
+    """The same variables under each other's names, as code that makes them in another order has them."""
+    last = weighing("w", "v")
+    for number in range(SAVE, END):
+        last.looks("element", w=1000 + number, v=number).read("element", step=number).train([number], step=number)
+
+    def life() -> Book:
+        book = weighing("w", "v")
+        for number in range(SAVE):
+            book.looks("element", w=number, v=1000 + number).read("element", step=number).train([number], step=number)
+        book.looks("save", w=SAVE, v=1000 + SAVE).read("save", step=SAVE).saved(SAVE)
+        return book
+
+    def on(book: Book, end: int) -> Book:
+        for number in range(SAVE, end):
+            book.looks("element", w=number, v=1000 + number).read("element", step=number).train([number], step=number)
+        return book
+
+    verdict = judge([on(life(), END).done(END).finished()], [on(life(), KILL).killed(), last.done(END).finished()])
+    assert verdict.outcome is Outcome.EXACT
+    assert verdict.notes == ("3 elements trained again after rollbacks (legal replay)",)
+
+
 def test_weights_that_were_not_restored() -> None:
     """The model's step goes on, its weights are new ones."""
     verdict = judged(trained(weighing("w", role="model"), range(SAVE, END), first=NEW, step=SAVE), role="model")

@@ -54,6 +54,14 @@ def test_large_weights_are_looked_at_now_and_then(runs: Runs) -> None:
     assert [len(set(values)) for values in _of(runs, "large").values()] == [4]
 
 
+def test_what_a_narrower_type_has(runs: Runs) -> None:
+    """Whole numbers are some that half precision has; what a step made of a layer's first ones is not."""
+    assert [one.rounded for one in runs.ledger("large").evidence.looks] == [{0}] * 4
+    first, *later = runs.ledger("built_in_its_step").evidence.looks
+    assert first.rounded == first.values.keys()
+    assert not any(one.rounded for one in later)
+
+
 def test_a_model_that_its_first_step_builds(runs: Runs) -> None:
     """It is looked at before it is applied first: what it was made with, or was restored to."""
     evidence = runs.ledger("built_in_its_step").evidence

@@ -87,6 +87,13 @@ class Book:
         ids = {line["name"]: str(line["id"]) for line in self.shown if line["is"] == "weight"}
         return self._show("values", why=why, values={ids[name]: value for name, value in values.items()})
 
+    def rounded(self, *names: str) -> Book:
+        """Of what the last look has found, these have only numbers that a narrower type has."""
+        self.shown[-1]["rounded"] = [
+            line["id"] for line in self.shown if line["is"] == "weight" and line["name"] in names
+        ]
+        return self
+
     def element(self, value: int, *, key: str = TRAIN, iterator: int = 0, flags: int = 0, rows: int = 1) -> Book:
         """An element; its rows' digest is its value, so that a batch is the sum of its rows."""
         self._append(Kind.ELEMENT, value, key, iterator, flags=flags, digest=value, rows=rows)

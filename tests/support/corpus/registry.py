@@ -132,6 +132,8 @@ _FILES_AND_SESSIONS = (
     Training("variables_npz", "saved", "variables in npz"),
     Training("variables_npz", "unused", "read and never used", TORN),
     Training("variables_npz", "half", "read and never used", TORN),
+    Training("large_tables", "saved", "large arrays"),
+    Training("large_tables", "best", "large arrays", TORN),
     Training("numpy_state", "json", "step in JSON"),
     Training("numpy_state", "json_first", "step in JSON", TORN, kills=BETWEEN),
     Training("numpy_state", "json_anew", "step in JSON", RESTARTED),
