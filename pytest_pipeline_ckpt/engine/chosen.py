@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .model import Ledger, Life
 
 _STEPPED = (Kind.STEP, Kind.SAVED, Kind.RESTORED, Kind.DONE)
+_FEW = 8
+"""Elements: a counter of updates that are made every few of them stands still for so long."""
 _ROLES = ("model", "bare", "data")
 
 
@@ -51,14 +53,19 @@ def choice(references: Sequence[Life], lives: Sequence[Life]) -> Choice | None:
         return None
     first = references[0].ledger
     records = first.records
-    known = records["value"][records["kind"] == Kind.STEP].astype(np.int64)
-    if _counts(known[known >= 0].tolist()):
+    at = np.flatnonzero((records["kind"] == Kind.STEP) & (records["value"].astype(np.int64) >= 0))
+    known = records["value"][at].astype(np.int64)
+    if _counts(known.tolist()):
         return None
+    back = at[1:][np.diff(known) < 0]
+    if len(back) and not any(one.why == "element" and one.at >= back[0] for one in first.evidence.readings):
+        return None  # nobody has looked where the step went back: it was the only counter
     for role in _ROLES:
         names = [one.name for one in first.evidence.counters if one.role == role and not one.of_saves]
         alone = [Choice((name,)) for name in names]
         pairs = [Choice(pair, _span(pair[1], [*references, *lives])) for pair in itertools.permutations(names, 2)]
-        found = [one for one in (*alone, *pairs) if _counts(_shown(first.evidence, one))]
+        shown = [one for one in (*alone, *pairs) if _counts(_shown(first.evidence, one))]
+        found = [one for one in shown if not _rests(first.evidence, one, names)]
         if found:  # the finest, and of several the one that needs fewest
             best = max(found, key=lambda one: len(set(_shown(first.evidence, one))))
             return best if len(best.names) == 1 else replace(best, seen=_seen(best, [*references, *lives]))
@@ -90,6 +97,16 @@ def with_choice(life: Life, chosen: Choice | None) -> Life:
 def _counts(values: Sequence[int]) -> bool:
     """Whether something advances, and never goes back."""
     return len(values) > 1 and values[-1] > values[0] and all(a <= b for a, b in itertools.pairwise(values))
+
+
+def _rests(evidence: Evidence, chosen: Choice, names: Sequence[str]) -> bool:
+    """Whether these stand still for long while others go on: those of a third model, and a fourth, of a search."""
+    readings = [one.values for one in evidence.readings if one.why == "element"]
+    for _, group in itertools.groupby(readings, chosen.value):
+        still = list(group)
+        if len(still) > _FEW and any(still[0].get(name, 0) < still[-1].get(name, 0) for name in names):
+            return True
+    return False
 
 
 def _shown(evidence: Evidence, chosen: Choice) -> list[int]:

@@ -254,6 +254,8 @@ def _study_lane(life: Indexed, members: IntArray, fixed: int | None, *, alone: b
             f"the reference run took {int(taken[last])} elements in {int(steps[last])} steps in {label}, and too few "
             "of its steps were seen to tell how many each of them took: let it run for longer"
         )
+    if _begin_anew(life.events.step[own]):
+        return STEPS_BEGIN_ANEW
     left = _steps_without_elements(life, law, len(at) - window.skipped) if alone else 0
     if left:
         return (
@@ -268,6 +270,12 @@ def _study_lane(life: Indexed, members: IntArray, fixed: int | None, *, alone: b
     track = cut(life, at, members, window, law, pulled, lags)
     keys = tuple(dict.fromkeys(life.keys[int(key)] for key in life.iterators.key[np.sort(members)]))
     return Lane(label, keys, law, lags, track)
+
+
+def _begin_anew(steps: IntArray) -> bool:
+    """Whether steps that had advanced are again what they were in the beginning."""
+    again = (np.diff(steps) < 0) & (steps[1:] <= steps[:1]) & (steps[:-1] > steps[:1] + _FEW)
+    return bool(again.any())
 
 
 def _steps_without_elements(life: Indexed, law: Law, elements: int) -> int:

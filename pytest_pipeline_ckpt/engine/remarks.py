@@ -88,7 +88,8 @@ def named(finding: Finding, case: Case, number: int) -> Finding:
     if len(case.known.lanes) == 1:
         return replace(finding, lane=lane.label)
     reason = f"{lane.label}: {finding.reason}"
-    if finding.outcome is Outcome.RESTARTED:
+    twins = [one for one in case.known.lanes if one.label == lane.label]  # of one line, which `validation=` names
+    if finding.outcome is Outcome.RESTARTED and len(twins) == 1:
         reason += f'. If nothing is trained on it, say so: validation=["{lane.label.split(",")[0]}"]'
     return replace(finding, lane=lane.label, reason=reason)
 
