@@ -551,6 +551,26 @@ def test_lane_is_named() -> None:
     )
 
 
+@pytest.mark.parametrize("key", [TRAIN, VALID])
+def test_lane_that_may_be_for_validation(key: str) -> None:
+    """`validation=` is offered by the line, so not where two iterators of one line make up two lanes."""
+    number = int(key == TRAIN)
+
+    def side_by_side(values: range, other: range, *, step: int) -> Book:
+        book = Book()
+        for at, (one, two) in enumerate(zip(values, other, strict=True), step):
+            book.step(at).element(one)
+            book.step(at, key=key, iterator=number).element(100 + two, key=key, iterator=number)
+        return book
+
+    run = side_by_side(range(20), range(20), step=0).done(20).finished()
+    first = side_by_side(range(10), range(10), step=0).saved(10).killed()
+    last = side_by_side(range(10, 20), range(10), step=10).done(20).finished()
+    verdict = judge([run], [first, last])
+    assert verdict.outcome is Outcome.RESTARTED
+    assert verdict.reason.endswith('say so: validation=["train.py:50"]') == (key == VALID)
+
+
 def test_iterator_on_another_line() -> None:
     """A resumed life may make its iterator on another line, and skip on a third."""
     last = Book().restored(10)
