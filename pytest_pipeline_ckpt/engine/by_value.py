@@ -17,7 +17,7 @@ from .evidence import Look
 from .whereabouts import BEGINNING, place_at
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from .evidence import Evidence, Weight
     from .indexed import Indexed
@@ -214,20 +214,22 @@ class _History:
             if look.why == "save":
                 self._saved.setdefault(weight.identity, set()).update(map(_key, places))
 
-    def places(self, weight: Weight, value: int, elsewhere: Collection[_Identity] | None = None) -> tuple[Place, ...]:
+    def places(self, weight: Weight, value: int, now: Mapping[_Identity, int] | None = None) -> tuple[Place, ...]:
         """When an array had a value, or else another of its shape; the latest first.
 
         Args:
             weight: the array.
             value: its hash.
-            elsewhere: if it is trained, the arrays that have another value now. At a moment at which it was not this,
-                only what one of these had counts: they may have changed places. What a copy had was not the array's.
+            now: if it is trained, what all arrays are now. At a moment at which it was something else, only what one
+                counts that is something else now: they may have changed places. What a copy had was not the array's.
         """
         found = self._by_identity.get(weight.identity, {}).get(value, [])
         if not found:
-            seen = self._seen.get(weight.identity, set()) if elsewhere is not None else set()
+            seen = set() if now is None else self._seen.get(weight.identity, set())
             others = self._by_shape.get((weight.shape, value), [])
-            found = [place for other, place in others if _key(place) not in seen or other in (elsewhere or ())]
+            found = [
+                place for other, place in others if _key(place) not in seen or (now or {}).get(other, value) != value
+            ]
         return tuple(reversed(found))
 
     def own_places(self, weight: Weight, value: int) -> Sequence[Place]:
@@ -307,12 +309,13 @@ def values_of(
     if not looks:
         return Values()
     looks = _since_they_were_restored(lives[-1], looks, history)
+    now = {mine.weights[number].identity: value for number, value in looks[0].values.items()}
     found, strangers = [], []
     for number, value in looks[0].values.items():
         weight = mine.weights[number]
         if not (history.changes(weight) or any(one.values.get(number, value) != value for one in mine.looks)):
             continue
-        places = history.places(weight, value, _elsewhere(number, value, mine, looks))
+        places = history.places(weight, value, now if _is_trained(number, looks) else None)
         told = (history.seen(weight), history.knows(weight), history.is_applied(weight), history.is_copy(weight))
         if not places:
             saved = frozenset() if number in looks[0].rounded else history.saved(weight)
@@ -332,11 +335,10 @@ def values_of(
     return Values(places, tuple(found), at_elements, _behind([reference, *lives[:-1]]), tuple(strangers))
 
 
-def _elsewhere(number: int, value: int, mine: Evidence, looks: Sequence[Look]) -> set[_Identity] | None:
-    """The arrays that have another value now than one that its next step changes; None: that does not."""
-    if len(looks) < 2 or looks[1].values.get(number, value) == value:
-        return None
-    return {mine.weights[other].identity for other, held in looks[0].values.items() if held != value}
+def _is_trained(number: int, looks: Sequence[Look]) -> bool:
+    """Whether the life's first step has changed an array."""
+    value = looks[0].values[number]
+    return len(looks) > 1 and looks[1].values.get(number, value) != value
 
 
 def _before_it_was_trained(mine: Evidence, first: int) -> list[Look]:
