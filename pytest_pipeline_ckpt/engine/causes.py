@@ -170,7 +170,9 @@ class Cause(enum.Enum):
         "parts of what is trained are saved at different moments, or some of them are not saved or not restored, so "
         "that what a resume finds does not belong together",
         "save all that is trained, optimizers and averages too, in one checkpoint by one call, and restore it as a "
-        "whole, after the model is built (Keras 3 leaves a layer that its first call builds as it was made)",
+        "whole, after the model is built (Keras 3 leaves a layer that its first call builds as it was made); load "
+        "pretrained weights only where there is no checkpoint, and save the best ones beside those that are trained, "
+        "not in their place",
     )
     OWN_POSITION = Advice(
         "it restores no iterator and goes on at a place that it has computed itself, which is not where the model was",
