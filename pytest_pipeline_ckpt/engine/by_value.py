@@ -44,13 +44,7 @@ class Found:
     copy: bool
     """Whether it only ever has what another one has had before: what is to be saved, the best so far."""
     stranger: bool = False
-    """Whether it began with a value that nobody has seen: drawn without a seed, or restored by rounding."""
-    saved: frozenset[tuple[int, int]] = frozenset()
-    """Of a stranger whose numbers are not rounded, the moments of saves at which somebody looked at it."""
-    shaped: bool = False
-    """Of a stranger whether an array of its shape is known to be a part of the state."""
-    others: bool = False
-    """Of a stranger whether another array has had its value: the best so far, a snapshot of before."""
+    """Whether it began with a value that nobody has seen, because it was drawn without a seed."""
 
     @property
     def new(self) -> bool:
@@ -71,6 +65,25 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Stranger:
+    """An array that began with a value that it was never seen to have: drawn anew, rounded, or not what was saved."""
+
+    found: Found
+    """Without a moment."""
+    saved: frozenset[tuple[int, int]]
+    """The moments of saves at which somebody looked at it, unless its numbers are rounded."""
+    shaped: bool
+    """Whether an array of its shape is known to be a part of the state."""
+    drawn: bool
+    """Whether it may have been drawn without a seed: a new training has one value now and another one then."""
+
+    @property
+    def state(self) -> bool:
+        """Whether it is known to be a part of the state."""
+        return self.found.known and not self.found.copy
+
+
+@dataclass(frozen=True, slots=True)
 class Values:
     """What the values of the weights say of where a life's model was when it began to train."""
 
@@ -81,22 +94,21 @@ class Values:
     """Those of the moments that are before an element."""
     behind: int | None = None
     """How many elements saved weights are behind what had been taken; None: nobody has looked at them beside a save."""
-    strangers: tuple[Found, ...] = ()
-    """What began with a value that nobody has seen, although somebody has looked at it before."""
+    strangers: tuple[Stranger, ...] = ()
 
     def corroborated(self, places: Collection[Place]) -> Values:
-        """The same if something else tells the moment that the rest of the weights has: strangers have begun anew then.
+        """The same if something else tells the moment that the rest of the weights has: what is drawn began anew then.
 
-        If nothing does, and one of them is a part of the state, nothing is told: all may have been rounded.
+        If nothing does, and one of the strangers is a part of the state, nothing is told: all may have been rounded.
         """
         if not self.strangers:
             return self
         told = {_key(one) for one in places} & {_key(one) for one in self.places}
-        state = [one for one in self.strangers if one.known and not one.copy]
+        state = [one.found for one in self.strangers if one.state]
         if len(told) != 1 or any(told.isdisjoint(one.seen) for one in state):
             return Values(strangers=self.strangers) if state else self
-        strangers = [one for one in self.strangers if not one.others and not told.isdisjoint(one.seen)]
-        anew = [replace(one, places=(BEGINNING,)) for one in strangers]
+        drawn = [one.found for one in self.strangers if one.drawn and not told.isdisjoint(one.found.seen)]
+        anew = [replace(one, places=(BEGINNING,), stranger=True) for one in drawn]
         return replace(
             self,
             places=tuple(one for one in self.places if _key(one) in told),
@@ -163,17 +175,18 @@ class Values:
         return [one for one in known if one not in apart and not one.weight.function]
 
     def other_than_saved(self, places: Collection[Place]) -> list[Found]:
-        """What is saved, and began with a value that nobody has seen, although it was looked at when it was saved.
+        """What is saved, and began with something else than it was when it was looked at because of that.
 
-        A few with values that no array has had, beside what has a moment, have begun anew.
+        What may have been drawn, beside what has a moment, has begun anew.
         """
-        state = (one for one in self.strangers if one.shaped and not one.copy and (one.others or not self.places))
-        return [one for one in state if places and all(_key(place) in one.saved for place in places)]
+        state = (one for one in self.strangers if one.shaped and not one.found.copy)
+        other = (one for one in state if not (one.drawn and self.places))
+        return [one.found for one in other if places and all(_key(place) in one.saved for place in places)]
 
     @property
     def looked_at(self) -> set[str]:
         """The names of all of them."""
-        return {one.weight.name for one in (*self.found, *self.strangers)}
+        return {one.weight.name for one in (*self.found, *(one.found for one in self.strangers))}
 
     def cleared(self, places: Collection[Place]) -> set[str]:
         """The names of those that have the values of some moments."""
@@ -310,6 +323,7 @@ def values_of(
         return Values()
     looks = _since_they_were_restored(lives[-1], looks, history)
     now = {mine.weights[number].identity: value for number, value in looks[0].values.items()}
+    alike = _begun_alike(reference.evidence, lives[0].evidence)
     found, strangers = [], []
     for number, value in looks[0].values.items():
         weight = mine.weights[number]
@@ -319,8 +333,8 @@ def values_of(
         told = (history.seen(weight), history.knows(weight), history.is_applied(weight), history.is_copy(weight))
         if not places:
             saved = frozenset() if number in looks[0].rounded else history.saved(weight)
-            shaped, others = history.is_shaped(weight), bool(history.places(weight, value))
-            strangers.append(Found(weight, (), *told, stranger=True, saved=saved, shaped=shaped, others=others))
+            drawn = weight.identity not in alike and not history.places(weight, value)
+            strangers.append(Stranger(Found(weight, (), *told), saved, history.is_shaped(weight), drawn))
         elif not weight.function or _goes_on(number, weight, looks, lives[-1], history):
             found.append(Found(weight, places, *told))
     # What is not saved tells something only if it was restored all the same: it is not what it is in a new training.
@@ -333,6 +347,19 @@ def values_of(
     places = tuple(common or _most(weights))
     at_elements = tuple(_common([one.before_elements() for one in weights]))
     return Values(places, tuple(found), at_elements, _behind([reference, *lives[:-1]]), tuple(strangers))
+
+
+def _begun_alike(one: Evidence, other: Evidence) -> set[_Identity]:
+    """The arrays with which two new trainings began alike: with a seed, or with what does not need one."""
+    begun = [
+        {
+            evidence.weights[number].identity: value
+            for look in reversed(evidence.looks)
+            for number, value in look.values.items()
+        }
+        for evidence in (one, other)
+    ]
+    return {identity for identity, value in begun[0].items() if begun[1].get(identity) == value}
 
 
 def _is_trained(number: int, looks: Sequence[Look]) -> bool:
