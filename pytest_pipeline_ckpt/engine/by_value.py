@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .evidence import Look
+from .weight_history import ABSENT, History, begun_alike, fleeting, moment
 from .whereabouts import BEGINNING, place_at
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from .evidence import Evidence, Weight
     from .indexed import Indexed
+    from .weight_history import Identity
     from .whereabouts import Place
 
-_Identity = tuple[str, str, tuple[int, ...], int]
 _NEAR = 2
 """Elements; a step that takes more is told by what it takes."""
 
@@ -57,11 +58,11 @@ class Found:
 
     def is_of(self, places: Iterable[Place]) -> bool:
         """Whether it had the value at one of some moments."""
-        return not {_key(place) for place in self.places}.isdisjoint(_key(place) for place in places)
+        return not {moment(place) for place in self.places}.isdisjoint(moment(place) for place in places)
 
     def differs_at(self, places: Collection[Place]) -> bool:
         """Whether it was seen to have other values at some moments."""
-        return not self.is_of(places) and not self.seen.isdisjoint(_key(place) for place in places)
+        return not self.is_of(places) and not self.seen.isdisjoint(moment(place) for place in places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Values:
         """
         if not self.strangers:
             return self
-        told = {_key(one) for one in places} & {_key(one) for one in self.places}
+        told = {moment(one) for one in places} & {moment(one) for one in self.places}
         state = [one.found for one in self.strangers if one.state]
         if len(told) != 1 or any(told.isdisjoint(one.seen) for one in state):
             return Values(strangers=self.strangers) if state else self
@@ -111,7 +112,7 @@ class Values:
         anew = [replace(one, places=(BEGINNING,), stranger=True) for one in drawn]
         return replace(
             self,
-            places=tuple(one for one in self.places if _key(one) in told),
+            places=tuple(one for one in self.places if moment(one) in told),
             found=(*self.found, *anew),
         )
 
@@ -123,7 +124,7 @@ class Values:
         the same for a while they do not tell. Where nobody looked, it is as at the saves at which somebody did.
         """
         near = {
-            _key(one): one
+            moment(one): one
             for one in self.at_elements
             if one.life == place.life and abs(place.taken - one.taken) <= _NEAR
         }
@@ -181,7 +182,7 @@ class Values:
         """
         state = (one for one in self.strangers if one.shaped and not one.found.copy)
         other = (one for one in state if not (one.drawn and self.places))
-        return [one.found for one in other if places and all(_key(place) in one.saved for place in places)]
+        return [one.found for one in other if places and all(moment(place) in one.saved for place in places)]
 
     @property
     def looked_at(self) -> set[str]:
@@ -191,98 +192,6 @@ class Values:
     def cleared(self, places: Collection[Place]) -> set[str]:
         """The names of those that have the values of some moments."""
         return {one.weight.name for one in self.found if one.is_of(places)}
-
-
-class _History:
-    """What earlier lives were seen to have.
-
-    Args:
-        lives: in their order.
-        begun: for each where its own model was when it began.
-        firsts: for each how many records its ledger had when it took its first element that trains.
-    """
-
-    def __init__(self, lives: Sequence[Indexed], begun: Sequence[Sequence[Place]], firsts: Sequence[int]) -> None:
-        self._by_identity: dict[_Identity, dict[int, list[Place]]] = {}
-        self._by_shape: dict[tuple[tuple[int, ...], int], list[tuple[_Identity, Place]]] = {}
-        self._seen: dict[_Identity, set[tuple[int, int]]] = {}
-        self._saved: dict[_Identity, set[tuple[int, int]]] = {}
-        self._known: set[_Identity] = set()
-        self._applied: set[_Identity] = set()
-        for number, (life, at_first, first) in enumerate(zip(lives, begun, firsts, strict=True), 1):
-            evidence = life.evidence
-            self._known.update(one.identity for one in evidence.weights if one.known)
-            self._applied.update(one.identity for one in evidence.weights if one.applied)
-            for look in evidence.looks:
-                place = place_at(number, lives, look.at, saving=look.why == "save")
-                begins = [BEGINNING] if number == 1 else [*at_first, place]
-                self._add(evidence, look, begins if look.at <= first or look.why == "apply" else [place])
-
-    def _add(self, evidence: Evidence, look: Look, places: Sequence[Place]) -> None:
-        for number, value in look.values.items():
-            weight = evidence.weights[number]
-            self._by_identity.setdefault(weight.identity, {}).setdefault(value, []).extend(places)
-            self._by_shape.setdefault((weight.shape, value), []).extend((weight.identity, one) for one in places)
-            self._seen.setdefault(weight.identity, set()).update(map(_key, places))
-            if look.why == "save":
-                self._saved.setdefault(weight.identity, set()).update(map(_key, places))
-
-    def places(self, weight: Weight, value: int, now: Mapping[_Identity, int] | None = None) -> tuple[Place, ...]:
-        """When an array had a value, or else another of its shape; the latest first.
-
-        Args:
-            weight: the array.
-            value: its hash.
-            now: if it is trained, what all arrays are now. At a moment at which it was something else, only what one
-                counts that is something else now: they may have changed places. What a copy had was not the array's.
-        """
-        found = self._by_identity.get(weight.identity, {}).get(value, [])
-        if not found:
-            seen = set() if now is None else self._seen.get(weight.identity, set())
-            others = self._by_shape.get((weight.shape, value), [])
-            found = [
-                place for other, place in others if _key(place) not in seen or (now or {}).get(other, value) != value
-            ]
-        return tuple(reversed(found))
-
-    def own_places(self, weight: Weight, value: int) -> Sequence[Place]:
-        """When an array itself had a value."""
-        return self._by_identity.get(weight.identity, {}).get(value, [])
-
-    def changes(self, weight: Weight) -> bool:
-        """Whether an array was seen to change."""
-        return len(self._by_identity.get(weight.identity, {})) > 1
-
-    def knows(self, weight: Weight) -> bool:
-        """Whether an array is known to be a part of the state."""
-        return weight.known or weight.identity in self._known
-
-    def is_shaped(self, weight: Weight) -> bool:
-        """Whether an array of this one's shape is known to be a part of the state, perhaps itself."""
-        return weight.known or any(shape == weight.shape for _, _, shape, _ in self._known)
-
-    def is_applied(self, weight: Weight) -> bool:
-        """Whether an optimizer is known to be applied to an array: a life that is killed early has not shown it."""
-        return weight.applied or weight.identity in self._applied
-
-    def is_copy(self, weight: Weight) -> bool:
-        """Whether all values of an array but the first are those that another one had had before."""
-        mine = self._by_identity.get(weight.identity, {})
-        for identity, values in self._by_identity.items():
-            if identity == weight.identity or identity[2] != weight.shape or len(values) <= len(mine):
-                continue
-            later = (value for value, places in mine.items() if places[0].life)
-            if all(value in values and _key(values[value][0]) <= _key(mine[value][0]) for value in later):
-                return True
-        return False
-
-    def seen(self, weight: Weight) -> frozenset[tuple[int, int]]:
-        """When somebody looked at an array."""
-        return frozenset(self._seen.get(weight.identity, ()))
-
-    def saved(self, weight: Weight) -> frozenset[tuple[int, int]]:
-        """When somebody looked at an array because something was saved."""
-        return frozenset(self._saved.get(weight.identity, ()))
 
 
 def _behind(lives: Sequence[Indexed]) -> int | None:
@@ -317,19 +226,20 @@ def values_of(
         begun: for each but the last where its own model was when it began, as far as that is known.
         firsts: for each how many records its ledger had when it took its first element that trains.
     """
-    mine, history = lives[-1].evidence, _History(lives[:-1], begun, firsts[:-1])
+    mine, now_and_then = lives[-1].evidence, fleeting([reference, *lives[:-1]])
+    history = History(lives[:-1], begun, firsts[:-1], now_and_then)
     looks: Sequence[Look] = _before_it_was_trained(mine, firsts[-1])
     if not looks:
         return Values()
     looks = _since_they_were_restored(lives[-1], looks, history)
     now = {mine.weights[number].identity: value for number, value in looks[0].values.items()}
-    alike = _begun_alike(reference.evidence, lives[0].evidence)
+    alike = begun_alike(reference.evidence, lives[0].evidence)
     found, strangers = [], []
     for number, value in looks[0].values.items():
         weight = mine.weights[number]
         if not (history.changes(weight) or any(one.values.get(number, value) != value for one in mine.looks)):
             continue
-        places = history.places(weight, value, now if _is_trained(number, looks) else None)
+        places = history.places_of(weight, value, now, trained=_is_trained(number, looks))
         told = (history.seen(weight), history.knows(weight), history.is_applied(weight), history.is_copy(weight))
         if not places:
             saved = frozenset() if number in looks[0].rounded else history.saved(weight)
@@ -342,6 +252,7 @@ def values_of(
     common = _common(weights)
     if not weights:
         return Values(strangers=tuple(strangers))
+    found += _gone(now_and_then, now, history)
     if not common and not weights[0].known:
         return Values(found=tuple(found))
     places = tuple(common or _most(weights))
@@ -349,17 +260,12 @@ def values_of(
     return Values(places, tuple(found), at_elements, _behind([reference, *lives[:-1]]), tuple(strangers))
 
 
-def _begun_alike(one: Evidence, other: Evidence) -> set[_Identity]:
-    """The arrays with which two new trainings began alike: with a seed, or with what does not need one."""
-    begun = [
-        {
-            evidence.weights[number].identity: value
-            for look in reversed(evidence.looks)
-            for number, value in look.values.items()
-        }
-        for evidence in (one, other)
-    ]
-    return {identity for identity, value in begun[0].items() if begun[1].get(identity) == value}
+def _gone(now_and_then: Mapping[Identity, Weight], now: Collection[Identity], history: History) -> Iterator[Found]:
+    """Of the arrays that are there now and then, and are not saved, those that are not there now."""
+    for identity, weight in now_and_then.items():
+        if identity not in now and not history.knows(weight):
+            places = history.own_places(weight, ABSENT)
+            yield Found(weight, places, history.seen(weight), False, history.is_applied(weight), False)
 
 
 def _is_trained(number: int, looks: Sequence[Look]) -> bool:
@@ -384,7 +290,7 @@ def _before_it_was_trained(mine: Evidence, first: int) -> list[Look]:
     return [Look(first, "element", built, rounded), *looks] if built else []
 
 
-def _since_they_were_restored(life: Indexed, looks: Sequence[Look], history: _History) -> Sequence[Look]:
+def _since_they_were_restored(life: Indexed, looks: Sequence[Look], history: History) -> Sequence[Look]:
     """The looks without those at new weights, if others were restored later: a sample may be taken to build a model."""
     mine = life.evidence
     first = ((mine.weights[key], value) for key, value in looks[0].values.items())
@@ -403,7 +309,7 @@ def _since_they_were_restored(life: Indexed, looks: Sequence[Look], history: _Hi
     return looks
 
 
-def _goes_on(number: int, weight: Weight, looks: Sequence[Look], life: Indexed, history: _History) -> bool:
+def _goes_on(number: int, weight: Weight, looks: Sequence[Look], life: Indexed, history: History) -> bool:
     """Whether an array changes as weights do: what it is next is not what it was at quite another moment: data is."""
     value = looks[0].values[number]
     changed = next((one for one in looks if one.values.get(number, value) != value), None)
@@ -429,8 +335,8 @@ def _common(weights: Sequence[Found]) -> list[Place]:
     """The moments of all of them."""
     if not weights:
         return []
-    others = [{_key(place) for place in one.places} for one in weights[1:]]
-    found = {_key(place): place for place in reversed(weights[0].places)}
+    others = [{moment(place) for place in one.places} for one in weights[1:]]
+    found = {moment(place): place for place in reversed(weights[0].places)}
     return [place for key, place in reversed(found.items()) if all(key in other for other in others)]
 
 
@@ -439,16 +345,12 @@ def _most(weights: Sequence[Found]) -> list[Place]:
     counts: dict[tuple[int, int], int] = {}
     places: dict[tuple[int, int], Place] = {}
     for one in weights:
-        for place in {_key(place): place for place in one.places}.values():
-            counts[_key(place)] = counts.get(_key(place), 0) + 1
-            places[_key(place)] = place
+        for place in {moment(place): place for place in one.places}.values():
+            counts[moment(place)] = counts.get(moment(place), 0) + 1
+            places[moment(place)] = place
     most = max(counts.values())
     latest = max(key for key, number in counts.items() if number == most)
     return [places[latest]]
-
-
-def _key(place: Place) -> tuple[int, int]:
-    return max(place.life, 1), place.taken
 
 
 __all__ = ["Found", "Values", "values_of"]

@@ -52,12 +52,14 @@ def study(reference: Indexed, elements_per_step: int | None, validation: Sequenc
     if classes.reason is not None:
         return Study(classes, reason=classes.reason)
     rows = training_rows(reference, classes, default=1)
-    lanes = []
+    lanes: list[Lane] = []
     laid = lay_lanes(reference, rows, {}, 0)
     for members in laid:
         now_and_then = [classes.occasional.get(reference.keys[int(key)]) for key in reference.iterators.key[members]]
         seldom = None not in now_and_then
-        lane = _study_lane(reference, members, None if seldom else elements_per_step, alone=len(laid) == 1)
+        beside = next((one for one in lanes if seldom and one.law.constant), None)
+        fixed = None if seldom else elements_per_step
+        lane = _study_lane(reference, members, fixed, alone=len(laid) == 1, beside=beside)
         if isinstance(lane, str):
             return Study(classes, reason=lane)
         lanes.append(replace(lane, doubtful=seldom and not all(now_and_then)))
@@ -231,12 +233,15 @@ def homes_of(known: Study) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _study_lane(life: Indexed, members: IntArray, fixed: int | None, *, alone: bool) -> Lane | str:
+def _study_lane(life: Indexed, members: IntArray, fixed: int | None, *, alone: bool, beside: Lane | None) -> Lane | str:
+    """A lane, or why none can be made of its iterators; `beside`: of one that is taken now and then another one."""
     at = life.elements_of(members)
     window = window_of(life, at, members)
     own, resting, _ = sightings(life, members, window)
     if window.step is None and len(own):
         window = extrapolated(life, at, window, int(own[0]), fixed or 1)
+        if beside is not None:  # it takes no part in each step, so only the other one tells when it began
+            window = replace(window, step=beside.step_at(int(at[window.skipped])))
     if window.step is None:
         window = _at_saves(life, at, members, window, resting)
     if window.step is None:
@@ -312,7 +317,7 @@ def _law(taken: IntArray, steps: IntArray, first_step: int, fixed: int | None, *
         ahead = taken_ahead(own, made, whole, left)
         if ahead is not None:
             return Law(first_step, whole, slack=ahead)
-    return observed(made + first_step, own, first_step)
+    return observed(np.append(first_step, made + first_step), np.append(0, own), first_step)
 
 
 def _at_saves(life: Indexed, at: Positions, members: IntArray, window: Window, resting: IntArray) -> Window:

@@ -40,6 +40,11 @@ class Lane:
         """The model's step before the lane's first element."""
         return self.law.first_step
 
+    def step_at(self, at: int) -> int:
+        """The model's step, as another lane's elements see it, at a record of the reference run; of a constant law."""
+        taken = int(np.searchsorted(self.track.at, at)) - self.lags.other
+        return self.first_step + max(0, taken) // self.law.rate
+
 
 def lay_lanes(life: Indexed, rows: IntArray, homes: Mapping[str, tuple[int, ...]], size: int) -> list[IntArray]:
     """Sorts iterators into lanes, `size` or more: where the reference run had their key, else where there is room.

@@ -103,6 +103,8 @@ def track_of(life: Indexed, members: IntArray, lane: Lane, fresh: bool, start: i
     own = sightings(life, members, window)[0]
     if window.step is None and (fresh or start is not None) and len(own):
         window = extrapolated(life, at, window, int(own[0]), lane.law.rate)
+        if fresh and not lane.law.constant:  # its rate is that of the step that takes most
+            window = replace(window, step=lane.first_step)
     if len(at) == window.skipped:
         return Track(life, at[:0], window.step, False, len(at), _NO_ENDS, done, start)
     if window.step is None and fresh and not len(own):

@@ -40,8 +40,8 @@ _LARGEST = 1 << 28
 _MOST = 256
 """Arrays that are small all together."""
 _AT = (1, 2, 9)
-_FIRST = 64
-"""Of so many numbers it shows whether an array's are rounded."""
+_FEW, _FIRST = 4096, 64
+"""Among so many numbers at first those are looked for, so many, that show whether an array's are rounded."""
 _SAVES = 4
 """So many saves of a life are compared with what is in memory."""
 
@@ -286,15 +286,23 @@ def _hash(value: np.ndarray[Any, Any]) -> int:
 def _is_rounded(value: np.ndarray[Any, Any]) -> bool:
     """Whether the first numbers of an array are all some that a narrower type has: bfloat16, half or single precision.
 
-    Their mantissas are shorter by 13 bits than those of single precision, or by 29 than those of double.
+    Their mantissas are shorter by 13 bits than those of single precision, or by 29 than those of double. A 0 shows
+    nothing.
     """
     words = (
         {4: (np.uint32, 0x1FFF), 8: (np.uint64, 0x1FFFFFFF)}.get(value.itemsize) if value.dtype.kind == "f" else None
     )
     if words is None:
         return False
-    first = np.ascontiguousarray(value.flat[:_FIRST])
+    first = _some(value.flat[:_FEW])
+    first = first if len(first) else _some(value)
     return not (first.view(words[0]) & words[0](words[1])).any()
+
+
+def _some(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The first numbers of an array that are not 0."""
+    found: np.ndarray[Any, Any] = value[value != 0][:_FIRST]
+    return found
 
 
 def _arrays(frame: FrameType | None) -> Iterator[tuple[Any, tuple[str, ...], Any]]:

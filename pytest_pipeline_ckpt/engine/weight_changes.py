@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def trains_by_values(life: Indexed, rows: IntArray, main: IntArray) -> bool:
     """Whether the weights change behind most uses of some iterators, as steps change them, and by no step of others.
 
-    The step of an element that was taken before may come behind a use: then nobody knows what changed them. A batch for
-    validation changes none, however many are taken at a time; nor are metrics weights, which it changes.
+    The step of an element that was taken before may come behind a use: then nobody knows what changed them, unless they
+    change again and again within it. A batch for validation changes none, however many are taken at a time; nor are
+    metrics weights, which it changes.
 
     Args:
         life: a run that nobody killed.
@@ -32,13 +33,20 @@ def trains_by_values(life: Indexed, rows: IntArray, main: IntArray) -> bool:
     trained = _changed_by_most(looks, _places(life, main)) & state
     steps = _steps(life)
     due = _most_between(steps, _places(life, main))
-    uses = [
-        (first, last + 1)
-        for first, last in _runs(_places(life, rows))
-        if {first, last + 1} <= looks.keys() & steps.keys() and not 0 < steps[last + 1] - steps[first] <= due
-    ]
-    alike = [use for use in uses if trained and 2 * len(_changed(looks, *use) & trained) >= len(trained)]
-    return 2 * len(alike) > len(uses)
+    known = looks.keys() & steps.keys()
+    alike = []
+    for first, last in _runs(_places(life, rows)):
+        if {first, last + 1} <= known and not 0 < steps[last + 1] - steps[first] <= due:
+            alike.append(_is_most_of(_changed(looks, first, last + 1), trained))
+        elif last - first > 1:
+            within = [place for place in range(first, last) if {place, place + 1} <= known]
+            idle = [place for place in within if steps[place] == steps[place + 1]]
+            alike.append(sum(_is_most_of(_changed(looks, place, place + 1), trained) for place in idle) > 1)
+    return 2 * sum(alike) > len(alike)
+
+
+def _is_most_of(changed: set[int], trained: set[int]) -> bool:
+    return bool(trained) and 2 * len(changed & trained) >= len(trained)
 
 
 def _places(life: Indexed, rows: IntArray) -> IntArray:

@@ -315,6 +315,35 @@ def test_array_that_is_saved(kept: bool, by_hand: bool) -> None:
     assert (note in verdict.notes) is (by_hand and not kept)
 
 
+@pytest.mark.parametrize(("save", "kept"), [(10, False), (10, True), (8, False)])
+def test_sums_that_are_there_now_and_then(save: int, kept: bool) -> None:
+    """Gradients are added up over four elements, and then there are none: what was there at a save must be restored."""
+
+    def weights(number: int) -> dict[str, int | None]:
+        return {"w": number // 4, "sums": 500 + number if number % 4 else None}
+
+    def lived(book: Book, numbers: range, first: dict[str, int | None]) -> Book:
+        for number in numbers:
+            book.looks("element", **(first if number == numbers.start else weights(number)))
+            book.read("element", step=number).train([number], step=number)
+            if number + 1 == save:
+                book.looks("save", **weights(save)).read("save", step=save).saved(save)
+        return book
+
+    def new() -> Book:
+        return weighing("w").weighs("sums", known=False, applied=False, function="main")
+
+    whole, first = lived(new(), range(END), {"w": 0}).done(END).finished(), lived(new(), range(KILL), {"w": 0}).killed()
+    begins: dict[str, int | None] = weights(save) if kept else {"w": save // 4}
+    last = lived(new(), range(save, END), begins).done(END).finished()
+    verdict = judge([whole], [first, last])
+    assert verdict.outcome is Outcome.EXACT
+    lost = (
+        () if kept or save == 8 else ("life 2: sums is as in a new training: not restored with the rest of the model",)
+    )
+    assert verdict.notes == (*lost, f"{KILL - save} elements trained again after rollbacks (legal replay)")
+
+
 def test_log_that_begins_anew() -> None:
     """What is in no file, and has not the shape of what is, is no sum of its gradients."""
     lives = []
