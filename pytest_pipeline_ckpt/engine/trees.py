@@ -163,9 +163,9 @@ def states_in(value: Any, is_one: Callable[[Any], bool]) -> Iterator[tuple[str, 
         path, one = pending.popleft()
         if is_one(one):
             yield "/".join(path), one
-        elif len(path) < _DEEP and id(one) not in seen:
-            seen[id(one)] = one
-            pending.extend(((*path, name), child) for name, child in _attributes(one))
+        elif len(path) < _DEEP and id(one) not in seen and (children := _attributes(one)):
+            seen[id(one)] = one  # of a hundred options each is an object too, and none of these
+            pending.extend(((*path, name), child) for name, child in children)
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:

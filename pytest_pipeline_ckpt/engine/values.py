@@ -89,7 +89,7 @@ class Values:
         self._moving: set[int] = set()
         """Ids of those that have changed, and of TensorFlow's variables and jax' arrays, which may yet."""
         self._ignored: set[Any] = set()
-        """Keys of those that have not: data that is held in memory."""
+        """Keys of those that have not, if all are large: data that is held in memory, and is looked at at saves."""
         self._at_saves: list[int] = []
         self._beside: set[int] = set()
         """Before which elements it is looked because a save may come behind the first of them."""
@@ -103,9 +103,9 @@ class Values:
         """The life's `number`-th element is about to be recorded, from 1, and due; in eager code, or within a run."""
         if not self._runs:
             self._look("element", sys._getframe(1))
-        if number == _AT[-1]:
+        if number == _AT[-1] and not self._small:
             self._ignored = {key for key, (told, _) in self._weights.items() if told not in self._moving}
-            self._small = self._small or bool(self._ignored)  # the next look tells, without them
+            self._small = bool(self._ignored)  # the next look tells, without them
 
     def before_save(self, taken: int) -> None:
         """Something is about to be saved, behind so many elements of this life; in eager code."""
@@ -202,7 +202,7 @@ class Values:
         # Whoever saves or takes elements in a thread does so while the main one is training.
         elsewhere = threading.current_thread() is not threading.main_thread() and calls_the_user(frame)
         if not elsewhere:
-            self._write(why, functools.partial(self._found, frame))
+            self._write(why, functools.partial(self._found, frame, () if why == "save" else self._ignored))
 
     def _write(self, why: Why, held: Callable[[], Iterable[Held]]) -> None:
         if not self._lock.acquire(blocking=False):
@@ -226,15 +226,16 @@ class Values:
                     self._moving.add(number)
                 if _is_rounded(value):
                     rounded.add(number)
-        self._small = size <= _SMALL and len(seen) <= _MOST
+        if why != "save":
+            self._small = size <= _SMALL and len(seen) <= _MOST
         changed: dict[int, int | None] = {n: value for n, value in seen.items() if self._last.get(n) != value}
         changed.update(dict.fromkeys(self._last.keys() - seen.keys()))
         self._last = seen
         if seen or changed:
             self._evidence.values(why, changed, rounded & changed.keys())
 
-    def _found(self, frame: FrameType) -> Iterator[Held]:
-        """What eager code holds, and the user's functions."""
+    def _found(self, frame: FrameType, ignored: Collection[Any]) -> Iterator[Held]:
+        """What eager code holds, and the user's functions, but for some arrays of these."""
         known = {*self._known(), *self._known_to_be_saved()}
         of_libraries = self._saved.get("", _InFiles()).keys
         for key, name, variable, users in self._alive():
@@ -243,7 +244,7 @@ class Values:
                 yield key, Weight(name, shape, known=key in known, applied=applied, users=users), variable
         for place, parts, array in _arrays(frame):
             key = (place, parts)
-            if key not in self._ignored:
+            if key not in ignored:
                 name, shape = "/".join(parts), tuple(array.shape)
                 told = {"known": key in known, "applied": key in of_libraries}
                 yield key, Weight(name, shape, function=place.co_name, **told), array

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -387,6 +388,33 @@ def looked_at(_: Gate, path: Path) -> Any:
             checkpoint.write(str(_kept(path) / "ckpt"))
 
 
+class Trainer:
+    """Weights among a hundred options."""
+
+    def __init__(self) -> None:
+        self.options = types.SimpleNamespace(**{f"option_{number}": number * 1000 for number in range(100)})
+        self.net = types.SimpleNamespace(w=np.zeros((2, 2)))
+
+    def train(self) -> None:
+        """They are changed every ten elements: gradients are added up."""
+        for number, _ in enumerate(_elements(30), 1):
+            if number % 10 == 0:
+                self.net.w = self.net.w + 0.1
+
+
+def seldom(_: Gate, __: Path) -> Any:
+    """NumPy arrays that a trainer has, and changes after the ninth element."""
+    Trainer().train()
+
+
+def table(_: Gate, __: Path) -> Any:
+    """Twenty megabytes, of which most are 0, beside as many that are data; two are changed, the second time to less."""
+    w, data = np.zeros(5 << 20, np.float32), np.ones(5 << 20, np.float32)
+    for number, _element in enumerate(_elements(30), 1):
+        if number % 4 == 0:
+            w[-2:] += np.float32(0.5 if number == 4 else 0.1) * data[:2]
+
+
 def large(_: Gate, path: Path) -> Any:
     """Twenty megabytes."""
     w = tf.Variable(tf.zeros(5 << 20))
@@ -613,6 +641,8 @@ SCENARIOS: dict[str, Callable[[Gate, Path], Any]] = {
             read_by_hand,
             looked_at,
             large,
+            seldom,
+            table,
             built_in_its_step,
             looked_at_in_jax,
             looked_at_in_a_session,

@@ -13,7 +13,10 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"),
 ]
 HAS_JAX = importlib.util.find_spec("flax") is not None
-GROUPS = (("looked_at", "large", "looked_at_in_a_session", "built_in_its_step"), ("looked_at_in_jax",))
+GROUPS = (
+    ("looked_at", "seldom", "table", "large", "looked_at_in_a_session", "built_in_its_step"),
+    ("looked_at_in_jax",),
+)
 SCENARIOS = Path(__file__).with_name("evidence_scenarios.py")
 
 
@@ -52,6 +55,20 @@ def test_large_weights_are_looked_at_now_and_then(runs: Runs) -> None:
     assert [(one.why, one.at) for one in looks[:3]] == [("element", 0), ("element", 2), ("element", 16)]
     assert [one.why for one in looks[3:]] == ["save"]
     assert [len(set(values)) for values in _of(runs, "large").values()] == [4]
+
+
+def test_arrays_that_change_seldom(runs: Runs) -> None:
+    """They are looked at all along, and found among what else there is in an object."""
+    assert [len(set(values)) for values in _of(runs, "seldom").values()] == [3]
+    assert [len(values) for values in _of(runs, "seldom").values()] == [30]
+
+
+def test_large_data(runs: Runs) -> None:
+    """What has not changed by the ninth element is not looked at any more; the tenth tells if the rest is small."""
+    found = _of(runs, "table")
+    assert {name: (len(one), len(set(one))) for name, one in found.items()} == {"w": (4, 2), "data": (3, 1)}
+    rounded = [one.rounded for one in runs.ledger("table").evidence.looks]
+    assert rounded == [{0, 1}, set(), set(), set()]
 
 
 def test_what_a_narrower_type_has(runs: Runs) -> None:
@@ -98,5 +115,5 @@ def test_arrays_of_jax_in_the_variables_of_functions(runs: Runs) -> None:
     assert len(set(found["state/params/w"])) == 11  # the first element is 0, and so is its gradient
     assert len(set(found["kept/acc_grads/v"])) == 10  # it is 0 in the beginning, and behind each fourth element
     assert sorted(found) == ["data/x", "data/y", "kept/acc_grads/v", "state/params/w"]
-    assert len(found["data/x"]) == 9
+    assert len(found["data/x"]) == 13
     assert len(set(found["data/x"])) == 1

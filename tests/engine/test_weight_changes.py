@@ -21,6 +21,7 @@ def life(
     metrics: bool = False,
     late: bool = False,
     silent: bool = False,
+    swapped: bool = False,
 ) -> Book:
     """A step each element, and after every fifth three elements of another stream.
 
@@ -32,6 +33,7 @@ def life(
         metrics: whether it changes metrics.
         late: the fifth step is counted behind them.
         silent: no step is seen before the first save.
+        swapped: averages are in the weights' place for as long as the other stream is used.
     """
 
     def take(value: int, step: int, key: str = TRAIN) -> None:
@@ -47,22 +49,24 @@ def life(
         take(number, number)
         weight += 1
         if number % 5 == 4:
+            weight += 1000 * swapped
             for _ in range(3):
                 take(500 + other, number if late else number + 1, OTHER)
                 other, weight, results = other + 1, weight + trains, results + metrics
+            weight -= 1000 * swapped
         if number == SAVE - 1 and not begin:
             book.looks("save", w=weight).read("save", step=SAVE).wrote("model/ckpt").saved(SAVE)
     return book
 
 
-def judged(*, uses: int, trains: bool, metrics: bool = False, late: bool = False, silent: bool = False) -> Outcome:
+def judged(*, uses: int, trains: bool, metrics: bool = False, late: bool = False, **more: bool) -> Outcome:
     """Of a resume, with what another stream had been used before."""
 
     def ended(book: Book) -> Life:
         return book.done(END).finished()
 
-    whole, first = (life(0, end, trains=trains, metrics=metrics, late=late, silent=silent) for end in (END, KILL))
-    last = life(SAVE, END, uses=uses, trains=trains, metrics=metrics, late=late, silent=silent)
+    whole, first = (life(0, end, trains=trains, metrics=metrics, late=late, **more) for end in (END, KILL))
+    last = life(SAVE, END, uses=uses, trains=trains, metrics=metrics, late=late, **more)
     return judge([ended(whole)], [first.killed(), ended(last)]).outcome
 
 
@@ -75,7 +79,8 @@ def test_rehearsal(uses: int, outcome: Outcome, late: bool, silent: bool) -> Non
 
 
 @pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("swapped", [True, False])
 @pytest.mark.parametrize("metrics", [True, False])
-def test_validation(metrics: bool, late: bool) -> None:
+def test_validation(metrics: bool, swapped: bool, late: bool) -> None:
     """What changes no weights begins anew as it likes."""
-    assert judged(uses=0, trains=False, metrics=metrics, late=late) is Outcome.EXACT
+    assert judged(uses=0, trains=False, metrics=metrics, late=late, swapped=swapped) is Outcome.EXACT
