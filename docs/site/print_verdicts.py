@@ -110,8 +110,8 @@ SECTIONS = {
     ),
     "diverged": Section(
         "Every element is exact, but the final checkpoint is not that of the reference run: integers in it count "
-        "something else, or another resume of the test ended with the same weights bit for bit and this one did not. "
-        "With `compare_weights=True` any other bit fails.",
+        "something else, another resume of the test ended with the same weights bit for bit and this one did not, or "
+        "an array that is trained did not begin as it was saved. With `compare_weights=True` any other bit fails.",
         "diverged",
         "The optimizer's momentum is not in the checkpoint, and the test has `compare_weights=True`.",
         "Save everything that a step reads. On GPUs first make sure that two runs that nobody kills end alike.",
