@@ -127,7 +127,13 @@ def _die_at_file_operation(count: int) -> Any:
     left = [count]
 
     def arm() -> None:
-        for module, name in ((tf.io.gfile, "makedirs"), (tf.io.gfile, "rename"), (os, "unlink"), (shutil, "rmtree")):
+        for module, name in (
+            (tf.io.gfile, "makedirs"),
+            (tf.io.gfile, "rename"),
+            (os, "link"),
+            (os, "unlink"),
+            (shutil, "rmtree"),
+        ):
             original = getattr(module, name)
 
             def call(path: Any, *args: Any, original: Any = original, name: str = name, **kwargs: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pipeline_ckpt
 import tensorflow as tf
 from pipeline_ckpt import InputPipelineCheckpoint
-from pipeline_ckpt.store import CheckpointStore, Mark
+from pipeline_ckpt.marks import Mark
+from pipeline_ckpt.store import CheckpointStore
 from scenarios import print_outcomes
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 PACKAGE = os.path.dirname(pipeline_ckpt.__file__)
-ENDINGS = (".tmp", ".commit", ".retired", ".mark", ".index", ".data-00000-of-00001", ".meta")
-"""Of all names that the package gives to anything."""
+ENDINGS = (".tmp", ".commit", ".retired", ".mark", ".index", ".data-00000-of-00001")
+"""Of all names that the package gives to what belongs to a checkpoint."""
 
 
 class Place:
@@ -30,14 +32,24 @@ class Place:
         self.root = Path(tempfile.mkdtemp())
         self.directory = self.root / "checkpoints"
         self.directory.mkdir()
-        self.store = CheckpointStore(str(self.directory), "ckpt", max_to_keep=1, durable=True)
+        self.earlier = self.taken().incarnation
+        self.store = self.taken()
         (self.root / "theirs" / "sub").mkdir(parents=True)
         (self.root / "theirs" / "precious").write_text("x")
         (self.root / "theirs" / "sub" / "more").write_text("x")
 
-    def link(self, ending: str, target: str, step: int = 7) -> Path:
+    def taken(self, directory: str = "") -> CheckpointStore:
+        """A store of another process, which writes from now on."""
+        store = CheckpointStore(directory or str(self.directory), "ckpt", max_to_keep=1, durable=True)
+        store.open()
+        store.committed()
+        store.take()
+        return store
+
+    def link(self, ending: str, target: str, writer: str | None = None) -> Path:
         """Makes a link of one of our names; `target` is below the root, or the link itself."""
-        link = self.directory / f"ckpt-{step}{ending}"
+        incarnation = self.store.incarnation if writer is None else writer
+        link = self.directory / f"ckpt-7{f'.{incarnation}' if incarnation else ''}{ending}"
         link.symlink_to(link if target == "itself" else self.root / target)
         return link
 
@@ -46,6 +58,10 @@ class Place:
         found = {str(one.relative_to(self.root)) for one in (self.root / "theirs").rglob("*")}
         assert found == {"theirs/precious", "theirs/sub", "theirs/sub/more"}, found
         assert {(self.root / "theirs" / name).read_text() for name in ("precious", "sub/more")} == {"x"}
+
+    def left(self) -> set[str]:
+        """What is there besides tokens."""
+        return {path.name for path in self.directory.iterdir() if path.suffix != ".token"}
 
     def save(self, step: int) -> None:
         """A whole checkpoint."""
@@ -58,12 +74,13 @@ SETTINGS: dict[str, Any] = {"save_steps": 10_000, "max_to_keep": 1, "notices": (
 TARGETS = ("theirs", "theirs/precious", "missing", "itself")
 
 
-def open_removes_links_only() -> None:
-    """What a save that was killed seems to have left."""
+def taking_removes_links_only() -> None:
+    """What a save that was killed seems to have left, also one of format 1."""
     for target in TARGETS:
         place = Place()
-        links = [place.link(ending, target) for ending in (".tmp", ".mark", ".index")]
-        place.store.open()
+        links = [place.link(ending, target, place.earlier) for ending in (".tmp", ".mark", ".index")]
+        links += [place.link(ending, target, "") for ending in (".tmp", ".mark", ".index")]
+        place.taken()
         assert not any(map(os.path.lexists, links)), target
         place.check()
 
@@ -75,9 +92,9 @@ def a_save_replaces_links() -> None:
         links = [place.link(ending, target) for ending in ENDINGS]
         place.save(7)
         assert [mark.step for mark in place.store.committed()[0]] == [7], target
-        assert not any(one.is_symlink() for one in links if one.suffix not in (".mark", ".meta")), target
+        assert not any(one.is_symlink() for one in links if one.suffix != ".mark"), target
         place.check()
-        place.store.adopt(Mark(7, ()))
+        place.store.renew(Mark(7, (), incarnation=place.store.incarnation))
         place.check()
 
 
@@ -87,22 +104,25 @@ def abandon_removes_links_only() -> None:
         place = Place()
         place.link(".tmp", target)
         place.store.abandon(7)
-        assert list(place.directory.iterdir()) == []
+        assert place.left() == set()
         place.store.begin_save(7)
-        (place.directory / "ckpt-7.tmp" / "part").symlink_to(place.root / "theirs")
+        (place.directory / f"ckpt-7.{place.store.incarnation}.tmp" / "part").symlink_to(place.root / "theirs")
         place.store.abandon(7)
-        assert list(place.directory.iterdir()) == []
+        assert place.left() == set()
         place.check()
 
 
 def prune_removes_links_only() -> None:
-    """Of a retired checkpoint."""
+    """Of a retired checkpoint, whoever had it."""
     for target in TARGETS:
         place = Place()
-        for ending in (".retired", ".index", ".data-00000-of-00001", ".meta"):
+        for ending in (".retired", ".index", ".data-00000-of-00001"):
             place.link(ending, target)
+            place.link(ending, target, place.earlier)
+            place.link(ending, target, "")
+        place.link(".meta", target, "")
         place.store.prune()
-        assert list(place.directory.iterdir()) == []
+        assert place.left() == set()
         place.check()
 
 
@@ -127,7 +147,7 @@ def prune_keeps_what_a_model_needs() -> None:
     for name, keeps in KEEPING.items():
         place = Place()
         (place.directory / name).mkdir()
-        (place.directory / "other_worker-10.commit").touch()
+        (place.directory / "other_worker-10.commit").touch()  # as format 1 has it
         for step in (10, 20, 30):
             place.save(step)
         place.store.prune()
@@ -137,7 +157,6 @@ def prune_keeps_what_a_model_needs() -> None:
 def a_save_lists_the_directory_once() -> None:
     """However many files are in it: listing is what a save costs in a directory of many."""
     place = Place()
-    place.store.open()
     listed: list[str] = []
     listdir = os.listdir
 
@@ -158,23 +177,22 @@ def a_save_lists_the_directory_once() -> None:
 def a_directory_of_ours_may_be_a_link() -> None:
     """Where a scratch file system holds the checkpoints, all is as in a directory."""
     place = Place()
-    elsewhere = place.root / "scratch"
-    elsewhere.mkdir()
-    place.directory.rmdir()
+    elsewhere = place.directory.rename(place.root / "scratch")
     place.directory.symlink_to(elsewhere)
-    place.store.open()
+    place.store = place.taken()
     for step in (1, 2):
         place.save(step)
         place.store.prune()
-    assert {one.name for one in elsewhere.iterdir()} == {"ckpt-2.commit", "ckpt-2.index", "ckpt-2.data-00000-of-00001"}
+    prefix = f"ckpt-2.{place.store.incarnation}"
+    assert place.left() == {f"{prefix}.commit", f"{prefix}.index", f"{prefix}.data-00000-of-00001"}
 
 
 def a_file_url_is_local() -> None:
     """`file://` is fsynced as a path is, and links are not followed."""
     place = Place()
-    place.store = CheckpointStore(f"file://{place.directory}", "ckpt", max_to_keep=1, durable=True)
     place.link(".tmp", "theirs")
-    place.store.open()
+    place.store = place.taken(f"file://{place.directory}")
+    place.link(".tmp", "theirs")
     place.save(7)
     assert [mark.step for mark in place.store.committed()[0]] == [7]
     place.check()
@@ -183,12 +201,13 @@ def a_file_url_is_local() -> None:
 def what_stands_in_the_way_is_said() -> None:
     """A directory that has a mark's name is nothing that could be replaced: nothing in it is removed."""
     place = Place()
-    (place.directory / "ckpt-7.commit").mkdir()
-    (place.directory / "ckpt-7.commit" / "theirs").write_text("x")
+    mark = place.directory / f"ckpt-7.{place.store.incarnation}.commit"
+    mark.mkdir()
+    (mark / "theirs").write_text("x")
     try:
         place.save(7)
     except OSError:
-        assert (place.directory / "ckpt-7.commit" / "theirs").exists()
+        assert (mark / "theirs").exists()
     else:
         raise AssertionError("the save counts as written")
 
@@ -252,7 +271,7 @@ def _interrupted(make: Callable[[str, tf.Variable, tf.Variable], InputPipelineCh
         if line % 8:
             continue  # a life takes as long as some saves
         next_step, next_weight = tf.Variable(step), tf.Variable(weight)
-        later = make(directory, next_step, next_weight)
+        later = make(shutil.copytree(directory, f"{directory}-{line}"), next_step, next_weight)  # or it would take over
         assert (later.restore(), float(next_weight)) == (int(step), float(weight)), line
         assert int(next(iter(later))) == int(step), line
         later.close()
@@ -287,7 +306,7 @@ def a_save_beside_the_model_may_be_interrupted_at_each_line() -> None:
 
 
 SCENARIOS = [
-    open_removes_links_only,
+    taking_removes_links_only,
     a_save_replaces_links,
     abandon_removes_links_only,
     prune_removes_links_only,

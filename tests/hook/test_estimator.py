@@ -106,7 +106,7 @@ def test_takes_over_from_tensorflows_hook(training: Training, reference: Trainin
     _same(expected, [theirs, *ours])
     at = 20 if kill == "after:25" else 10
     assert f"took over input.ckpt-{at}, which TensorFlow's own hook has written" in ours[0].log
-    mark = json.loads((training.model_dir / f"input.ckpt-{at}.commit").read_text())
+    mark = json.loads(training.path(f"input.ckpt-{at}.commit").read_text())
     assert mark["signature"] is None
     assert training.committed()[-1] == 40
 

@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_stands_for_none(training: Training, reference: Tra
     expected = reference.live(hook=None).elements
     job: dict[str, Any] = {"save_model": 20, "hook": {"save_steps": 10, "max_to_keep": 2}}
     training.live(kill="after:25", **job)
-    index = training.model_dir / "input.ckpt-20.index"
+    index = training.path("input.ckpt-20.index")
     index.write_bytes(index.read_bytes()[:20])
     lives = [training.live(kill="after:31", **job), training.live(**job)]
     _same(expected, *lives)

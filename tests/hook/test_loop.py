@@ -92,7 +92,7 @@ def test_model_rolled_back(loop: Training, loop_reference: Training) -> None:
     life = loop.live(mode="beside")
     assert min(life.elements) == 29
     assert life.elements == {step: whole.elements[step] for step in life.elements}
-    assert "beyond the model's global_step 28 and is retired" in life.log
+    assert "beyond the model's global_step 28 and does not count any more" in life.log
 
 
 def test_forward_without_a_number(loop: Training) -> None:
@@ -121,7 +121,7 @@ def test_damaged(loop: Training, loop_reference: Training) -> None:
     """A checkpoint with a flipped bit is skipped with a warning, and the one before it serves."""
     whole = loop_reference.live()
     loop.live(kill=13)
-    data = loop.model_dir / "ckpt-10.data-00000-of-00001"
+    data = loop.path("ckpt-10.data-00000-of-00001")
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
@@ -134,7 +134,7 @@ def test_damaged(loop: Training, loop_reference: Training) -> None:
 def test_all_damaged(loop: Training) -> None:
     """Where no checkpoint is whole, the training does not begin anew."""
     loop.live(kill=8)
-    (loop.model_dir / "ckpt-5.index").unlink()
+    loop.path("ckpt-5.index").unlink()
     life = loop.live()
     assert life.elements == {}
     assert life.error.startswith(f"NoUsableCheckpointError: No checkpoint in {loop.model_dir} is whole (ckpt-5: ")
@@ -256,6 +256,6 @@ def test_usage(loop: Training, job: dict[str, Any], message: str) -> None:
 def test_mark(loop: Training) -> None:
     """The mark of a checkpoint that holds all tells the pass too."""
     loop.live(kill=31)
-    mark = json.loads((loop.model_dir / "ckpt-30.commit").read_text())
+    mark = json.loads(loop.path("ckpt-30.commit").read_text())
     assert (mark["step"], mark["holds"], mark["began"], mark["taken"]) == (30, "iterator", 24, [6])
     assert mark["extra"] == {"passes": 1, "ended": False}

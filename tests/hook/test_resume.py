@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from forked import without_incarnations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,8 +79,9 @@ def test_killed_inside_a_save(training: Training, reference: Training, operation
     """A kill instead of any change of a name that a save makes is harmless, and leaves nothing behind."""
     _check(training, reference, [f"file:20:{operation}", "after:35"])
     assert {name for name in training.files() if ".tmp" in name} == set()
-    unmarked = {name.rsplit(".", 1)[0] for name in training.files("input*.index")}
-    assert unmarked == {f"input.ckpt-{step}" for step in training.committed()}
+    pairs = {name.removesuffix(".index") for name in training.files("input*.index")}
+    assert pairs == {name.removesuffix(".commit") for name in training.files("input*.commit")}
+    assert {without_incarnations(f"{pair}.") for pair in pairs} == {f"input.ckpt-{n}." for n in training.committed()}
 
 
 def test_a_save_has_no_further_file_operation(training: Training) -> None:
@@ -89,27 +91,27 @@ def test_a_save_has_no_further_file_operation(training: Training) -> None:
 
 
 def _truncate(training: Training, name: str) -> None:
-    path = training.model_dir / name
+    path = training.path(name)
     path.write_bytes(path.read_bytes()[:20])
 
 
 def _flip(training: Training, name: str) -> None:
-    path = training.model_dir / name
+    path = training.path(name)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x40
     path.write_bytes(content)
 
 
 def _remove(training: Training, name: str) -> None:
-    (training.model_dir / name).unlink()
+    training.path(name).unlink()
 
 
 def _garbage(training: Training, name: str) -> None:
-    (training.model_dir / name).write_bytes(b"\0\xff\0\0")
+    training.path(name).write_bytes(b"\0\xff\0\0")
 
 
 def _not_a_mark(training: Training, name: str) -> None:
-    (training.model_dir / name).write_text("[1]")
+    training.path(name).write_text("[1]")
 
 
 DAMAGES = [
@@ -159,11 +161,13 @@ def test_model_rolled_back(training: Training, reference: Training) -> None:
     second = training.live(kill="between:20")
     assert (second.status, min(second.elements)) == (KILLED, 11)
     assert training.committed() == [0, 10]
-    assert "input.ckpt-30 is beyond the model's global_step 10 and is retired" in second.log
+    assert "input.ckpt-30 is beyond the model's global_step 10 and does not count any more" in second.log
     third = training.live()
     assert "resumed input.ckpt-10, and 10 steps forward to global_step 20" in third.log
     assert _differing(expected, [first, second, third]) == []
     assert training.files("*.retired") == set()
+    kept = {f"input.ckpt-{step}.commit" for step in training.committed()}
+    assert {without_incarnations(name) for name in training.files("*.commit")} == kept
 
 
 def test_unseeded_pipeline(training: Training) -> None:
@@ -190,12 +194,15 @@ def test_finite_pipeline(training: Training, reference: Training) -> None:
 
 
 def test_finished_training(training: Training, reference: Training) -> None:
-    """A finished training that is called again takes no element, and keeps its checkpoints as they are."""
+    """A finished training that is called again takes no element, and only says that it was: nothing is saved again."""
     _check(training, reference, [])
     before = {path.name: path.stat().st_mtime_ns for path in training.model_dir.glob("input*")}
     again = training.live()
     assert (again.status, again.elements) == (0, {})
-    assert {path.name: path.stat().st_mtime_ns for path in training.model_dir.glob("input*")} == before
+    after = {path.name: path.stat().st_mtime_ns for path in training.model_dir.glob("input*")}
+    assert before.items() <= after.items()
+    parts = {f"input.ckpt-40.{part}" for part in ("commit", "index", "data-00000-of-00001")}
+    assert {without_incarnations(name) for name in after.keys() - before.keys()} == {"input.ckpt.2.token", *parts}
     longer = training.live(steps=50)
     assert min(longer.elements) == 41
 
@@ -245,7 +252,8 @@ def test_what_is_kept(training: Training, keep: int | None, kept: Sequence[int])
     """Kept are the newest, and for each model checkpoint the newest that is not beyond it."""
     assert training.live(hook={"save_steps": 4, "max_to_keep": keep}).status == 0
     assert training.committed() == list(kept)
-    assert training.files("input*.index") == {f"input.ckpt-{step}.index" for step in kept}
+    indices = [without_incarnations(name) for name in training.files("input*.index")]
+    assert sorted(indices) == sorted(f"input.ckpt-{step}.index" for step in kept)
 
 
 def test_every_kept_model_checkpoint_can_be_resumed(training: Training, reference: Training) -> None:
@@ -263,13 +271,13 @@ def test_every_kept_model_checkpoint_can_be_resumed(training: Training, referenc
 def test_mark(training: Training) -> None:
     """A mark holds the step, the iterators and the files' sizes, by relative names."""
     training.live(kill="after:11")
-    mark = json.loads((training.model_dir / "input.ckpt-10.commit").read_text())
-    names = ("input.ckpt-10.data-00000-of-00001", "input.ckpt-10.index")
-    sizes = {name: (training.model_dir / name).stat().st_size for name in names}
+    mark = json.loads(training.path("input.ckpt-10.commit").read_text())
+    parts = [training.path(f"input.ckpt-10.{part}") for part in ("data-00000-of-00001", "index")]
+    incarnation = parts[0].name.split(".")[2]
     fingerprint = mark["signature"].pop("fingerprint")
     assert len(fingerprint) == 16
     assert mark == {
-        "format": 1,
+        "format": 2,
         "step": 10,
         "iterators": ["IteratorV2:0"],
         "holds": "iterator",
@@ -284,14 +292,19 @@ def test_mark(training: Training) -> None:
         "global_step": None,
         "with_model": False,
         "workers": 1,
-        "bytes": sizes,
+        "incarnation": incarnation,
+        "bytes": {path.name: path.stat().st_size for path in parts},
     }
+    token = json.loads((training.model_dir / "input.ckpt.1.token").read_text())
+    assert token.pop("process").startswith("process ")
+    assert token == {"format": 2, "number": 1, "nonce": incarnation.removeprefix("1-"), "start": None}
 
 
 def test_writes_nothing_but_the_iterators(training: Training) -> None:
     """No meta graph, no state file of TensorFlow's: the model's `checkpoint` stays the model's."""
     training.live(hook={"checkpoint_basename": "in"})
-    assert {name.split(".", 1)[1].split("-")[0] for name in training.files("in-*")} == {
+    names = {without_incarnations(name) for name in training.files("in-*")}
+    assert {name.split(".", 1)[1].split("-")[0] for name in names} == {
         "data",
         "index",
         "commit",

@@ -10,7 +10,7 @@ from scenarios import outcomes_of
 pytestmark = pytest.mark.tensorflow
 
 SCENARIOS = [
-    "open_removes_links_only",
+    "taking_removes_links_only",
     "a_save_replaces_links",
     "abandon_removes_links_only",
     "prune_removes_links_only",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = str(Path(__file__).parent)
+_MARK = re.compile(r"\S+-(\d+)(?:\.(\d+-[a-z]{8}))?\.commit")
+_WRITER = re.compile(r"-\d+\.(\d+)-[a-z]{8}\.")
 
 
 @contextlib.contextmanager
@@ -67,5 +70,32 @@ class Lives:
         return Lived(int(answer), outcome, log.read_text().splitlines(), stderr.read_text())
 
     def committed(self) -> list[int]:
-        """The numbers of the committed checkpoints."""
-        return sorted(int(path.stem.split("-")[1].split(".")[0]) for path in self.model_dir.glob("*.commit"))
+        """The numbers of the committed checkpoints that count."""
+        marks = [_MARK.fullmatch(path.name) for path in self.model_dir.glob("*.commit")]
+        found = [(int(mark[1]), mark[2] or "") for mark in marks if mark]
+        tokens = {}
+        for path in self.model_dir.glob("*.token"):
+            token = json.loads(path.read_text())
+            tokens[f"{token['number']}-{token['nonce']}"] = token["start"]
+        if not tokens:
+            return sorted(step for step, incarnation in found if not incarnation)
+        incarnation = max(tokens, key=lambda one: int(one.split("-")[0]))
+        counting = {step for step, writer in found if writer == incarnation}
+        while start := tokens.get(incarnation):
+            incarnation, last = start["incarnation"], start["step"]
+            if incarnation and incarnation not in tokens:
+                break
+            counting |= {step for step, writer in found if writer == incarnation and step <= last}
+        return sorted(counting)
+
+    def path(self, name: str) -> Path:
+        """Where the newest incarnation has a file: `ckpt-3.index` is in `ckpt-3.1-kqzvwmtb.index`."""
+        stem, _, part = re.sub(r"^(\S+?-\d+)\.", r"\1/", name).partition("/")
+        found = [path for path in self.model_dir.glob(f"{stem}.*-*.{part}") if _WRITER.search(path.name)]
+        assert found, (name, sorted(path.name for path in self.model_dir.iterdir()))
+        return max(found, key=lambda path: int(_WRITER.findall(path.name)[0]))
+
+
+def without_incarnations(said: str) -> str:
+    """A text, or a name in it, without who has written the files."""
+    return re.sub(r"(?<=\d)\.\d+-[a-z]{8}(?=\.)", "", said)

@@ -134,17 +134,20 @@ def synchronous(here: Path, ledger: int) -> None:
 def stored(here: Path, ledger: int) -> None:
     """Input checkpoints as the hook saves them with `durable`: two, the second once more, its mark renewed."""
     import tensorflow as tf
-    from pipeline_ckpt.store import CheckpointStore, Mark
+    from pipeline_ckpt.marks import Mark
+    from pipeline_ckpt.store import CheckpointStore
 
     store = CheckpointStore(str(here), "input.ckpt", max_to_keep=None, durable=True)
     store.open()
+    store.take()
     for step in (1, 2, 2):
-        if step in (mark.step for mark in store.committed()[0]):
-            store.retire(step)
+        for mark in store.committed()[0]:
+            if mark.step == step:
+                store.retire(mark)
         state = tf.random.uniform([5_000])
         tf.raw_ops.SaveV2(prefix=store.begin_save(step), tensor_names=["state"], shape_and_slices=[""], tensors=[state])
         store.commit(Mark(step, ("iterator",)))
-    store.adopt(Mark(2, ("iterator",), ended=True))
+    store.renew(Mark(2, ("iterator",), ended=True, incarnation=store.incarnation))
 
 
 def mapped(here: Path, ledger: int) -> None:

@@ -24,6 +24,7 @@ from .errors import (
     PipelineCheckpointError,
     Preempted,
     StorageError,
+    SupersededError,
 )
 from .hook import CheckpointInputPipelineHook, InputPipelineSaverListener, make_saveable_from_iterator
 from .loop import InputPipelineCheckpoint
@@ -43,6 +44,7 @@ __all__ = [
     "PipelineCheckpointError",
     "Preempted",
     "StorageError",
+    "SupersededError",
     "UrlNotice",
     "make_saveable_from_iterator",
 ]

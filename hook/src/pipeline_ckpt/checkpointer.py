@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from .errors import FastForwardError, NotSerializableError, NoUsableCheckpointError, StorageError
+from .errors import FastForwardError, NotSerializableError, NoUsableCheckpointError, StorageError, SupersededError
 from .forward import FastForward
-from .pipelines import first_line
+from .marks import Mark
+from .pipelines import reason
 from .progress import Progress
 from .restore import Restorer
-from .store import CheckpointStore, Mark
+from .store import unwritable
 from .workers import Alone, OtherWorkerError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .pipelines import Pipelines
     from .policy import Policy
+    from .store import CheckpointStore
     from .workers import Agreement
 
 logger = logging.getLogger("pipeline_ckpt")
@@ -101,13 +102,16 @@ class InputCheckpointer:
             StorageError: the first checkpoint of a training cannot be written.
             NoUsableCheckpointError: there is no usable checkpoint, and the policy is "error".
             FastForwardError: the pipeline cannot be brought to `step`.
+            SupersededError: another process has begun to train here meanwhile.
         """
         begun = self._begin()
         self.open()
-        mark, problems = self._restorer.newest(step)
-        if mark is None and step > 0 and self._policy.on_missing == "error":
-            raise self._nothing_usable(step, problems)
-        self._follow(mark, step)
+        with self._store.holding():
+            mark, problems = self._restorer.newest(step)
+            if mark is None and step > 0 and self._policy.on_missing == "error":
+                raise self._nothing_usable(step, problems)
+            self._follow(mark, step)
+            self.take_over(step)
         if mark is not None:
             self._say_resumed(mark, step, time.monotonic() - begun)
         self.resumed = mark
@@ -121,8 +125,27 @@ class InputCheckpointer:
             self._saved = None
             self.save(step, wait=True, prune=False, extra=extra)
             if self._failure is not None:
-                raise self._unwritable(self._failure) from self._failure
+                raise unwritable(self._directory, self._failure) from self._failure
         self._dirty = False
+
+    def take_over(self, step: int) -> None:
+        """Ends a resume, before the first step: no other process's checkpoints count from now on.
+
+        Args:
+            step: where the training goes on.
+
+        Raises:
+            StorageError: the directory cannot be written.
+            SupersededError: another process has begun to train here meanwhile.
+        """
+        try:
+            self._agreement.together(self._store.take, _UNWRITABLE)
+        except (OSError, tf.errors.OpError) as error:
+            raise unwritable(self._directory, error) from error
+        for beyond in self._store.beyond(step):
+            logger.warning(
+                "%s-%d is beyond %s %d and does not count any more", self._basename, beyond, self._whose_step, step
+            )
 
     def resume_from(self, mark: Mark | None) -> None:
         """Brings the iterators, which are at their beginning, to where a checkpoint that holds the model has them.
@@ -156,7 +179,6 @@ class InputCheckpointer:
         """Begins the data, with checkpoints numbered on from `step`: a training that has ended there goes on anew."""
         self._begin()
         self.begin_pass(step)
-        self._store.retire_beyond(step, whose=self._whose_step)
         self._dirty = False
 
     def begin_pass(self, step: int) -> None:
@@ -166,7 +188,7 @@ class InputCheckpointer:
         self._progress.begin(step, (0,) * len(self._pipelines.names), varies=self._progress.varies)
 
     def open(self) -> None:
-        """Makes the directory, and removes what a save that was killed left behind.
+        """Makes the directory.
 
         Raises:
             StorageError: the directory cannot be written.
@@ -174,7 +196,7 @@ class InputCheckpointer:
         try:
             self._store.open()
         except (OSError, tf.errors.OpError) as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self._directory, error) from error
 
     def _begin(self) -> float:
         """Begins a resume; the time of that."""
@@ -193,19 +215,12 @@ class InputCheckpointer:
         taken = self._forward.go_on(mark, step)
         self._pipelines.count_from_zero()
         self._progress.begin(step, taken, varies=mark is not None and mark.varies)
-        self._store.retire_beyond(step, whose=self._whose_step)
         self._saved = mark
 
     def _draws_anew(self, mark: Mark, step: int) -> bool:
         """Whether the pipeline has drawn seeds that no checkpoint holds: those of an epoch that begins now."""
         begins = mark.step == step and self._forward.begins_anew(mark)
         return begins and self._holds == "iterator" and bool(self._pipelines.graph.unreproducible)
-
-    def _unwritable(self, error: Exception) -> StorageError:
-        return StorageError(
-            f"No input checkpoint can be written to {self._directory}: {_reason(error)}. Nothing was trained; make "
-            "room or the directory writable, or pass another checkpoint_dir."
-        )
 
     def _nothing_usable(self, step: int, problems: list[str]) -> NoUsableCheckpointError:
         return NoUsableCheckpointError(
@@ -241,6 +256,7 @@ class InputCheckpointer:
 
         Raises:
             NotSerializableError: TensorFlow cannot save the pipeline, and the policy does not allow a position.
+            SupersededError: another process has taken over; at the next call, where another thread writes.
         """
         self.finish()
         if self._saved is None or self._saved.step != step:
@@ -360,6 +376,7 @@ class InputCheckpointer:
             with_model=self._pipelines.with_model,
             workers=self._agreement.count,
             first=self._first,
+            incarnation=self._store.incarnation,
         )
 
     def _hold(self, *, count: bool = True) -> None:
@@ -409,19 +426,16 @@ class InputCheckpointer:
             size = together(lambda: self._fill(mark, prefix), _UNWRITABLE)
         except _UNWRITABLE as error:
             self._saved, self._failure = None, error
-            with contextlib.suppress(OSError, tf.errors.OpError):
-                self._store.abandon(mark.step)
-                if isinstance(error, OtherWorkerError):
-                    self._store.retire(mark.step)  # if it was complete here
+            self._take_back(mark, error)
             if self._first:
                 raise StorageError(
-                    f"The first checkpoint of this training cannot be written to {self._directory}: {_reason(error)}. "
+                    f"The first checkpoint of this training cannot be written to {self._directory}: {reason(error)}. "
                     "There is none before it that it could go back to; make room or the directory writable, and start "
                     "it again."
                 ) from error
             logger.warning(
                 "%s-%d was not saved: %s (%s); the one before it is whole, and the next save tries again",
-                *(self._basename, mark.step, _reason(error), self._directory),
+                *(self._basename, mark.step, reason(error), self._directory),
             )
             return
         finally:
@@ -431,9 +445,20 @@ class InputCheckpointer:
             try:
                 self._store.prune()
             except (*_UNWRITABLE, NoUsableCheckpointError) as error:
-                logger.warning("old input checkpoints were not deleted: %s (%s)", _reason(error), self._directory)
+                logger.warning("old input checkpoints were not deleted: %s (%s)", reason(error), self._directory)
         seconds = time.monotonic() - begun
         logger.info("saved %s-%d, %d bytes in %.3f s", self._basename, mark.step, size, seconds)
+
+    def _take_back(self, mark: Mark, error: Exception) -> None:
+        """Removes what a save has left that has failed; who has superseded this process may have been the reason."""
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            self._store.abandon(mark.step)
+            if isinstance(error, OtherWorkerError):
+                self._store.retire(mark)  # if it was complete here
+        if isinstance(error, SupersededError):
+            raise error
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            self._store.check()
 
     def _fill(self, mark: Mark, prefix: str) -> int:
         """Writes what is held to `prefix`, and makes it a checkpoint; its size in bytes."""
@@ -444,26 +469,17 @@ class InputCheckpointer:
     def _renew(self, mark: Mark) -> None:
         """Replaces the mark of the newest checkpoint by one that knows more; its files stay as they are."""
         try:
-            self._store.adopt(mark)
+            self._store.renew(mark)
         except _UNWRITABLE as error:
             logger.warning(
                 "the mark of %s-%d was not renewed: %s (%s)",
-                *(self._basename, mark.step, _reason(error), self._directory),
+                *(self._basename, mark.step, reason(error), self._directory),
             )
         self._saved = mark
 
     def _drop(self) -> None:
         with contextlib.suppress(RuntimeError, tf.errors.OpError):  # a session that has broken holds nothing
             self._pipelines.drop()
-
-
-def _reason(error: Exception) -> str:
-    """What the system says, without TensorFlow's header and stack; the last part of `path; No space left`."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    lines = str(error).splitlines()
-    said = next((line.strip() for line in lines if "; " in line), first_line(error))
-    return said.rsplit("; ", 1)[-1].split(" [")[0]
 
 
 def _join(names: Sequence[str]) -> str:

@@ -23,6 +23,13 @@ class StorageError(PipelineCheckpointError, OSError):
     """The directory of the input checkpoints cannot be written, before anything was trained."""
 
 
+class SupersededError(PipelineCheckpointError, RuntimeError):
+    """Another process has gone on with this training: what this one saves would count for nobody.
+
+    Usual where a platform starts the next process before it has ended the one before. Nothing is lost: end this one.
+    """
+
+
 class FastForwardError(PipelineCheckpointError, RuntimeError):
     """The input pipeline cannot be brought to the model's step."""
 

@@ -1,8 +1,9 @@
-"""Removing and writing files of a checkpoint directory: local ones without following links, others by `tf.io.gfile`."""
+"""The files of a checkpoint directory: local ones without following links, others by `tf.io.gfile`."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 
@@ -13,6 +14,12 @@ def local_path(path: str) -> str | None:
     """A path as the system knows it; None: it is not of the local file systems."""
     scheme, separator, rest = path.partition("://")
     return path if not separator else rest if scheme == "file" else None
+
+
+def is_there(path: str) -> bool:
+    """Whether something has this name, be it a link that leads nowhere."""
+    local = local_path(path)
+    return bool(tf.io.gfile.exists(path)) if local is None else os.path.lexists(local)
 
 
 def remove(path: str) -> None:
@@ -66,4 +73,57 @@ def write(path: str, content: str) -> None:
         file.write(content)
 
 
-__all__ = ["local_path", "names_in", "remove", "remove_tree", "write"]
+def rename(source: str, target: str) -> None:
+    """Gives a file another name; what had that name is replaced."""
+    tf.io.gfile.rename(source, target, overwrite=True)
+
+
+def link(source: str, target: str) -> None:
+    """Gives a file a further name, or copies it where the file system has no hard links; what had it is replaced.
+
+    Raises:
+        OSError: There is no such file, or no room; a `tf.errors.OpError` where it is copied.
+    """
+    here, there = local_path(source), local_path(target)
+    remove(target)
+    if here is not None and there is not None:
+        try:
+            os.link(here, there, follow_symlinks=False)
+        except FileNotFoundError:
+            raise
+        except OSError:  # none of this file system, or of a file of another user's
+            pass
+        else:
+            return
+    tf.io.gfile.copy(source, target, overwrite=True)
+
+
+def move_to_free_name(source: str, target: str) -> None:
+    """Renames a file, and removes it where the name is taken: of several that want it, one gets it.
+
+    Where the file system has no hard links two may, one after the other: look into it.
+    """
+    here, there = local_path(source), local_path(target)
+    try:
+        if here is None or there is None:
+            raise OSError(errno.EOPNOTSUPP, "not local")
+        os.link(here, there)
+    except FileExistsError:
+        pass
+    except OSError:
+        with contextlib.suppress(tf.errors.AlreadyExistsError):
+            tf.io.gfile.rename(source, target, overwrite=False)
+    remove(source)
+
+
+__all__ = [
+    "is_there",
+    "link",
+    "local_path",
+    "move_to_free_name",
+    "names_in",
+    "remove",
+    "remove_tree",
+    "rename",
+    "write",
+]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from .errors import FastForwardError
 
 if TYPE_CHECKING:
+    from .marks import Mark
     from .pipelines import Pipelines
     from .policy import Policy
     from .progress import Progress
     from .restore import Restorer
-    from .store import Mark
 
 logger = logging.getLogger("pipeline_ckpt")
 

@@ -32,8 +32,8 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
 
     On resume it takes the newest whole input checkpoint that is not beyond the model's `global_step` s, then
     reads and drops the elements from its step to s. So model and input may be saved at different steps, in
-    either order, and a kill at any moment of either save is harmless. Input checkpoints beyond s are retired. Where a
-    step takes several runs of the session, it is saved after those only that advance `global_step`.
+    either order, and a kill at any moment of either save is harmless. Input checkpoints beyond s do not count any more.
+    Where a step takes several runs of the session, it is saved after those only that advance `global_step`.
 
     It takes the arguments of `tf.data.experimental.CheckpointInputPipelineHook`, which TensorFlow had until 2.15, and
     goes on from that hook's checkpoints. Only the iterators are saved: no variables, no GraphDef, no MetaGraphDef. Pass
@@ -86,6 +86,7 @@ class CheckpointInputPipelineHook(tf.compat.v1.train.SessionRunHook):  # type: i
         NoUsableCheckpointError: See `on_missing`; from the first `run` of a session, as the next two.
         FastForwardError: The pipeline ended before the model's step; or see `elements_per_step`, `on_nondeterminism`.
         NotSerializableError: TensorFlow cannot save this pipeline, see `external_state_policy`.
+        SupersededError: Another process has gone on with this training; from a `run`.
     """
 
     def __init__(

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from .marks import Mark
     from .notices import Notice
-    from .store import Mark
 
 logger = logging.getLogger("pipeline_ckpt")
 
@@ -83,6 +83,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         FastForwardError: the data has ended before the saved position; see also `on_nondeterminism`.
         NotSerializableError: TensorFlow cannot save this pipeline, see `external_state_policy`.
         StorageError: the directory cannot be written.
+        SupersededError: another process has gone on with this training.
         Preempted: (a SystemExit) a notice has come, and the training was saved.
     """
 
@@ -137,13 +138,11 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._agreement = agreement(self.model.distribute_strategy)
         self._store = self._store.named(self._agreement.basename("ckpt"))
         self._number = _FITS.get(self.model, {}).get(self._store.directory, 0)
-        self._mark = newest_whole(self._store, self._agreement)
-        if self._mark is not None and self._mark.extra.get("fit", 0) != self._number:
-            self._of_another_fit(self._mark)
-        self._history_is_back = self._mark is None
-        self._times.count_from(self._batches)
-        if self._mark is not None:
-            self._begin_at(self._mark)
+        try:
+            self._choose()
+        except BaseException:
+            self._store.drop()
+            raise
         self._original = self.model.train_function
         self.model.train_function = self._train_function
         self._active = True
@@ -219,6 +218,16 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             self._let_go()
 
     # Resuming.
+
+    def _choose(self) -> None:
+        """Chooses the checkpoint that `fit` begins with; it is held until this process takes the directory."""
+        self._mark = newest_whole(self._store, self._agreement)
+        if self._mark is not None and self._mark.extra.get("fit", 0) != self._number:
+            self._of_another_fit(self._mark)
+        self._history_is_back = self._mark is None
+        self._times.count_from(self._batches)
+        if self._mark is not None:
+            self._begin_at(self._mark)
 
     def _of_another_fit(self, mark: Mark) -> None:
         """One of several `fit`s of a model: those before the checkpoint's are over, those behind it begin there."""
@@ -310,7 +319,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             self._fit.build(self._original, iterator, optimizer=self._mark.extra.get("optimizer", True))
             # Again, if it was built before: what other callbacks do when an epoch begins is in the checkpoint already.
             self._restore_model(self._mark)
-            self._fit.restore_metrics(self._store.prefix(self._mark.step))
+            self._fit.restore_metrics(self._store.prefix(self._mark))
             self._running.has_taken(self._mark.step - self._mark.began - self._mark.extra["batch"])
             self._pipelines.may_lack = self._mark.extra["at_once"] - 1
         if self._mark is None and self._batches:
@@ -320,6 +329,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         self._checkpointer.check()
         if self._running.new_iterator_each_epoch and not self._is_last_epoch:
             self._refuse_other_orders()
+        self._checkpointer.take_over(self._batches if self._mark is None else self._mark.step)
 
     def _refuse_another_epoch(self, epoch: int) -> None:
         """The batches of another epoch would pass by as if they had been trained on."""
@@ -364,7 +374,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
             saved, size = tuple(mark.extra["weights"]), self._fit.size()
             if size != saved:
                 raise ValueError(f"its {saved[0]} weights have {saved[1]} values, this one's {size[0]} have {size[1]}")
-            self._fit.restore(self._store.prefix(mark.step), self._fit.model_only())
+            self._fit.restore(self._store.prefix(mark), self._fit.model_only())
         except UNFIT as error:
             raise of_another_model(self._store, mark, error) from error
 
@@ -469,6 +479,7 @@ class CheckpointInputPipeline(tf.keras.callbacks.Callback):  # type: ignore[misc
         if self.model.train_function == self._train_function:
             self.model.train_function = self._original
         self._iterator = None
+        self._store.drop()
         if self._checkpointer is not None:
             self._checkpointer.close()
         if not keep_notice:

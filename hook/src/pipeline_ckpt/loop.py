@@ -14,8 +14,8 @@ import tensorflow as tf
 from .checkpointer import InputCheckpointer
 from .eager import BeginningOfPass, EagerPipelines
 from .errors import HookUsageError, NoUsableCheckpointError
+from .marks import Mark, mark_of
 from .settings import check_least, policy, store_in
-from .store import Mark, mark_of
 from .times import SaveTimes, decide
 from .watcher import NoticeWatcher
 from .whole import newest_whole, restore_all, with_variables
@@ -88,6 +88,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         FastForwardError: the pipeline ended before the model's step; or see `elements_per_step`, `on_nondeterminism`.
         NotSerializableError: TensorFlow cannot save this pipeline, see `external_state_policy`.
         StorageError: the directory cannot be written.
+        SupersededError: another process has gone on with this training; from `restore` and from saves.
         Preempted: (a SystemExit) from `after_step`: a notice has come, and the training was saved.
     """
 
@@ -259,15 +260,17 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
 
     def _restore_whole(self) -> None:
         self._checkpointer.open()
-        mark = newest_whole(self._store, self._agreement)
-        if mark is not None:
-            restore_all(self._store, mark, self._saved_with_it())
-        elif self._at() > 0:
-            raise NoUsableCheckpointError(
-                f"The model is at step {self._at()}, and no checkpoint in {self._store.directory} holds its data. "
-                "Leave model= and the like out where the model's checkpoints are other ones, or train anew."
-            )
-        self._go_on_from(mark)
+        with self._store.holding():
+            mark = newest_whole(self._store, self._agreement)
+            if mark is not None:
+                restore_all(self._store, mark, self._saved_with_it())
+            elif self._at() > 0:
+                raise NoUsableCheckpointError(
+                    f"The model is at step {self._at()}, and no checkpoint in {self._store.directory} holds its data. "
+                    "Leave model= and the like out where the model's checkpoints are other ones, or train anew."
+                )
+            self._go_on_from(mark)
+            self._checkpointer.take_over(self._at())
 
     def _restore_inside(self, manager: Any) -> None:
         """The loop's own checkpoint has restored the iterator already, if its state was saved at all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -144,3 +145,12 @@ def first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     at = next((i + 1 for i, line in enumerate(lines) if line.startswith("Node:")), 0)
     return lines[min(at, len(lines) - 1)] if lines else type(error).__name__
+
+
+def reason(error: Exception) -> str:
+    """What the system says, without TensorFlow's header and stack; the last part of `path; No space left`."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    lines = str(error).splitlines()
+    said = next((line.strip() for line in lines if "; " in line), first_line(error))
+    return said.rsplit("; ", 1)[-1].split(" [")[0]

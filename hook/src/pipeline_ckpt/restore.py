@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Literal
 
 import tensorflow as tf
 
+from .marks import Mark
 from .pipelines import OtherPipelineError
-from .store import CheckpointStore, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .pipelines import Pipelines
+    from .store import CheckpointStore
 
 logger = logging.getLogger("pipeline_ckpt")
 
-_DAMAGED = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError)
-_UNFIT = (tf.errors.InvalidArgumentError, tf.errors.FailedPreconditionError, tf.errors.InternalError)
+_UNUSABLE = (
+    *(tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError),
+    *(tf.errors.InvalidArgumentError, tf.errors.FailedPreconditionError, tf.errors.InternalError),
+)
 
 
 class Restorer:
@@ -40,7 +43,7 @@ class Restorer:
         """The name of the checkpoint that was restored, if another pipeline wrote it."""
 
     def newest(self, step: int) -> tuple[Mark | None, list[str]]:
-        """Restores the newest usable checkpoint that is not beyond `step`; one without a state leaves the iterators.
+        """Holds and restores the newest usable checkpoint not beyond `step`; one without a state leaves the iterators.
 
         Returns:
             The checkpoint, None for none, and why others were not usable.
@@ -50,11 +53,15 @@ class Restorer:
         for mark in marks:
             if mark.model_step > step:
                 continue
-            problem = self.restored(mark)
+            held = self._store.hold(mark)
+            if held is None:
+                return self.newest(step)
+            problem = self.restored(held)
             if not problem:
                 _warn(problems)
-                return mark, problems
+                return held, problems
             problems.append(f"{self._basename}-{mark.step}: {problem}")
+        self._store.drop()
         return self._take_over(step, problems)
 
     def _other_pipeline(self, mark: Mark) -> str:
@@ -73,13 +80,11 @@ class Restorer:
             return problem
         if mark.holds == "iterator" and not (mark.ended and self._at_end == "restart"):
             try:
-                self._pipelines.restore(self._store.prefix(mark.step))
+                self._pipelines.restore(self._store.prefix(mark))
             except OtherPipelineError as error:
                 self._pipelines.restart()
                 return f"TensorFlow cannot restore it into this pipeline, which is another one ({error})"
-            except (*_DAMAGED, *_UNFIT) as error:
-                if isinstance(error, _DAMAGED) and mark.signature is not None:  # one of TensorFlow's hook has no mark
-                    self._store.retire(mark.step)
+            except _UNUSABLE as error:
                 return type(error).__name__
         if mark.signature is not None and _differ(mark.signature.fingerprint, self._signature.fingerprint):
             self.changed = f"{self._basename}-{mark.step}"
@@ -95,15 +100,17 @@ class Restorer:
         for foreign in self._store.foreign():
             if foreign > step:
                 continue
-            mark = Mark(foreign, self._pipelines.names)
+            mark = self._store.hold(Mark(foreign, self._pipelines.names), foreign=True)
+            if mark is None:
+                continue
             problem = self.restored(mark)
             if problem:
                 problems.append(f"{self._basename}-{foreign} of TensorFlow's hook: {problem}")
                 continue
-            self._store.adopt(mark)
             _warn(problems)
             logger.info("took over %s-%d, which TensorFlow's own hook has written", self._basename, foreign)
             return mark, problems
+        self._store.drop()
         _warn(problems)
         return None, problems
 

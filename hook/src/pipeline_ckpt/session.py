@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .graph import SessionPipelines
+    from .marks import Mark
     from .policy import Policy
-    from .store import CheckpointStore, Mark
+    from .store import CheckpointStore
 
 logger = logging.getLogger("pipeline_ckpt")
 
@@ -57,14 +58,17 @@ class SessionCheckpointer(InputCheckpointer):
             StorageError: The first checkpoint of this worker cannot be written.
             NoUsableCheckpointError: There are checkpoints, and none is usable, and the policy is "error".
             FastForwardError: The pipeline cannot be brought there.
+            SupersededError: Another process has begun to train here meanwhile.
         """
         begun = self._begin()
         self.open()
-        mark, problems = self._restorer.newest(global_step)
-        if mark is None and problems and self._policy.on_missing == "error":
-            raise self._nothing_usable(global_step, problems)
-        step = 0 if mark is None else mark.step
-        self._follow(mark, step)
+        with self._store.holding():
+            mark, problems = self._restorer.newest(global_step)
+            if mark is None and problems and self._policy.on_missing == "error":
+                raise self._nothing_usable(global_step, problems)
+            step = 0 if mark is None else mark.step
+            self._follow(mark, step)
+            self.take_over(step)
         if mark is not None:
             twice = "what it took after that" if every is None else f"what it took in the {every} steps after that"
             logger.info(

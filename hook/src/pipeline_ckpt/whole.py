@@ -14,7 +14,8 @@ from .workers import Alone
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .store import CheckpointStore, Mark
+    from .marks import Mark
+    from .store import CheckpointStore
     from .workers import Agreement
 
 UNFIT = (AssertionError, ValueError, tf.errors.OpError)
@@ -26,7 +27,7 @@ logger = logging.getLogger("pipeline_ckpt")
 
 
 def newest_whole(store: CheckpointStore, agreement: Agreement | None = None) -> Mark | None:
-    """The newest checkpoint that can be read to its last byte, at each worker; None where there is none at all.
+    """Holds the newest checkpoint that can be read to its last byte, at each worker; None where there is none at all.
 
     Raises:
         NoUsableCheckpointError: there are some, and none is whole, or somebody else's have the same names: to begin
@@ -47,22 +48,27 @@ def newest_whole(store: CheckpointStore, agreement: Agreement | None = None) -> 
             if agreement.count == 1:  # nobody else has the names of several workers
                 _check_no_strangers(store)
             return None
-        problem = _problem(store, step)
+        held = store.hold(usable[step])
+        problem = "" if held is None else _problem(store, held)
         if problem:
             problems.append(problem)
-        if agreement.all(not problem):
+        if agreement.all(held is not None and not problem):
+            assert held is not None, "it was just asked"
             for one in problems:
                 logger.warning("skipped checkpoint %s", one)
-            return _of_as_many(usable[step], store, agreement)
+            return _of_as_many(held, store, agreement)
+        store.drop()
         del usable[step]
+        if held is None:  # whoever else saves here has deleted it, and has newer ones
+            usable |= {mark.step: mark for mark in store.committed()[0]}
 
 
-def _problem(store: CheckpointStore, step: int) -> str:
+def _problem(store: CheckpointStore, mark: Mark) -> str:
     """Why a checkpoint cannot be read; empty if it can."""
     try:
-        _read(store.prefix(step))
+        _read(store.prefix(mark))
     except tf.errors.OpError as error:
-        return f"{store.basename}-{step}: {type(error).__name__}"
+        return f"{store.basename}-{mark.step}: {type(error).__name__}"
     return ""
 
 
@@ -123,7 +129,7 @@ def restore_all(store: CheckpointStore, mark: Mark, trackables: Mapping[str, Any
     """
     checkpoint = tf.train.Checkpoint(**trackables)
     try:
-        checkpoint.read(store.prefix(mark.step)).expect_partial().assert_existing_objects_matched()
+        checkpoint.read(store.prefix(mark)).expect_partial().assert_existing_objects_matched()
     except UNFIT as error:
         raise of_another_model(store, mark, error) from error
 
