@@ -357,7 +357,9 @@ def test_damaged(fit: Fit) -> None:
     assert re.search(r"skipped checkpoint ckpt-6: (DataLoss|Internal)Error\n", life.log)
     assert life.batches == [(0, 3)]
     for path in fit.model_dir.glob("*.index"):
-        path.write_bytes(path.read_bytes()[:-9])
+        content = path.read_bytes()
+        path.unlink()  # who goes on from a checkpoint has linked it
+        path.write_bytes(content[:-9])
     size = fit.path("ckpt-3.index").stat().st_size
     life = fit.live()
     assert without_incarnations(life.outcome["error"]) == (

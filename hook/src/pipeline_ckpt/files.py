@@ -48,10 +48,11 @@ def remove_tree(path: str) -> None:
     if local is None:
         if tf.io.gfile.exists(path):
             tf.io.gfile.rmtree(path)
-    elif os.path.isdir(local) and not os.path.islink(local):
-        shutil.rmtree(local)
-    else:
-        remove(path)
+        return
+    while os.path.isdir(local) and not os.path.islink(local):
+        with contextlib.suppress(FileNotFoundError):  # somebody else removes it too
+            shutil.rmtree(local)
+    remove(path)
 
 
 def names_in(directory: str) -> frozenset[str]:
@@ -102,6 +103,9 @@ def move_to_free_name(source: str, target: str) -> None:
     """Renames a file, and removes it where the name is taken: of several that want it, one gets it.
 
     Where the file system has no hard links two may, one after the other: look into it.
+
+    Raises:
+        OSError: There is no such file; a `tf.errors.OpError` where it cannot be linked.
     """
     here, there = local_path(source), local_path(target)
     try:
@@ -110,6 +114,8 @@ def move_to_free_name(source: str, target: str) -> None:
         os.link(here, there)
     except FileExistsError:
         pass
+    except FileNotFoundError:
+        raise
     except OSError:
         with contextlib.suppress(tf.errors.AlreadyExistsError):
             tf.io.gfile.rename(source, target, overwrite=False)

@@ -85,6 +85,7 @@ class Restorer:
                 self._pipelines.restart()
                 return f"TensorFlow cannot restore it into this pipeline, which is another one ({error})"
             except _UNUSABLE as error:
+                self._store.check_unchanged()
                 return type(error).__name__
         if mark.signature is not None and _differ(mark.signature.fingerprint, self._signature.fingerprint):
             self.changed = f"{self._basename}-{mark.step}"

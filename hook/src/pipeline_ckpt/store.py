@@ -122,7 +122,10 @@ class CheckpointStore:
             found = {key: self._read_mark(key) for key in listing.on(chain)}
             broken = {key: why for key, why in found.items() if isinstance(why, str)}
             if all(is_there(self._prefix(key) + ".commit") for key in broken):  # else it was deleted meanwhile
-                return _View(listing.head, chain, newest_of_each_step(found), tuple(broken.values()))
+                marks = newest_of_each_step(found)
+                whole = {mark.step for mark in marks}
+                problems = {key.step: why for key, why in reversed(broken.items()) if key.step not in whole}
+                return _View(listing.head, chain, marks, tuple(reversed(problems.values())))
 
     def _chain(self, listing: Listing) -> tuple[Reach, ...]:
         """Whose checkpoints count; without any token those of format 1."""
@@ -225,6 +228,16 @@ class CheckpointStore:
         finally:
             self.drop()
 
+    def check_unchanged(self) -> None:
+        """Looks whether another process has taken the directory since `committed`; then what is held may be gone.
+
+        Raises:
+            SupersededError: one has.
+        """
+        head = self._list().head
+        if head != self._view.head:
+            raise self._superseded(head)
+
     def take(self) -> None:
         """From now on this process writes here, and goes on from what it holds; from nothing, if it holds nothing.
 
@@ -233,10 +246,7 @@ class CheckpointStore:
         """
         incarnation = new_incarnation(self._view.head + 1)
         writer = _Writer(Token(incarnation, None), (Reach(incarnation),)) if self._held is None else self._held[0]
-        head = self._list().head
-        if head != self._view.head:
-            raise self._superseded(head)
-        self._put_token(writer)
+        self._put_token(writer)  # which somebody has done already who has begun since `committed`
         listing = self._list()
         self._check(writer, listing)
         self._held, self._writer = None, writer
@@ -247,8 +257,9 @@ class CheckpointStore:
         incarnation = writer.token.incarnation
         temporary = self._path(self._naming.claim(incarnation))
         write(temporary, json.dumps({"format": _FORMAT, **writer.token.content()}))
-        self._sync(temporary)
-        move_to_free_name(temporary, self._path(self._naming.token(writer.number)))
+        with contextlib.suppress(*_GONE):  # who has been faster has removed it, which `_check` tells
+            self._sync(temporary)
+            move_to_free_name(temporary, self._path(self._naming.token(writer.number)))
         self._sync(self.directory)
 
     def _check(self, writer: _Writer, listing: Listing) -> None:
@@ -418,7 +429,8 @@ class CheckpointStore:
             if key.incarnation or key in listing.of("tmp"):
                 self._remove(*(self._prefix(key) + part for part in PARTS))
         for key in left("tmp"):
-            remove_tree(self._prefix(key) + ".tmp")
+            with contextlib.suppress(OSError, tf.errors.OpError):  # who is superseded may still write there
+                remove_tree(self._prefix(key) + ".tmp")
         self._remove(*(self._prefix(key) + ".mark" for key in left("mark")))
         self._remove(*(self._path(self._naming.claim(one)) for one in listing.claims if number_of(one) < below))
 

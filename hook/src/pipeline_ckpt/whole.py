@@ -68,6 +68,7 @@ def _problem(store: CheckpointStore, mark: Mark) -> str:
     try:
         _read(store.prefix(mark))
     except tf.errors.OpError as error:
+        store.check_unchanged()
         return f"{store.basename}-{mark.step}: {type(error).__name__}"
     return ""
 
@@ -136,6 +137,7 @@ def restore_all(store: CheckpointStore, mark: Mark, trackables: Mapping[str, Any
 
 def of_another_model(store: CheckpointStore, mark: Mark, error: Exception) -> NoUsableCheckpointError:
     """What to raise when a checkpoint that is whole cannot be read into the model."""
+    store.check_unchanged()
     return NoUsableCheckpointError(
         f"{store.basename}-{mark.step} in {store.directory} cannot be restored into this model: it is of another one "
         f"({str(error).splitlines()[0]}). Go back to that model, or train in another directory."
