@@ -275,10 +275,12 @@ def _once(directory: str, first: int, second: int, begins: list[str], *, b_ends_
     results = a.result, b.result
     assert all(one is None or isinstance(one, SupersededError) for one in results), results
     assert None in results, "both were superseded"
-    for one, other in (writers, writers[::-1]):
-        if one.number > other.number > 0:
-            assert one.looked > other.takes, "it did not know of the one whose place it took"
-            assert one.took > max(other.saves, default=-1), "one that is superseded has saved"
+    for later, earlier in (writers, writers[::-1]):
+        if later.number > earlier.number > 0:
+            assert later.looked > earlier.takes, "it did not know of the one whose place it took"
+            assert later.took > max(earlier.saves, default=-1), "one that is superseded has saved"
+    numbers = [one.number for one in writers if one.took >= 0]
+    assert len(set(numbers)) == len(numbers), "both have taken the directory as the same one"
     last = found(directory)
     heads = [one for one, result in zip(writers, results, strict=True) if result is None and one.history == last]
     assert heads, f"{last} was found, and {[one.history for one in writers]} were saved; {results}"
