@@ -44,7 +44,7 @@ class Row:
 
     def damage(self, name: str, content: bytes | None) -> None:
         """Replaces a file's content; None removes it."""
-        path = self.training.model_dir / name
+        path = self._path(name)
         if content is None:
             path.unlink()
         else:
@@ -52,7 +52,11 @@ class Row:
 
     def part(self, name: str) -> bytes:
         """The content of a file."""
-        return (self.training.model_dir / name).read_bytes()
+        return self._path(name).read_bytes()
+
+    def _path(self, name: str) -> Path:
+        ours = name.startswith("input.") and not self.theirs
+        return self.training.path(name) if ours else self.training.model_dir / name
 
     def outcome(self, *, epoch: int | None = None, steps: int = 40) -> str:
         """What the lives were trained on, in words."""
