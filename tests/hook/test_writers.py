@@ -29,6 +29,7 @@ SCENARIOS = [
     "a_second_resume_in_a_process_goes_on",
     "a_start_that_was_deleted_meanwhile",
     "a_start_that_is_held_cannot_be_deleted",
+    "a_loss_that_is_no_number_can_be_gone_on_from",
     "of_two_that_begin_at_once_one_goes_on",
     "without_hard_links",
     "format_1_is_gone_on_from",

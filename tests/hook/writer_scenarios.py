@@ -183,6 +183,16 @@ def a_start_that_is_held_cannot_be_deleted() -> None:
     assert (directory.steps(), content(directory, 10)) == ([10], first.incarnation)
 
 
+def a_loss_that_is_no_number_can_be_gone_on_from() -> None:
+    """It does not equal itself."""
+    directory = Directory()
+    store = directory.begin()
+    save(store, 10)
+    store.renew(Mark(10, (), extra={"logs": {"loss": float("nan")}}, incarnation=store.incarnation))
+    assert directory.begin().incarnation.startswith("2-")
+    assert directory.steps() == [10]
+
+
 def of_two_that_begin_at_once_one_goes_on() -> None:
     """The second to put its token in place has the number of the first: it is told, and nothing is lost."""
     directory = Directory()
@@ -340,6 +350,7 @@ SCENARIOS: Sequence[Any] = [
     a_second_resume_in_a_process_goes_on,
     a_start_that_was_deleted_meanwhile,
     a_start_that_is_held_cannot_be_deleted,
+    a_loss_that_is_no_number_can_be_gone_on_from,
     of_two_that_begin_at_once_one_goes_on,
     without_hard_links,
     format_1_is_gone_on_from,

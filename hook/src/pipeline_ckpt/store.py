@@ -198,8 +198,9 @@ class CheckpointStore:
             for part in mark.parts:
                 link(self.prefix(mark) + part, self.prefix(held) + part)
                 self._sync(self.prefix(held) + part)
-            # Its parts may have been replaced in between, by a save of the same step.
-            if self._identity(mark) == before and (foreign or self._read_mark(mark.key) == mark):
+            # Its parts may have been replaced in between, by a save of the same step. A loss may be no number, which
+            # does not equal itself.
+            if self._identity(mark) == before and (foreign or repr(self._read_mark(mark.key)) == repr(mark)):
                 self._write_mark(held, self.prefix(held) + ".mark")
                 return held
         except _GONE:
