@@ -307,14 +307,22 @@ def the_head_tidies_up() -> None:
 
 
 def an_emptied_directory_is_written_to_again() -> None:
-    """A person has removed everything in it: what is saved then counts."""
+    """A person has removed everything in it: what is saved then counts, unless another process has begun there."""
     directory = Directory()
+    store = directory.begin()
     store = directory.begin()
     save(store, 10)
     for path in directory.path.iterdir():
         path.unlink()
     save(store, 20)
     assert directory.steps() == [20]
+    for path in directory.path.iterdir():
+        path.unlink()
+    anew = directory.begin()
+    save(anew, 5)
+    assert superseded(store, 30)
+    assert directory.steps() == [5]
+    assert not superseded(anew, 10)
 
 
 def a_damaged_token_is_refused() -> None:

@@ -265,7 +265,7 @@ class CheckpointStore:
 
     def _check(self, writer: _Writer, listing: Listing) -> None:
         """Raises SupersededError unless a writer is the head."""
-        if listing.head < writer.number:  # somebody has emptied the directory
+        if not listing.tokens:  # somebody has emptied the directory, and nobody has begun anew
             self._put_token(writer)
         if listing.head > writer.number or self._token_or_none(writer.number) != writer.token:
             raise self._superseded(listing.head)
