@@ -128,49 +128,51 @@ def trial(seed: int) -> tuple[list[str], int]:
     root = Path(tempfile.mkdtemp())
     settings: dict[str, Any] = {"save_steps": draw.randint(1, 4), "max_to_keep": draw.randint(1, 3)}
     lives: list[Life] = []
-
-    def start() -> Life:
-        lives.append(Life(root, len(lives), settings))
-        return lives[-1]
-
     try:
-        first = start()
-        first.wait(draw.randint(0, 25))
-        time.sleep(draw.random() * 0.02)
-        first.send(signal.SIGSTOP)
-        second = start()
-        if draw.random() < 0.3:
-            time.sleep(draw.random())
-            first.send(signal.SIGCONT)  # both are alive while the second one resumes
-        second.wait(draw.randint(0, 15))
-        time.sleep(draw.random() * 0.02)
-        stopped = draw.random() < 0.5
-        if stopped:
-            second.send(signal.SIGSTOP)
-        first.send(signal.SIGCONT)
-        time.sleep(draw.random() * 0.3)
-        if not stopped:
-            second.end()
-        third = start()
-        third.wait(draw.randint(0, 10))
-        second.send(signal.SIGCONT)
-        third.wait(draw.randint(5, ELEMENTS))
-        third.end()
-        time.sleep(draw.random() * 0.1)
-        last = start()
-        last.wait(ELEMENTS + 1)
-        if last.events()[-1].what == "superseded":  # one of those before it was still about to begin
-            for life in lives:
-                life.end()
-            start().wait(ELEMENTS + 1)
+        _play(draw, root, settings, lives)
     finally:
         for life in lives:
-            life.send(signal.SIGCONT)
             life.end()
     events = [life.events() for life in lives]
     wrong = [f"seed {seed}: {one}" for one in _wrong(events, [life.started for life in lives])]
     shutil.rmtree(root)
     return wrong, sum(event.what == "superseded" for life in events for event in life)
+
+
+def _play(draw: random.Random, root: Path, settings: dict[str, Any], lives: list[Life]) -> None:
+    def start() -> Life:
+        lives.append(Life(root, len(lives), settings))
+        return lives[-1]
+
+    first = start()
+    first.wait(draw.randint(0, 25))
+    time.sleep(draw.random() * 0.02)
+    first.send(signal.SIGSTOP)
+    second = start()
+    if draw.random() < 0.3:
+        time.sleep(draw.random())
+        first.send(signal.SIGCONT)  # both are alive while the second one resumes
+    second.wait(draw.randint(0, 15))
+    time.sleep(draw.random() * 0.02)
+    stopped = draw.random() < 0.5
+    if stopped:
+        second.send(signal.SIGSTOP)
+    first.send(signal.SIGCONT)
+    time.sleep(draw.random() * 0.3)
+    if not stopped:
+        second.end()
+    third = start()
+    third.wait(draw.randint(0, 10))
+    second.send(signal.SIGCONT)
+    third.wait(draw.randint(5, ELEMENTS))
+    third.end()
+    time.sleep(draw.random() * 0.1)
+    last = start()
+    last.wait(ELEMENTS + 1)
+    if [event.what for event in last.events()[-1:]] == ["superseded"]:  # one before it was still about to begin
+        for life in lives:
+            life.end()
+        start().wait(ELEMENTS + 1)
 
 
 def _wrong(lives: list[list[Event]], started: list[float]) -> list[str]:
