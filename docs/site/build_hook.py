@@ -35,7 +35,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for each page."""
     filled = _DIRECTIVE.sub(_fill, markdown)
     for there, here in LINKS.items():
-        filled = filled.replace(f"]({there})", f"]({here})")
+        filled = re.sub(rf"\]\({re.escape(there)}(?=[)#])", f"]({here}", filled)
     return filled
 
 
