@@ -203,13 +203,13 @@ def _undecided(verdict: Verdict, ended: Ended, known: _Known) -> Verdict:
 
 
 def _fresh(verdict: Verdict) -> str | None:
-    """What was said of weights that came from no file."""
+    """What was said of weights that a life did not begin with as they were saved."""
     endings = (NOT_RESTORED, NOT_WITH_THE_REST, COPIED_ANEW, OF_ANOTHER_MOMENT, OTHER_THAN_SAVED)
     return next((note for note in verdict.notes if note.endswith(endings)), None)
 
 
 def _of_another_moment(verdict: Verdict) -> bool:
-    """Whether something was restored by itself, or as it was not saved, and may be a weight."""
+    """Whether something that may be a weight was restored by itself, or is not what was saved."""
     return any(note.endswith((OF_ANOTHER_MOMENT, OTHER_THAN_SAVED)) for note in verdict.notes)
 
 
@@ -345,7 +345,7 @@ def _lacks(differences: Sequence[Difference], compared: int, equal: str) -> str:
 
 
 def _anew(verdict: Verdict, differences: Sequence[Difference], compared: int, note: str) -> Verdict:
-    """The verdict where weights differ, and something began anew that a note names."""
+    """The verdict where weights differ, and a note names what a life did not begin with as it was saved."""
     life, _, weights = note.partition(": ")
     reason = f"every element is exact, but {_unlike(differences, compared)}: in {life} {weights}"
     if not note.endswith(COPIED_ANEW):
