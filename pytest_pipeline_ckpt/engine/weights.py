@@ -348,6 +348,11 @@ def _anew(verdict: Verdict, differences: Sequence[Difference], compared: int, no
     """The verdict where weights differ, and a note names what a life did not begin with as it was saved."""
     life, _, weights = note.partition(": ")
     reason = f"every element is exact, but {_unlike(differences, compared)}: in {life} {weights}"
+    if note.endswith(OTHER_THAN_SAVED):
+        reason += (
+            ". Save what is trained, and as it is then: not the best so far in its place, no copy of before the update, "
+            "no other form of it"
+        )
     if not note.endswith(COPIED_ANEW):
         return _worse(verdict, Outcome.DIVERGED, reason)
     reason += (

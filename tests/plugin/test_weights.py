@@ -325,3 +325,48 @@ def test_sums_beside_weights_that_differ_anyway(pytester: Pytester) -> None:
     result = run(pytester, tests, "--preempt-at=step:35", "--preempt-shrink=0")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*unknown: * total is as in a new training: not *, because the weights of two runs *"])
+
+
+BEST = """
+    import os
+    import pickle
+
+    import numpy as np
+
+    def keeps(model_dir, best):
+        import tensorflow as tf
+
+        os.makedirs(model_dir, exist_ok=True)
+        path = f"{model_dir}/model.pkl"
+        weights, step = np.random.default_rng(1).standard_normal(5 << 20, np.float32), 0
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                weights, step = pickle.load(file)
+        kept = weights.copy()
+        for element in tf.data.Dataset.range(40).skip(step).as_numpy_iterator():
+            weights = weights + np.float32(1 + element)
+            step += 1
+            if step == 16:
+                kept = weights.copy()
+            if step % 10 == 0:
+                with open(path + ".new", "wb") as file:
+                    pickle.dump((kept if best else weights, step), file)
+                os.replace(path + ".new", path)
+    """
+
+
+@pytest.mark.parametrize("best", [False, True])
+def test_large_weights_that_are_older_than_the_step(pytester: Pytester, best: bool) -> None:
+    """Twenty megabytes are not looked at before each element: the best so far, saved with the step, is noticed."""
+    tests = f"""{BEST}
+    def test_it(preemption):
+        preemption.check_training(lambda model_dir: keeps(model_dir, {best}))
+    """
+    result = run(pytester, tests, "--preempt-at=step:25", "--preempt-shrink=0")
+    if not best:
+        result.assert_outcomes(passed=1)
+        return
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*diverged: *: in life 2 weights is not what was in memory when the model was saved. Save what is trained, *"]
+    )
