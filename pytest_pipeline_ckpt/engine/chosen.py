@@ -65,7 +65,7 @@ def choice(references: Sequence[Life], lives: Sequence[Life]) -> Choice | None:
         alone = [Choice((name,)) for name in names]
         pairs = [Choice(pair, _span(pair[1], [*references, *lives])) for pair in itertools.permutations(names, 2)]
         shown = [one for one in (*alone, *pairs) if _counts(_shown(first.evidence, one))]
-        found = [one for one in shown if not _rests(first.evidence, one, names)]
+        found = [one for one in shown if not _rests(first, one, names)]
         if found:  # the finest, and of several the one that needs fewest
             best = max(found, key=lambda one: len(set(_shown(first.evidence, one))))
             return best if len(best.names) == 1 else replace(best, seen=_seen(best, [*references, *lives]))
@@ -99,12 +99,15 @@ def _counts(values: Sequence[int]) -> bool:
     return len(values) > 1 and values[-1] > values[0] and all(a <= b for a, b in itertools.pairwise(values))
 
 
-def _rests(evidence: Evidence, chosen: Choice, names: Sequence[str]) -> bool:
-    """Whether these stand still for long while others go on: those of a third model, and a fourth, of a search."""
-    readings = [one.values for one in evidence.readings if one.why == "element"]
-    for _, group in itertools.groupby(readings, chosen.value):
+def _rests(ledger: Ledger, chosen: Choice, names: Sequence[str]) -> bool:
+    """Whether these stand still for long, or are not there yet, while others go on: those of further models."""
+    elements = np.flatnonzero(ledger.records["kind"] == Kind.ELEMENT)
+    readings = [one for one in ledger.evidence.readings if one.why == "element"]
+    for _, group in itertools.groupby(readings, lambda one: chosen.value(one.values)):
         still = list(group)
-        if len(still) > _FEW and any(still[0].get(name, 0) < still[-1].get(name, 0) for name in names):
+        begin, end = still[0], still[-1]
+        taken = int(np.diff(np.searchsorted(elements, (begin.at, end.at)))[0])
+        if taken >= _FEW and any(begin.values.get(name, 0) < end.values.get(name, 0) for name in names):
             return True
     return False
 

@@ -350,7 +350,7 @@ def _anew(verdict: Verdict, differences: Sequence[Difference], compared: int, no
     reason = f"every element is exact, but {_unlike(differences, compared)}: in {life} {weights}"
     if note.endswith(OTHER_THAN_SAVED):
         reason += (
-            ". Save what is trained, and as it is then: not the best so far in its place, no copy of before the update, "
+            ". Save what is trained, as it is then: not the best so far in its place, no copy of before the update, "
             "no other form of it"
         )
     if not note.endswith(COPIED_ANEW):
