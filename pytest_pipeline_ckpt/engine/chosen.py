@@ -103,9 +103,11 @@ def _rests(ledger: Ledger, chosen: Choice, names: Sequence[str]) -> bool:
     """Whether these stand still for long, or are not there yet, while others go on: those of further models."""
     elements = np.flatnonzero(ledger.records["kind"] == Kind.ELEMENT)
     readings = [one for one in ledger.evidence.readings if one.why == "element"]
-    for _, group in itertools.groupby(readings, lambda one: chosen.value(one.values)):
-        still = list(group)
+    groups = [list(group) for _, group in itertools.groupby(readings, lambda one: chosen.value(one.values))]
+    for still, behind in zip(groups, [*groups[1:], groups[-1]], strict=True):
         begin, end = still[0], still[-1]
+        if chosen.value(begin.values) == UNKNOWN_STEP:
+            end = behind[0]  # as long as there is one counter only, not all its values are read
         taken = int(np.diff(np.searchsorted(elements, (begin.at, end.at)))[0])
         if taken >= _FEW and any(begin.values.get(name, 0) < end.values.get(name, 0) for name in names):
             return True
