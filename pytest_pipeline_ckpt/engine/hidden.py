@@ -190,9 +190,10 @@ def is_installed(path: str) -> bool:
 
 def user_modules(before: frozenset[str]) -> Iterator[ModuleType]:
     """The modules imported since that are the user's own: not installed, and not of the standard library."""
-    for name, module in list(sys.modules.items()):
+    for name in [name for name in sys.modules if name not in before]:
+        module = sys.modules[name]
         file = getattr(module, "__file__", None)
-        if name not in before and file is not None and not _stays(name) and not is_installed(file):
+        if file is not None and not _stays(name) and not is_installed(file):
             yield module
 
 

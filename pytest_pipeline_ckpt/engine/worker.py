@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import dataclasses
 import faulthandler
+import fcntl
 import functools
 import json
 import os
@@ -155,8 +156,7 @@ def main(connection: socket.socket, spec_path: str, origin: Origin) -> NoReturn:
 @contextlib.contextmanager
 def _high_descriptors() -> Iterator[None]:
     """Descriptors opened within it get numbers out of the way of the user's, who finds 3 free as in any new process."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = _LOWEST_DESCRIPTOR if soft == resource.RLIM_INFINITY else min(_LOWEST_DESCRIPTOR, soft // 2)
+    lowest = _lowest_descriptor()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     taken = [null]
     while taken[-1] < lowest - 1:
@@ -168,10 +168,15 @@ def _high_descriptors() -> Iterator[None]:
             os.close(descriptor)
 
 
+def _lowest_descriptor() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _LOWEST_DESCRIPTOR if soft == resource.RLIM_INFINITY else min(_LOWEST_DESCRIPTOR, soft // 2)
+
+
 def _moved(connection: socket.socket) -> socket.socket:
     """The same connection under a descriptor of ours."""
-    with connection, _high_descriptors():
-        return socket.socket(fileno=os.dup(connection.fileno()))
+    with connection:
+        return socket.socket(fileno=fcntl.fcntl(connection.fileno(), fcntl.F_DUPFD_CLOEXEC, _lowest_descriptor()))
 
 
 def _take_place(spec: Spec) -> None:
