@@ -6,6 +6,7 @@ None of the tested files knows of the plugin. TensorFlow is imported in the trai
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,14 @@ def test_keras(preemption: Preemption, data_dir: str) -> None:
     """Keras fit with CheckpointInputPipeline resumes exactly, in the middle of an epoch."""
     preemption.check_script(
         [str(HERE / "train_keras.py"), "--model_dir={model_dir}", f"--data_dir={data_dir}"], compare_weights=True
+    )
+
+
+@pytest.mark.skipif(find_spec("orbax") is None, reason="the environment py311-jax has Orbax")
+def test_jax(preemption: Preemption, data_dir: str) -> None:
+    """A loop in JAX, with model and data in Orbax' asynchronous checkpoints, resumes exactly."""
+    preemption.check_script(
+        [str(HERE / "train_jax.py"), "--model_dir={model_dir}", f"--data_dir={data_dir}"], compare_weights=True
     )
 
 

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from .ahead import Ahead
 from .describe import PipelineGraph, element_words
-from .errors import FastForwardError, NotSerializableError
+from .errors import FastForwardError, NotSerializableError, NoUsableCheckpointError
 from .pipelines import (
     POLICIES,
     OtherPipelineError,
     end_while_advancing,
     end_while_skipping,
     not_serializable,
+    reason,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ _ENDED = (StopIteration, tf.errors.OutOfRangeError)
 _PYTHON = ("GeneratorDataset", "PyFunc", "EagerPyFunc")
 """What TensorFlow saves under no policy, and what it saves without its state where the policy allows that."""
 _BEGINNING = "_beginning"
+_AHEAD = "ahead"
 _UNSERIALIZABLE = (tf.errors.FailedPreconditionError, tf.errors.UnimplementedError)
 
 
@@ -67,7 +70,9 @@ class EagerPipelines:
         self.goes_on = renew is not None
         self.renewed = 0
         """How many passes `advance` has come to the end of."""
-        self._held: list[Any] | None = None
+        self._held: dict[str, Any] | None = None
+        self.ahead = Ahead(iterators[0].element_spec)
+        """What was taken of the first iterator, and not handed to the training."""
         self.graph = _graph_of(iterators)
         # TensorFlow itself says so only when they have run, which may be long after the first save.
         self._python = self.graph.has_op(_PYTHON if policy == "fail" else _PYTHON[:1])
@@ -79,6 +84,7 @@ class EagerPipelines:
         """From now on they are these, at the beginning of the same datasets."""
         self._iterators = list(iterators)
         self._counts = [0] * len(iterators)
+        self.ahead.clear()
         self._is_fresh = True
         """Whether nothing was taken of them, in this life or in the one that is resumed."""
         self._first: list[Any] | None = None
@@ -89,9 +95,23 @@ class EagerPipelines:
         """The training has taken so many further elements of the first iterator."""
         self._counts[0] += count
 
+    def fetch(self) -> Any:
+        """The next element of the first iterator, which goes behind those that are taken already."""
+        return next(self._iterators[0])
+
     def hold(self) -> None:
         """Takes the iterators' state; see `Pipelines`."""
-        self._held = self._states()
+        self._held = self.parts()
+
+    def parts(self) -> dict[str, Any]:
+        """The iterators' state, for a `tf.train.Checkpoint`: names and trackables."""
+        parts: dict[str, Any] = dict(zip(self.names, map(_State, self._states()), strict=True))
+        beginning = self.beginning()
+        if beginning is not None:
+            parts |= {f"{name}{_BEGINNING}": _State(one) for name, one in zip(self.names, beginning, strict=True)}
+        if self.ahead:
+            parts[_AHEAD] = _State(self.ahead.saved())
+        return parts
 
     def _states(self) -> list[Any]:
         resources = [getattr(iterator, "_iterator_resource", None) for iterator in self._iterators]
@@ -120,11 +140,7 @@ class EagerPipelines:
 
     def write(self, prefix: str) -> None:
         """Writes what is held, and the companions as they are, as one object-based checkpoint."""
-        states = {} if self._held is None else dict(zip(self.names, map(_State, self._held), strict=True))
-        beginning = self.beginning() if states else None
-        if beginning is not None:
-            states |= {f"{name}{_BEGINNING}": _State(one) for name, one in zip(self.names, beginning, strict=True)}
-        tf.train.Checkpoint(**self._companions(), **states).write(prefix)
+        tf.train.Checkpoint(**self._companions(), **(self._held or {})).write(prefix)
 
     def drop(self) -> None:
         """Frees what is held."""
@@ -144,6 +160,7 @@ class EagerPipelines:
             raise OtherPipelineError(type(error).__name__) from error
         del states
         self._restore_draws(prefix)
+        self._restore_ahead(prefix)
         self._is_fresh = False
 
     def _restore_draws(self, prefix: str) -> None:
@@ -155,6 +172,12 @@ class EagerPipelines:
             prefix=prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), dtypes=[tf.variant] * len(keys)
         )
         self.restore_beginning(first)
+
+    def _restore_ahead(self, prefix: str) -> None:
+        self.ahead.clear()
+        reader, key = tf.train.load_checkpoint(prefix), f"{_AHEAD}/.ATTRIBUTES/{_State.KEY}"
+        if reader.has_tensor(key):
+            self.ahead.restore(tf.constant(reader.get_tensor(key), tf.string))
 
     def beginning(self) -> list[Any] | None:
         """The iterators' state at the beginning of the pass, where the next pass (of a later call, too) needs it."""
@@ -190,6 +213,7 @@ class EagerPipelines:
                 f"The iterators {', '.join(self.names)} must begin anew, and TensorFlow cannot do that to them: start "
                 "the training again."
             )
+        self.ahead.clear()
         for iterator, state in zip(self._iterators, self._first, strict=True):
             _deserialise(iterator, state)
 
@@ -234,7 +258,10 @@ class EagerPipelines:
         """Takes and drops elements; how many there were."""
         for taken in range(count):
             try:
-                next(iterator)
+                if iterator is self._iterators[0] and self.ahead:
+                    self.ahead.take()
+                else:
+                    next(iterator)
             except _ENDED:
                 return taken
             self.dropped += 1
@@ -252,6 +279,38 @@ class EagerPipelines:
     def assumed(self) -> tuple[int, ...] | None:
         """Nothing can be assumed of eager code."""
         return None
+
+
+class LoopPipelines(EagerPipelines):
+    """The iterator of a loop.
+
+    Args:
+        inside: its state is in somebody else's checkpoint, which restores it before it is resumed.
+        more: of `EagerPipelines`.
+    """
+
+    def __init__(self, iterators: Sequence[Any], *, inside: bool, **more: Any) -> None:
+        super().__init__(iterators, **more)
+        self._inside = inside
+
+    def read(self, prefix: str) -> None:
+        """Restores what `parts` gave, and somebody has written.
+
+        Raises:
+            NoUsableCheckpointError: it is damaged, or of another pipeline.
+        """
+        try:
+            super().restore(prefix)
+        except (tf.errors.OpError, OtherPipelineError) as error:
+            raise NoUsableCheckpointError(
+                f"The input's state in {prefix} cannot be restored: {reason(error)}. The model was saved with it, so "
+                "restore an older checkpoint of both."
+            ) from error
+
+    def restore(self, prefix: str) -> None:
+        """Reads what `write` wrote, where nobody else has restored it."""
+        if not self._inside:
+            super().restore(prefix)
 
 
 class _State(tf.__internal__.tracking.AutoTrackable):  # type: ignore[misc]  # untyped base
@@ -293,6 +352,23 @@ class BeginningOfPass(tf.__internal__.tracking.AutoTrackable):  # type: ignore[m
         """Brings back what was restored, if anything was; the iterator itself must have been restored before."""
         if self._restored is not None:
             self._pipelines.restore_beginning([self._restored])
+
+
+class AheadOfTraining(tf.__internal__.tracking.AutoTrackable):  # type: ignore[misc]  # untyped base
+    """What was taken and not handed out, beside the iterator in somebody else's `tf.train.Checkpoint`.
+
+    Args:
+        pipelines: of one iterator.
+    """
+
+    def __init__(self, pipelines: EagerPipelines) -> None:
+        self._pipelines = pipelines
+
+    def _serialize_to_tensors(self) -> dict[str, Any]:
+        return {_State.KEY: self._pipelines.ahead.saved()}
+
+    def _restore_from_tensors(self, restored: Any) -> None:
+        self._pipelines.ahead.restore(restored[_State.KEY])
 
 
 def _never_ends(iterators: Sequence[Any]) -> bool:

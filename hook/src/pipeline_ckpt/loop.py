@@ -7,15 +7,17 @@ import json
 import logging
 import signal
 import weakref
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import tensorflow as tf
 
 from .checkpointer import InputCheckpointer
-from .eager import BeginningOfPass, EagerPipelines
+from .eager import AheadOfTraining, BeginningOfPass, LoopPipelines
+from .elements import Elements
 from .errors import HookUsageError, NoUsableCheckpointError
 from .marks import Mark, mark_of
-from .settings import check_least, policy, store_in
+from .model_step import ModelStep
+from .settings import check_least, check_loop, policy, store_in
 from .times import SaveTimes, decide
 from .watcher import NoticeWatcher
 from .whole import newest_whole, restore_all, with_variables
@@ -23,14 +25,14 @@ from .workers import agreement
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from .notices import Notice
 
 logger = logging.getLogger("pipeline_ckpt")
 
 
-class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignore[misc]  # untyped base
+class InputPipelineCheckpoint(Elements, tf.train.experimental.PythonState):  # type: ignore[misc]  # untyped base
     """The data of a custom loop, which after any preemption goes on with the element that the model has not seen.
 
     With everything in one checkpoint, which is the safest:
@@ -56,9 +58,21 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
     A `tf.function` takes elements of `data.iterator`. For several passes over the data:
     `for epoch in range(data.passes, epochs): for batch in data: ...`.
 
+    Without TensorFlow's variables, as in JAX, the loop tells the step, and where it goes on:
+
+        data = InputPipelineCheckpoint(dataset, step, data_dir, save_steps=500)  # step: of the restored model
+        data.restore()
+        for batch in data.as_numpy_iterator():
+            state = train_step(state, batch)
+            step += 1
+            data.after_step(step)
+
+    `pipeline_ckpt.orbax` has it saved in Orbax' checkpoints, with the model.
+
     Args:
         dataset: A `tf.data.Dataset`, or one that a strategy distributes.
-        step: The variable that counts the model's steps: an integer scalar.
+        step: The variable that counts the model's steps, an integer scalar; or how many steps it has made, and
+            `after_step` is told. Only left out where another library's checkpoint holds the data, with the model.
         directory: Where the checkpoints are: `ckpt-N` with the model, `input.ckpt-N` without it.
         save_steps: Save every so many steps. With a directory, exactly one of `save_steps` and `save_secs` is needed;
             without one, none is needed, if the loop itself calls the manager's `save`.
@@ -95,7 +109,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
     def __init__(
         self,
         dataset: Any,
-        step: tf.Variable,
+        step: tf.Variable | SupportsIndex | None = None,
         directory: str | os.PathLike[str] | None = None,
         *,
         save_steps: int | None = None,
@@ -112,7 +126,8 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         **trackables: Any,
     ) -> None:
         super().__init__()
-        _check(dataset, step, directory, trackables)
+        self._step = ModelStep(step)
+        check_loop(dataset, self._step, directory, trackables)
         by_itself = directory is None and save_steps is None and save_secs is None
         self._times = None if by_itself else SaveTimes(save_steps, save_secs)
         check_least("max_to_keep", max_to_keep, least=1, remedy="pass one, or None to keep all")
@@ -123,7 +138,7 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             on_missing=on_missing,
             on_nondeterminism=on_nondeterminism,
         )
-        self._dataset, self._step, self._companions = dataset, step, trackables
+        self._dataset, self._companions = dataset, trackables
         self._watcher = NoticeWatcher(notices, exit_code=exit_code)
         self._inside = directory is None
         self._manager: Any = None
@@ -136,15 +151,15 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         self._in_step = -1
         """The step of which an element was taken by a loop over this object."""
         self.passes = 0
-        """How many passes over the data have come to their end."""
         self._iterator = iter(dataset)
         given = None if elements_per_step is None else (elements_per_step,)
-        self._pipelines = (_InsidePipelines if self._inside else EagerPipelines)(
+        self._pipelines = LoopPipelines(
             [self._iterator],
             policy=decided.external_state,
             given=given,
             companions=_weakly(self._saved_with_it),
             renew=_weakly(self._renew),
+            inside=self._inside,
         )
         self._agreement = agreement(getattr(dataset, "_strategy", None) or tf.distribute.get_strategy())
         name = self._agreement.basename("ckpt" if trackables or self._inside else "input.ckpt")
@@ -154,57 +169,6 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
         self._checkpointer = InputCheckpointer(self._pipelines, self._store, decided, agreement=together)
         self._checkpointer.check(count=False)
         self._track_iterator()
-
-    # Taking elements.
-
-    @property
-    def iterator(self) -> Any:
-        """The iterator, for a `tf.function` that takes its elements; after the end of a pass that of the next one.
-
-        What is taken of it is not counted: see `elements_per_step`.
-        """
-        self._need_restored()
-        self._pipelines.countable = False
-        self._begin_pass_if_ended()
-        return self._iterator
-
-    def end_pass(self) -> None:
-        """A `tf.function` has raised `tf.errors.OutOfRangeError`: the pass over the data has come to its end."""
-        if not self._ended:
-            if not self._inside:
-                self._checkpointer.observe(self._at(), extra=self._extra())
-            self._ended = True
-            self.passes += 1
-
-    def __iter__(self) -> Iterator[Any]:
-        """The elements up to the end of the pass; a new pass if the last one has come to its end."""
-        self._need_restored()
-        self._begin_pass_if_ended()
-        return self
-
-    def __next__(self) -> Any:
-        """The next element of the pass."""
-        self._need_restored()
-        try:
-            element = next(self._iterator)
-        except StopIteration:
-            self.end_pass()
-            raise
-        self._pipelines.took(1)
-        self._in_step = self._at()
-        return element
-
-    def _begin_pass_if_ended(self) -> None:
-        if self._ended:
-            self._ended = False
-            self._pipelines.use(self._renew())
-            self._checkpointer.begin_pass(self._at())
-
-    def _renew(self) -> list[Any]:
-        """The iterator of another pass over the data."""
-        self._iterator = iter(self._dataset)
-        self._track_iterator()
-        return [self._iterator]
 
     # Resuming.
 
@@ -305,16 +269,29 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             self.passes = self._pipelines.renewed + mark.extra.get("passes", 0)
             self._ended = mark.extra.get("ended", False) and not self._pipelines.renewed
 
+    def _renew(self) -> list[Any]:
+        """The iterator of another pass over the data."""
+        self._iterator = iter(self._dataset)
+        self._track_iterator()
+        return [self._iterator]
+
     # Saving.
 
-    def after_step(self) -> None:
+    def after_step(self, step: SupportsIndex | None = None) -> None:
         """To be called after each step, or each call that makes several: saves when it is time.
+
+        Args:
+            step: How many steps the model has made, where no `tf.Variable` counts them.
 
         Raises:
             Preempted: a notice has come, and the training was saved.
+            HookUsageError: `step` is missing, or no more than before.
         """
         self._need_restored()
-        step = self._at()
+        self._step.after_step(step)
+        self._after(self._at())
+
+    def _after(self, step: int) -> None:
         if step < self._seen:
             raise HookUsageError(
                 f"The model's step went back from {self._seen} to {step}, and the data has not: start the process "
@@ -354,15 +331,56 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
     def serialize(self) -> str:
         """What a `tf.train.Checkpoint` saves of this object, besides the iterator."""
         self._want_whole_step()
-        return json.dumps(dataclasses.asdict(self._checkpointer.mark(self._at(), extra=self._extra())))
+        return self._said()
 
     def deserialize(self, string_value: str) -> None:
         """A `tf.train.Checkpoint` has restored what `serialize` gave."""
         self._saved_inside = tf.compat.as_text(string_value)
 
+    def parts(self) -> tuple[str, Mapping[str, Any]]:
+        """What a checkpoint of another library is to hold: a text, and what a `tf.train.Checkpoint` writes.
+
+        Raises:
+            HookUsageError: this object saves in a directory of its own, or was not restored.
+            NotSerializableError: see `external_state_policy`.
+        """
+        self._need_restored()
+        self._want_inside()
+        return self._said(), self._pipelines.parts() if self._checkpointer.holds == "iterator" else {}
+
+    def put(self, text: str, prefix: str) -> None:
+        """Takes what `parts` gave, before `restore` is called.
+
+        Args:
+            text: The text.
+            prefix: Under which the rest was written.
+
+        Raises:
+            HookUsageError: this object saves in a directory of its own, or was restored.
+            NoUsableCheckpointError: it is damaged, or of another pipeline.
+        """
+        self._want_inside()
+        if self._resumed:
+            raise HookUsageError("restore was called before: restore the other library's checkpoint first.")
+        mark = mark_of(json.loads(text))
+        if mark.holds == self._checkpointer.holds == "iterator":
+            self._pipelines.read(prefix)
+        self._step.restored(mark.step)
+        self._saved_inside = text
+
+    def _said(self) -> str:
+        return json.dumps(dataclasses.asdict(self._checkpointer.mark(self._at(), extra=self._extra())))
+
+    def _want_inside(self) -> None:
+        if not self._inside:
+            raise HookUsageError(
+                f"This InputPipelineCheckpoint saves in a directory of its own, {self._store.directory}: leave that "
+                "out, to have it saved in another library's checkpoint."
+            )
+
     def _at(self) -> int:
         """The model's step."""
-        return int(self._step.numpy())  # a strategy's variable is no number itself
+        return self._step.at()
 
     def _extra(self) -> Mapping[str, Any]:
         return {"passes": self.passes, "ended": self._ended}
@@ -372,11 +390,12 @@ class InputPipelineCheckpoint(tf.train.experimental.PythonState):  # type: ignor
             self._times.count_from(step)
 
     def _saved_with_it(self) -> dict[str, Any]:
-        return {**with_variables(self._companions), "step": self._step} if self._companions else {}
+        return {**with_variables(self._companions), "step": self._step.variable} if self._companions else {}
 
     def _track_iterator(self) -> None:
         if self._inside and self._checkpointer.holds == "iterator":
             self._track_trackable(self._iterator, "iterator", overwrite=True)
+            self._track_trackable(AheadOfTraining(self._pipelines), "ahead", overwrite=True)
             if self._pipelines.beginning() is not None:
                 self._beginning = BeginningOfPass(self._pipelines)
                 self._track_trackable(self._beginning, "beginning", overwrite=True)
@@ -418,32 +437,6 @@ def _weakly(method: Any) -> Any:
         return bound()
 
     return call
-
-
-class _InsidePipelines(EagerPipelines):
-    """Iterators that the loop's own checkpoint saves and restores."""
-
-    def restore(self, prefix: str) -> None:
-        """It has restored them already."""
-
-
-def _check(dataset: Any, step: Any, directory: Any, trackables: Mapping[str, Any]) -> None:
-    if not isinstance(dataset, (tf.data.Dataset, tf.distribute.DistributedDataset)):
-        raise HookUsageError(
-            f"dataset={dataset!r} is a {type(dataset).__name__}: pass a tf.data.Dataset, not its iterator, or what a "
-            "strategy makes of one."
-        )
-    if not isinstance(step, tf.Variable) or not step.dtype.is_integer or step.shape.rank != 0:
-        raise HookUsageError(
-            f"step={step!r} is not a tf.Variable of an integer scalar: pass the one that counts the model's steps."
-        )
-    if trackables and directory is None:
-        raise HookUsageError(
-            f"{', '.join(trackables)} can only be saved with a directory: pass one, or put this object into the "
-            "tf.train.Checkpoint that holds them."
-        )
-    if "step" in trackables or "iterator" in trackables:
-        raise HookUsageError("step= and iterator= are saved anyway: leave them out.")
 
 
 __all__ = ["InputPipelineCheckpoint"]

@@ -6,6 +6,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import tensorflow as tf
+
 from .errors import HookUsageError
 from .files import local_path
 from .pipelines import POLICIES
@@ -13,7 +15,9 @@ from .policy import Policy
 from .store import CheckpointStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from .model_step import ModelStep
 
 _CHOICES: dict[str, Iterable[str]] = {
     "external_state_policy": POLICIES,
@@ -85,3 +89,28 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """Refuses what is not among the choices."""
     if value not in choices:
         raise HookUsageError(f"{name}={value!r} is unknown: pass {' or '.join(map(repr, choices))}.")
+
+
+def check_loop(dataset: Any, step: ModelStep, directory: Any, trackables: Mapping[str, Any]) -> None:
+    """Raises HookUsageError if the arguments of an `InputPipelineCheckpoint` contradict each other."""
+    if not isinstance(dataset, (tf.data.Dataset, tf.distribute.DistributedDataset)):
+        raise HookUsageError(
+            f"dataset={dataset!r} is a {type(dataset).__name__}: pass a tf.data.Dataset, not its iterator, or what a "
+            "strategy makes of one."
+        )
+    if trackables and directory is None:
+        raise HookUsageError(
+            f"{', '.join(trackables)} can only be saved with a directory: pass one, or put this object into the "
+            "tf.train.Checkpoint that holds them."
+        )
+    if step.elements and directory is not None:
+        raise HookUsageError(
+            "step is missing: pass the tf.Variable that counts the model's steps, or how many it has made."
+        )
+    if trackables and step.variable is None:
+        raise HookUsageError(
+            f"{', '.join(trackables)} can only be saved with a step that is a tf.Variable: pass one, or save the model "
+            "elsewhere."
+        )
+    if "step" in trackables or "iterator" in trackables:
+        raise HookUsageError("step= and iterator= are saved anyway: leave them out.")
