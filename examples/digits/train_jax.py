@@ -21,10 +21,10 @@ from flax.training.train_state import TrainState
 from input import make_dataset
 
 
-class Classifier(nn.Module):
+class Classifier(nn.Module):  # type: ignore[misc]  # untyped base
     """An MLP for images of 8 x 8 pixels."""
 
-    @nn.compact
+    @nn.compact  # type: ignore[untyped-decorator]
     def __call__(self, image: Any) -> Any:
         """The logits, float32[batch, 10]."""
         hidden = nn.relu(nn.Dense(32)(image.reshape((image.shape[0], -1))))
@@ -38,7 +38,7 @@ def new_state() -> TrainState:
     return TrainState.create(apply_fn=model.apply, params=params, tx=optax.sgd(0.05, momentum=0.9))
 
 
-@jax.jit
+@jax.jit  # type: ignore[untyped-decorator]
 def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
     """One step of SGD with momentum, and the loss before it."""
 

@@ -147,11 +147,12 @@ class InputCheckpointer:
                 "%s-%d is beyond %s %d and does not count any more", self._basename, beyond, self._whose_step, step
             )
 
-    def resume_from(self, mark: Mark | None) -> None:
+    def resume_from(self, mark: Mark | None, *, where: str | None = None) -> None:
         """Brings the iterators, which are at their beginning, to where a checkpoint that holds the model has them.
 
         Args:
             mark: the checkpoint; None for a training that begins.
+            where: it is, if another library has written it.
 
         Raises:
             NoUsableCheckpointError: it cannot be restored into these iterators.
@@ -163,9 +164,9 @@ class InputCheckpointer:
             problem = self._restorer.restored(mark)
             if problem:
                 raise NoUsableCheckpointError(
-                    f"The input of {self._basename}-{mark.step} in {self._directory} is not usable: {problem}. The "
-                    "model has been restored from it, so no other one serves. Go back to the pipeline that wrote it, "
-                    "or train in another directory."
+                    f"The input of {where or f'{self._basename}-{mark.step} in {self._directory}'} is not usable: "
+                    f"{problem}. The model has been restored from it, so no other one serves. Go back to the pipeline "
+                    "that wrote it, or train in another directory."
                 )
         self._follow(mark, 0 if mark is None else mark.step)
         self._dirty = False

@@ -10,14 +10,13 @@ import tensorflow as tf
 
 from .ahead import Ahead
 from .describe import PipelineGraph, element_words
-from .errors import FastForwardError, NotSerializableError, NoUsableCheckpointError
+from .errors import FastForwardError, NotSerializableError
 from .pipelines import (
     POLICIES,
     OtherPipelineError,
     end_while_advancing,
     end_while_skipping,
     not_serializable,
-    reason,
 )
 
 if TYPE_CHECKING:
@@ -292,25 +291,13 @@ class LoopPipelines(EagerPipelines):
     def __init__(self, iterators: Sequence[Any], *, inside: bool, **more: Any) -> None:
         super().__init__(iterators, **more)
         self._inside = inside
-
-    def read(self, prefix: str) -> None:
-        """Restores what `parts` gave, and somebody has written.
-
-        Raises:
-            NoUsableCheckpointError: it is damaged, or of another pipeline.
-        """
-        try:
-            super().restore(prefix)
-        except (tf.errors.OpError, OtherPipelineError) as error:
-            raise NoUsableCheckpointError(
-                f"The input's state in {prefix} cannot be restored: {reason(error)}. The model was saved with it, so "
-                "restore an older checkpoint of both."
-            ) from error
+        self.elsewhere: str | None = None
+        """Where what `parts` gave is to be restored from."""
 
     def restore(self, prefix: str) -> None:
         """Reads what `write` wrote, where nobody else has restored it."""
-        if not self._inside:
-            super().restore(prefix)
+        if not self._inside or self.elsewhere is not None:
+            super().restore(prefix if self.elsewhere is None else self.elsewhere)
 
 
 class _State(tf.__internal__.tracking.AutoTrackable):  # type: ignore[misc]  # untyped base

@@ -260,7 +260,7 @@ class InputPipelineCheckpoint(Elements, tf.train.experimental.PythonState):  # t
         self._go_on_from(mark)
 
     def _go_on_from(self, mark: Mark | None) -> None:
-        self._checkpointer.resume_from(mark)
+        self._checkpointer.resume_from(mark, where=self._pipelines.elsewhere)
         self._passes_from(mark)
 
     def _passes_from(self, mark: Mark | None) -> None:
@@ -357,16 +357,12 @@ class InputPipelineCheckpoint(Elements, tf.train.experimental.PythonState):  # t
 
         Raises:
             HookUsageError: this object saves in a directory of its own, or was restored.
-            NoUsableCheckpointError: it is damaged, or of another pipeline.
         """
         self._want_inside()
         if self._resumed:
             raise HookUsageError("restore was called before: restore the other library's checkpoint first.")
-        mark = mark_of(json.loads(text))
-        if mark.holds == self._checkpointer.holds == "iterator":
-            self._pipelines.read(prefix)
-        self._step.restored(mark.step)
-        self._saved_inside = text
+        self._step.restored(mark_of(json.loads(text)).step)
+        self._saved_inside, self._pipelines.elsewhere = text, prefix
 
     def _said(self) -> str:
         return json.dumps(dataclasses.asdict(self._checkpointer.mark(self._at(), extra=self._extra())))

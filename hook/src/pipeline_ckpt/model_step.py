@@ -83,8 +83,8 @@ class ModelStep:
         self._told = number
 
     def restored(self, step: int) -> None:
-        """So many elements had been handed out, where those are counted; otherwise the model says where it is."""
-        if self.elements:
+        """What was saved with the model says so; where the loop had told another step, that is not the model's."""
+        if self.variable is None and self._told == 0:
             self._told = step
 
 

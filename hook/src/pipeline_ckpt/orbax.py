@@ -73,7 +73,8 @@ class InputPipelineHandler(ocp.AsyncCheckpointHandler):  # type: ignore[misc]  #
 
         Raises:
             HookUsageError: the object saves in a directory of its own, or its `restore` was called before.
-            NoUsableCheckpointError: there is nothing of this process here, or it is damaged, or of another pipeline.
+            NoUsableCheckpointError: nothing tells here where this process was. (Whether the state can be restored shows
+                in the object's `restore`.)
         """
         return _restored(args.item, directory)
 
