@@ -40,6 +40,15 @@ SCENARIOS = [
     "an_emptied_directory_is_written_to_again",
     "a_damaged_token_is_refused",
 ]
+FAULTS = [
+    "what_nobody_says_of_whether_it_counts_is_not_begun_over",
+    "a_link_that_was_made_and_failed",
+    "a_start_whose_token_may_be_there_keeps_what_it_goes_on_from",
+    "a_start_without_a_token_drops_what_it_held",
+    "a_token_that_cannot_be_read_is_nobody_elses",
+    "a_save_that_fails_behind_its_pair_leaves_nothing",
+    "without_tokens_a_superseded_process_stays_so",
+]
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +57,27 @@ def outcomes() -> dict[str, str]:
     return outcomes_of(HERE / "writer_scenarios.py")
 
 
+@pytest.fixture(scope="session")
+def faults() -> dict[str, str]:
+    """What was wrong in each scenario with a fault."""
+    return outcomes_of(HERE / "fault_scenarios.py")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults(faults: dict[str, str], name: str) -> None:
+    """Each scenario does what its name says."""
+    assert faults[name] == ""
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_writers(outcomes: dict[str, str], name: str) -> None:
     """Each scenario does what its name says."""
     assert outcomes[name] == ""
 
 
-def test_all_scenarios_are_tested(outcomes: dict[str, str]) -> None:
-    """None is forgotten in the list above."""
-    assert list(outcomes) == SCENARIOS
+def test_all_scenarios_are_tested(outcomes: dict[str, str], faults: dict[str, str]) -> None:
+    """None is forgotten in the lists above."""
+    assert (list(outcomes), list(faults)) == (SCENARIOS, FAULTS)
 
 
 def test_processes_that_wake_up() -> None:

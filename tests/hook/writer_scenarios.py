@@ -334,7 +334,7 @@ def a_damaged_token_is_refused() -> None:
     found = _refusal(directory)
     assert found == (
         f"{path} says whose checkpoints count, and is damaged (Expecting value: line 1 column 1 (char 0)). Restore the "
-        "file; or remove it, and those count that were there before it was written."
+        "file, or train in another directory."
     ), found
     path.write_text(json.dumps({"format": 3}))
     assert _refusal(directory).startswith(

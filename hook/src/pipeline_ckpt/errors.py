@@ -60,3 +60,11 @@ class Preempted(SystemExit):
     def __init__(self, code: int, notice: str) -> None:
         super().__init__(code)
         self.notice = notice
+
+
+def of_a_newer_version(checkpoint: str, format_: object, *, newest: int) -> NoUsableCheckpointError:
+    """Neither skipped nor replaced: an older checkpoint in its place would lose what was trained since."""
+    return NoUsableCheckpointError(
+        f"{checkpoint} has format {format_}, and this version of pipeline-ckpt reads up to format {newest}: a newer "
+        "version has written it. Install that one (pip install -U pipeline-ckpt), or train in another directory."
+    )

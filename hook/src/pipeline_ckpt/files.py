@@ -93,10 +93,18 @@ def link(source: str, target: str) -> None:
         except FileNotFoundError:
             raise
         except OSError:  # none of this file system, or of a file of another user's
-            pass
+            if _same(here, there):  # NFS: the link was made, the answer was lost, and asking again says that it exists
+                return
+            remove(target)  # a copy into a link would empty what it leads to
         else:
             return
     tf.io.gfile.copy(source, target, overwrite=True)
+
+
+def _same(one: str, other: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.lstat(one), os.lstat(other))
+    return False
 
 
 def move_to_free_name(source: str, target: str) -> None:

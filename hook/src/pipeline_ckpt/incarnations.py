@@ -143,6 +143,19 @@ class Naming:
         """The name of a checkpoint of one worker, where several train now, or the other way round; else empty."""
         return next((match[1] for match in map(self._of_another_count.fullmatch, sorted(names)) if match), "")
 
+    def lost(self, listing: Listing, head: Token | None) -> list[str]:
+        """What shows that a training was here, where no checkpoint counts: nobody must begin anew in its place.
+
+        Args:
+            listing: what there is.
+            head: the head's token; None: there is none.
+        """
+        if head is not None:
+            gone = [] if head.start is None else [f"{self._basename}-{head.start.step}"]
+            return [f"{one}, from which {head.process} has gone on, is gone" for one in gone]
+        tokens = {self.prefix(key): self.token(number_of(key.incarnation)) for key in sorted(listing.of("commit"))}
+        return [f"{name} without {token}, which says whether it counts" for name, token in tokens.items()]
+
     def prefix(self, key: Key) -> str:
         """What the names of a checkpoint's files begin with."""
         return f"{self._basename}-{key.step}" + (f".{key.incarnation}" if key.incarnation else "")

@@ -34,11 +34,16 @@ def store_in(
     """The checkpoints of a directory; `durable` by default where that is local.
 
     Raises:
-        HookUsageError: a directory that is not local cannot be durable.
+        HookUsageError: a directory that is not local cannot be durable, or TensorFlow could not read there.
     """
     path = os.fspath(directory)
     if not path:
         raise HookUsageError("directory='' is empty: pass the directory of this training's checkpoints.")
+    if pattern := set(path) & {"[", "\\"}:
+        raise HookUsageError(
+            f"The directory {path} has {' and '.join(sorted(pattern))} in its name, and TensorFlow, which takes that "
+            "for a pattern, could never read what it has written there: pass another one."
+        )
     local = local_path(path) is not None
     if durable and not local:
         raise HookUsageError(f"durable=True needs a local directory, and {path} is none: pass durable=False.")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from .errors import NoUsableCheckpointError, StorageError, SupersededError
+from .errors import NoUsableCheckpointError, StorageError, SupersededError, of_a_newer_version
 from .files import is_there, link, local_path, move_to_free_name, names_in, remove, remove_tree, rename, write
 from .incarnations import NEVER, Key, Naming, Reach, Token, continued, new_incarnation, number_of
 from .marks import PARTS, Mark, mark_of, newest_of_each_step
@@ -116,7 +116,7 @@ class CheckpointStore:
         while True:
             listing = self._list()
             try:
-                chain = self._chain(listing)
+                chain, head = self._chain(listing)
             except _GONE:
                 continue  # somebody has superseded those who were here
             found = {key: self._read_mark(key) for key in listing.on(chain)}
@@ -125,10 +125,11 @@ class CheckpointStore:
                 marks = newest_of_each_step(found)
                 whole = {mark.step for mark in marks}
                 problems = {key.step: why for key, why in reversed(broken.items()) if key.step not in whole}
-                return _View(listing.head, chain, marks, tuple(reversed(problems.values())))
+                lost = () if found else self._naming.lost(listing, head)
+                return _View(listing.head, chain, marks, (*lost, *reversed(problems.values())))
 
-    def _chain(self, listing: Listing) -> tuple[Reach, ...]:
-        """Whose checkpoints count; without any token those of format 1."""
+    def _chain(self, listing: Listing) -> tuple[tuple[Reach, ...], Token | None]:
+        """Whose checkpoints count, without any token those of format 1; and the head's token."""
         tokens: list[Token] = []
         number = listing.head
         while number in listing.tokens:
@@ -138,7 +139,7 @@ class CheckpointStore:
         chain: tuple[Reach, ...] = (Reach(NEVER),)
         for token in reversed(tokens):
             chain = continued(chain, token.incarnation, token.start)
-        return chain
+        return chain, tokens[0] if tokens else None
 
     def _read_token(self, number: int) -> Token:
         path = self._path(self._naming.token(number))
@@ -146,14 +147,14 @@ class CheckpointStore:
             with tf.io.gfile.GFile(path, "r") as file:
                 content = json.loads(file.read())
             if not 1 <= content["format"] <= _FORMAT:
-                raise _of_a_newer_version(path, content["format"])
+                raise of_a_newer_version(path, content["format"], newest=_FORMAT)
             return Token.of(content)
         except (ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
             if isinstance(error, _GONE) and not is_there(path):
                 raise
             raise NoUsableCheckpointError(
-                f"{path} says whose checkpoints count, and is damaged ({error}). Restore the file; or remove it, and "
-                "those count that were there before it was written."
+                f"{path} says whose checkpoints count, and is damaged ({error}). Restore the file, or train in another "
+                "directory."
             ) from error
 
     def of_another_count(self) -> str:
@@ -247,17 +248,25 @@ class CheckpointStore:
         """
         incarnation = new_incarnation(self._view.head + 1)
         writer = _Writer(Token(incarnation, None), (Reach(incarnation),)) if self._held is None else self._held[0]
+        self._write_claim(writer)
+        # As soon as the token may be there, others go on from what is held, whatever happens here.
+        held, self._held = self._held, None
         self._put_token(writer)  # which somebody has done already who has begun since `committed`
         listing = self._list()
+        if not self._is_there(writer.token):
+            self._held = held
         self._check(writer, listing)
-        self._held, self._writer = None, writer
+        self._writer = writer
         self._sweep(listing, below=writer.number)
 
+    def _write_claim(self, writer: _Writer) -> None:
+        """Writes what is to become a token."""
+        content = json.dumps({"format": _FORMAT, **writer.token.content()})
+        write(self._path(self._naming.claim(writer.token.incarnation)), content)
+
     def _put_token(self, writer: _Writer) -> None:
-        """Writes a token, unless there is one of that number."""
-        incarnation = writer.token.incarnation
-        temporary = self._path(self._naming.claim(incarnation))
-        write(temporary, json.dumps({"format": _FORMAT, **writer.token.content()}))
+        """Puts a token in place that was claimed, unless there is one of that number."""
+        temporary = self._path(self._naming.claim(writer.token.incarnation))
         with contextlib.suppress(*_GONE):  # who has been faster has removed it, which `_check` tells
             self._sync(temporary)
             move_to_free_name(temporary, self._path(self._naming.token(writer.number)))
@@ -265,10 +274,23 @@ class CheckpointStore:
 
     def _check(self, writer: _Writer, listing: Listing) -> None:
         """Raises SupersededError unless a writer is the head."""
-        if not listing.tokens:  # somebody has emptied the directory, and nobody has begun anew
+        others = any(number_of(key.incarnation) > writer.number for key in listing.of("commit"))
+        if not listing.tokens and not others:  # somebody has emptied the directory, and nobody has begun anew
+            self._write_claim(writer)
             self._put_token(writer)
-        if listing.head > writer.number or self._token_or_none(writer.number) != writer.token:
+        if listing.head > writer.number or not self._is_there(writer.token):
             raise self._superseded(listing.head)
+
+    def _is_there(self, token: Token) -> bool:
+        """Whether a token is there, and no other one in its place; where reading fails, nobody knows: it raises."""
+        try:
+            return self._read_token(number_of(token.incarnation)) == token
+        except _GONE:
+            return False
+        except NoUsableCheckpointError as error:
+            if isinstance(error.__cause__, tf.errors.OpError):
+                raise error.__cause__ from None
+            return False
 
     def _token_or_none(self, number: int) -> Token | None:
         with contextlib.suppress(*_GONE, NoUsableCheckpointError):
@@ -299,8 +321,11 @@ class CheckpointStore:
         return f"{self._own(step)}.tmp/part"
 
     def abandon(self, step: int) -> None:
-        """Removes what a save has written so far."""
-        remove_tree(self._own(step) + ".tmp")
+        """Removes what a save has written so far, unless it is marked."""
+        own = self._own(step)
+        remove_tree(own + ".tmp")
+        if not is_there(own + ".commit") and not is_there(own + ".retired"):
+            self._remove(*(own + part for part in PARTS))
 
     def commit(self, mark: Mark) -> int:
         """Puts what was written to `begin_save`'s prefix in place and marks it; its size in bytes.
@@ -440,7 +465,8 @@ class CheckpointStore:
             with tf.io.gfile.GFile(self._prefix(key) + ".commit", "r") as file:
                 content = json.loads(file.read())
             if not 1 <= content["format"] <= _FORMAT:
-                raise _of_a_newer_version(f"{self.directory}/{self.basename}-{key.step}", content["format"])
+                checkpoint = f"{self.directory}/{self.basename}-{key.step}"
+                raise of_a_newer_version(checkpoint, content["format"], newest=_FORMAT)
             for name, size in content["bytes"].items():
                 found = tf.io.gfile.stat(self._path(name)).length
                 if found != size:
@@ -462,14 +488,6 @@ class CheckpointStore:
 
 def _leads_to(keys: set[Key], reach: Reach) -> bool:
     return any(key.incarnation == reach.incarnation for key in keys)
-
-
-def _of_a_newer_version(checkpoint: str, format_: object) -> NoUsableCheckpointError:
-    """Neither skipped nor replaced: an older checkpoint in its place would lose what was trained since."""
-    return NoUsableCheckpointError(
-        f"{checkpoint} has format {format_}, and this version of pipeline-ckpt reads up to format {_FORMAT}: a newer "
-        "version has written it. Install that one (pip install -U pipeline-ckpt), or train in another directory."
-    )
 
 
 def unwritable(directory: str, error: Exception) -> StorageError:
