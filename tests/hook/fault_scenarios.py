@@ -9,12 +9,13 @@ import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import tensorflow as tf
 from pipeline_ckpt import NoUsableCheckpointError
 from pipeline_ckpt.whole import newest_whole
 from scenarios import print_outcomes
-from writer_scenarios import Directory, content, save, superseded
+from writers import Directory, content, save, superseded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,11 +69,8 @@ def a_link_that_was_made_and_failed() -> None:
         link(source, target, **more)
         raise FileExistsError(errno.EEXIST, "File exists", target)
 
-    os.link = made
-    try:
+    with mock.patch.object(os, "link", made):
         directory.begin()
-    finally:
-        os.link = link
     assert content(directory, 10) == first.incarnation
     assert not superseded(directory.begin(), 20)
 
@@ -93,11 +91,11 @@ def a_start_whose_token_may_be_there_keeps_what_it_goes_on_from() -> None:
         def fail(*_: Any) -> Any:
             raise OSError(errno.EMFILE, "Too many open files")
 
-        setattr(second, broken, fail)
-        try:
-            second.take()
-        except OSError:
-            second.drop()
+        with mock.patch.object(second, broken, fail):
+            try:
+                second.take()
+            except OSError:
+                second.drop()
         assert directory.steps() == [10], broken
 
 
@@ -113,11 +111,11 @@ def a_start_without_a_token_drops_what_it_held() -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    second._write_claim = full
-    try:
-        second.take()
-    except OSError:
-        second.drop()
+    with mock.patch.object(second, "_write_claim", full):
+        try:
+            second.take()
+        except OSError:
+            second.drop()
     assert directory.names() == before
 
 
@@ -125,18 +123,16 @@ def a_token_that_cannot_be_read_is_nobody_elses() -> None:
     """The save fails, which is no reason to end; the next one is made."""
     directory = Directory()
     store = directory.begin()
-    read = store._read_token
 
     def fail(number: int) -> Any:
         error = tf.errors.UnknownError(None, None, "Stale file handle")
         raise NoUsableCheckpointError("not read") from error
 
-    store._read_token = fail
-    try:
-        save(store, 10)
-    except tf.errors.UnknownError:
-        store.abandon(10)
-    store._read_token = read
+    with mock.patch.object(store, "_read_token", fail):
+        try:
+            save(store, 10)
+        except tf.errors.UnknownError:
+            store.abandon(10)
     save(store, 20)
     assert directory.steps() == [20]
     assert not directory.names("ckpt-10*")
@@ -148,17 +144,15 @@ def a_save_that_fails_behind_its_pair_leaves_nothing() -> None:
     store = directory.begin()
     save(store, 10)
     before = directory.names()
-    write_mark = store._write_mark
 
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    store._write_mark = full
-    try:
-        save(store, 20)
-    except OSError:
-        store.abandon(20)
-    store._write_mark = write_mark
+    with mock.patch.object(store, "_write_mark", full):
+        try:
+            save(store, 20)
+        except OSError:
+            store.abandon(20)
     assert directory.names() == before
     store.abandon(10)
     assert directory.steps() == [10]

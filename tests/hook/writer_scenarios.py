@@ -5,57 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from interleaved import interleave, pace
 from pipeline_ckpt import NoUsableCheckpointError, SupersededError
 from pipeline_ckpt.marks import PARTS, Mark
-from pipeline_ckpt.store import CheckpointStore
 from scenarios import print_outcomes
+from writers import Directory, content, save, superseded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-class Directory:
-    """A checkpoint directory."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp())
-
-    def store(self, *, basename: str = "ckpt", max_to_keep: int | None = None) -> CheckpointStore:
-        """As another process opens it."""
-        return CheckpointStore(str(self.path), basename, max_to_keep=max_to_keep, durable=False)
-
-    def begin(self, step: int | None = None, **settings: Any) -> CheckpointStore:
-        """As another process resumes from a checkpoint, by default the newest, and takes it."""
-        store = self.store(**settings)
-        store.open()
-        marks = [mark for mark in store.committed()[0] if step is None or mark.step == step]
-        if marks:
-            assert store.hold(marks[0]) is not None
-        store.take()
-        return store
-
-    def steps(self) -> list[int]:
-        """Of what a reader finds, newest first."""
-        return [mark.step for mark in self.store().committed()[0]]
-
-    def names(self, pattern: str = "*") -> set[str]:
-        """Of the files."""
-        return {path.name for path in self.path.glob(pattern)}
-
-
-def save(store: CheckpointStore, *steps: int, text: str = "") -> None:
-    """Saves checkpoints."""
-    for step in steps:
-        prefix = store.begin_save(step)
-        for part in PARTS:
-            Path(prefix + part).write_text(text or store.incarnation)
-        store.commit(Mark(step, ()))
 
 
 def old(directory: Directory, *steps: int) -> None:
@@ -68,24 +28,6 @@ def old(directory: Directory, *steps: int) -> None:
         mark = {"format": 1, "step": step, "iterators": [], "holds": "iterator", "began": 0, "ended": False}
         mark |= {"elements_per_step": None, "varies": False, "taken": None, "signature": None, "bytes": sizes}
         (directory.path / f"ckpt-{step}.commit").write_text(json.dumps(mark))
-
-
-def superseded(store: CheckpointStore, step: int) -> str:
-    """What a save is told; empty if it counts."""
-    try:
-        save(store, step)
-    except SupersededError as error:
-        return str(error)
-    return ""
-
-
-def content(directory: Directory, step: int) -> str:
-    """Of the checkpoint that a reader finds."""
-    store = directory.store()
-    (mark,) = (one for one in store.committed()[0] if one.step == step)
-    texts = {Path(store.prefix(mark) + part).read_text() for part in PARTS}
-    assert len(texts) == 1, texts
-    return texts.pop()
 
 
 def every_way_to_stop_two_writers_that_begin() -> None:
