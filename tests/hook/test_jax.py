@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,6 @@ from forked import serving
 from tests.hook.conftest import Training
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
 pytestmark = [
@@ -141,3 +142,52 @@ def test_a_model_whose_data_is_of_another_step(loop: Training) -> None:
         "NoUsableCheckpointError: The model is at step 5, and the input was saved at step 10: restore both from the "
         "same checkpoint."
     )
+
+
+WRONG = """
+import tensorflow as tf
+import pipeline_ckpt, pipeline_ckpt.orbax
+from pipeline_ckpt import InputPipelineCheckpoint
+
+dataset = tf.data.Dataset.range(5)
+
+def said(do):
+    try:
+        do()
+    except pipeline_ckpt.HookUsageError as error:
+        print(error)
+
+def saved(data):
+    pipeline_ckpt.orbax.InputPipelineHandler().save("unused", pipeline_ckpt.orbax.Save(data))
+
+data = InputPipelineCheckpoint(dataset)
+said(lambda: saved(5))
+said(lambda: saved(data))
+data.restore()
+said(lambda: data.after_step(1))
+said(lambda: data.prefetch_to_device(0))
+said(lambda: saved(InputPipelineCheckpoint(dataset, 0, "unused", save_steps=5, notices=())))
+said(lambda: InputPipelineCheckpoint(dataset, directory="unused", save_steps=5))
+said(lambda: InputPipelineCheckpoint(dataset, 2.5))
+said(lambda: InputPipelineCheckpoint(dataset, 0, "unused", save_steps=5, model=tf.Module()))
+"""
+
+
+def test_wrong_input() -> None:
+    """Each says what was given and what to do."""
+    result = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "item=5 is no pipeline_ckpt.InputPipelineCheckpoint: pass the one that the loop takes its elements from.",
+        "The InputPipelineCheckpoint was not restored: call its restore() before the first step, in a new training "
+        "too.",
+        "after_step was called, and this InputPipelineCheckpoint was made without a step, to be saved by another "
+        "library: leave the call out, or pass the model's step where it is made.",
+        "size=0 is not an integer of at least 1: pass one.",
+        "This InputPipelineCheckpoint saves in a directory of its own, unused: leave that out, to have it saved in "
+        "another library's checkpoint.",
+        "step is missing: pass the tf.Variable that counts the model's steps, or how many it has made.",
+        "step=2.5 is neither a tf.Variable of an integer scalar nor a number of steps: pass the variable that counts "
+        "the model's steps, or how many it has made.",
+        "model can only be saved with a step that is a tf.Variable: pass one, or save the model elsewhere.",
+    ]

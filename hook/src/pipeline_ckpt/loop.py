@@ -344,8 +344,8 @@ class InputPipelineCheckpoint(Elements, tf.train.experimental.PythonState):  # t
             HookUsageError: this object saves in a directory of its own, or was not restored.
             NotSerializableError: see `external_state_policy`.
         """
-        self._need_restored()
         self._want_inside()
+        self._need_restored()
         return self._said(), self._pipelines.parts() if self._checkpointer.holds == "iterator" else {}
 
     def put(self, text: str, prefix: str) -> None:

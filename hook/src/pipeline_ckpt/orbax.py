@@ -186,8 +186,8 @@ def _restored(data: InputPipelineCheckpoint, directory: Any) -> InputPipelineChe
 def _check(data: Any) -> None:
     if not isinstance(data, InputPipelineCheckpoint):
         raise HookUsageError(
-            f"item={data!r} is a {type(data).__name__}: pass the pipeline_ckpt.InputPipelineCheckpoint that the loop "
-            "takes its elements from."
+            f"item={data!r} is no pipeline_ckpt.InputPipelineCheckpoint: pass the one that the loop takes its elements "
+            "from."
         )
 
 
