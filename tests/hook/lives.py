@@ -180,7 +180,7 @@ def _hooks(job: Job, own: list[Any]) -> list[Any]:
     if job.notice:
         before.append(_At(job.notice, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     if job.interrupt:
-        after.append(_At(job.interrupt, _break_once()))
+        after.append(_At(job.interrupt, _when_written(own, _break_once())))
     own += [] if job.hook is None or own else [_own_hook(job)]
     listeners = [pipeline_ckpt.InputPipelineSaverListener(own[0])] if job.listener else []
     saver = v1.train.CheckpointSaverHook(
