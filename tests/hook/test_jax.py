@@ -163,6 +163,7 @@ def saved(data):
 data = InputPipelineCheckpoint(dataset)
 said(lambda: saved(5))
 said(lambda: saved(data))
+said(lambda: next(data.prefetch_to_device(1)))
 data.restore()
 said(lambda: data.after_step(1))
 said(lambda: data.prefetch_to_device(0))
@@ -179,6 +180,8 @@ def test_wrong_input() -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
         "item=5 is no pipeline_ckpt.InputPipelineCheckpoint: pass the one that the loop takes its elements from.",
+        "The InputPipelineCheckpoint was not restored: call its restore() before the first step, in a new training "
+        "too.",
         "The InputPipelineCheckpoint was not restored: call its restore() before the first step, in a new training "
         "too.",
         "after_step was called, and this InputPipelineCheckpoint was made without a step, to be saved by another "

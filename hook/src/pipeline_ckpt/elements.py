@@ -169,6 +169,7 @@ class DeviceElements:
 
     def __next__(self) -> Any:
         data, ahead = self._data, self._data._pipelines.ahead
+        data._need_restored()
         if not self._looked:
             ahead.place(self._place)
             self._looked = True
